@@ -1,0 +1,122 @@
+//! Pure: Member and Peer to [`Peer`] and back.
+
+use landbridge_model::{ClusterId, GatewayAddress, NetworkName, Peer};
+
+use super::{ConvertError, Reading};
+use crate::landbridge::{self, GatewayEndpoint, Member};
+
+/// Reads a Member as a peer of the others.
+///
+/// # Errors
+/// [`ConvertError`] names the field that is at fault.
+pub fn member_peer(member: &Member) -> Result<Peer, ConvertError> {
+    let reading = Reading {
+        kind: "Member",
+        metadata: &member.metadata,
+    };
+    let gateways = member
+        .status
+        .as_ref()
+        .map_or(&[][..], |status| &status.gateways);
+    read(
+        &reading,
+        member.spec.generation,
+        &member.spec.network,
+        "status.gateways",
+        gateways,
+    )
+}
+
+/// Reads a Peer.
+///
+/// # Errors
+/// [`ConvertError`] names the field that is at fault.
+pub fn peer(peer: &landbridge::Peer) -> Result<Peer, ConvertError> {
+    let reading = Reading {
+        kind: "Peer",
+        metadata: &peer.metadata,
+    };
+    read(
+        &reading,
+        peer.spec.generation,
+        &peer.spec.network,
+        "spec.gateways",
+        &peer.spec.gateways,
+    )
+}
+
+fn read(
+    reading: &Reading<'_>,
+    generation: i64,
+    network: &str,
+    field: &str,
+    gateways: &[GatewayEndpoint],
+) -> Result<Peer, ConvertError> {
+    let name = reading.metadata.name.as_deref().unwrap_or_default();
+    let address = |gateway: &GatewayEndpoint| {
+        let parsed = gateway.address.parse().map(GatewayAddress);
+        parsed.map_err(|_| {
+            reading.error(
+                field,
+                format!(
+                    "{:?} is not an IP address and port such as 192.0.2.11:4433",
+                    gateway.address
+                ),
+            )
+        })
+    };
+    Ok(Peer {
+        cluster: reading.name("metadata.name", ClusterId::parse(name))?,
+        generation: u64::try_from(generation).map_err(|_| {
+            reading.error("spec.generation", "is negative: generations count from 1")
+        })?,
+        network: reading.name("spec.network", NetworkName::parse(network))?,
+        gateways: gateways.iter().map(address).collect::<Result<_, _>>()?,
+    })
+}
+
+/// Writes the addresses of gateways for a Member's status or a Peer's spec.
+#[must_use]
+pub fn gateway_endpoints(gateways: &[GatewayAddress]) -> Vec<GatewayEndpoint> {
+    gateways
+        .iter()
+        .map(|gateway| GatewayEndpoint {
+            address: gateway.to_string(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, address: &str) -> Result<Peer, String> {
+        let spec = landbridge::PeerSpec {
+            generation: 1,
+            network: "a".into(),
+            gateways: vec![GatewayEndpoint {
+                address: address.into(),
+            }],
+        };
+        peer(&landbridge::Peer::new(name, spec)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_peer_is_read_with_its_addresses() {
+        let peer = check("tokyo", "[2001:db8::11]:4433").unwrap();
+        assert_eq!(
+            gateway_endpoints(&peer.gateways)[0].address,
+            "[2001:db8::11]:4433"
+        );
+    }
+
+    #[test]
+    fn an_address_without_port_is_told() {
+        let error = check("tokyo", "192.0.2.11").unwrap_err();
+        assert!(
+            error.starts_with("Peer tokyo: spec.gateways: \"192.0.2.11\" is not"),
+            "{error}"
+        );
+        assert!(check("Tokyo", "192.0.2.11:4433").is_err());
+    }
+}
