@@ -1,0 +1,290 @@
+//! Pure: what every write has to pass before it is kept: type, metadata, names, the kind's own
+//! shape; and how an object looks in the version that a client speaks.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Map, Value, json};
+
+use crate::error::{ApiError, Cause};
+use crate::object::{as_map, list, map, name, text};
+use crate::resource::{Resource, Served, Shape};
+use crate::{endpoints, services};
+
+/// kube-apiserver's own limit for all annotations of an object together.
+const MAX_ANNOTATIONS: usize = 256 * 1024;
+
+/// The fields that core Event and events.k8s.io Event name differently.
+const EVENT_FIELDS: [(&str, &str); 7] = [
+    ("count", "deprecatedCount"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("involvedObject", "regarding"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+    ("message", "note"),
+    ("reportingComponent", "reportingController"),
+    ("source", "deprecatedSource"),
+];
+
+/// Refuses what is not an object of the kind and version that the request names; fills the two in
+/// where they are missing, and drops the metadata that only a server with field management has.
+pub(crate) fn check_type(at: &Served, object: &mut Value) -> Result<(), ApiError> {
+    if !object.is_object() {
+        return Err(ApiError::bad_request(
+            "the request's body is not a JSON object",
+        ));
+    }
+    for (field, wanted) in [
+        ("apiVersion", at.api_version()),
+        ("kind", at.resource.kind.clone()),
+    ] {
+        let found = text(object, &format!("/{field}"));
+        if !found.is_empty() && found != wanted {
+            let message = format!("the object's {field} is {found}, the request's is {wanted}");
+            return Err(ApiError::bad_request(message));
+        }
+        as_map(object).insert(field.to_owned(), wanted.into());
+    }
+    let metadata = object.get("metadata").cloned().unwrap_or_else(|| json!({}));
+    serde_json::from_value::<ObjectMeta>(metadata).map_err(|error| {
+        ApiError::bad_request(format!("{} in metadata: {error}", at.resource.kind))
+    })?;
+    map(object, "metadata").remove("managedFields");
+    map(object, "metadata").remove("selfLink");
+    Ok(())
+}
+
+/// Cleans and checks an object that is about to be kept. `strict` refuses unknown fields of custom
+/// kinds instead of dropping them.
+pub(crate) fn check_object(
+    at: &Served,
+    object: &mut Value,
+    old: Option<&Value>,
+    strict: bool,
+) -> Result<(), ApiError> {
+    let mut causes = metadata_causes(&at.resource, object);
+    match &at.version().shape {
+        Shape::Core(decode) => {
+            *object = decode(object.take()).map_err(|error| {
+                let (kind, version) = (&at.resource.kind, &at.version().name);
+                ApiError::bad_request(format!(
+                    "{kind} in version \"{version}\" cannot be handled: {error}"
+                ))
+            })?;
+            causes.extend(core_causes(&at.resource, object, old));
+        }
+        Shape::Custom(schema) => {
+            let pruned = schema.normalise(object);
+            if strict && !pruned.is_empty() {
+                let fields: Vec<String> = pruned
+                    .iter()
+                    .map(|path| format!("unknown field \"{path}\""))
+                    .collect();
+                let message = format!("strict decoding error: {}", fields.join(", "));
+                return Err(ApiError::bad_request(message));
+            }
+            causes.extend(schema.validate(object));
+        }
+    }
+    if causes.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid(&at.resource, name(object), &causes))
+}
+
+/// What a new object's status is before any controller has seen it: empty, save for the kinds
+/// that kube-apiserver starts with one.
+pub(crate) fn reset_status(at: &Served, object: &mut Value) {
+    let status = match at.resource.kind.as_str() {
+        _ if !at.version().status => return,
+        "Namespace" => json!({"phase": "Active"}),
+        "Pod" => json!({"phase": "Pending", "qosClass": "BestEffort"}),
+        "Service" => json!({"loadBalancer": {}}),
+        _ => Value::Null,
+    };
+    if status.is_null() {
+        as_map(object).remove("status");
+    } else {
+        as_map(object).insert("status".into(), status);
+    }
+    if at.is_core("namespaces") {
+        let name = name(object).to_owned();
+        let labels = map(object, "metadata")
+            .entry("labels")
+            .or_insert_with(|| json!({}));
+        as_map(labels).insert("kubernetes.io/metadata.name".into(), name.into());
+    }
+}
+
+/// Brings an object from the client's version into the form that is kept.
+pub(crate) fn to_stored(at: &Served, object: &mut Value) {
+    if &*at.resource.storage == "events" {
+        if at.resource.group.is_empty() {
+            rename(
+                as_map(object),
+                EVENT_FIELDS.iter().map(|(old, new)| (*old, *new)),
+            );
+        }
+        as_map(object).insert("apiVersion".into(), "events.k8s.io/v1".into());
+        return;
+    }
+    as_map(object).insert("apiVersion".into(), at.resource.stored_api_version().into());
+}
+
+/// Whether a kept object reads differently in the client's version.
+pub(crate) fn differs(at: &Served, object: &Value) -> bool {
+    text(object, "/apiVersion") != at.api_version()
+}
+
+/// Brings a kept object into the client's version.
+pub(crate) fn from_stored(at: &Served, object: &mut Value) {
+    if at.is_core("events") {
+        rename(
+            as_map(object),
+            EVENT_FIELDS.iter().map(|(old, new)| (*new, *old)),
+        );
+    }
+    as_map(object).insert("apiVersion".into(), at.api_version().into());
+}
+
+fn rename<'a>(fields: &mut Map<String, Value>, pairs: impl Iterator<Item = (&'a str, &'a str)>) {
+    for (from, to) in pairs {
+        if let Some(value) = fields.remove(from) {
+            fields.insert(to.to_owned(), value);
+        }
+    }
+}
+
+fn core_causes(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+    match resource.kind.as_str() {
+        "EndpointSlice" => endpoints::causes(object, old),
+        "Secret" if old.is_some_and(|old| old["type"] != object["type"]) => {
+            vec![Cause::invalid(
+                "type",
+                &object["type"],
+                "field is immutable",
+            )]
+        }
+        "Service" => services::causes(object),
+        _ => Vec::new(),
+    }
+}
+
+fn metadata_causes(resource: &Resource, object: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let name = name(object);
+    let legal = match resource.kind.as_str() {
+        "Namespace" => is_label(name),
+        "Service" => is_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase()),
+        _ => is_subdomain(name),
+    };
+    if !legal {
+        let rule = "must consist of lower case alphanumeric characters, '-' or '.', and must start \
+                    and end with an alphanumeric character";
+        causes.push(Cause::invalid("metadata.name", &name.into(), rule));
+    }
+    let members = |pointer: &str| object.pointer(pointer).and_then(Value::as_object);
+    for (key, value) in members("/metadata/labels").into_iter().flatten() {
+        let legal = value
+            .as_str()
+            .is_some_and(|value| value.is_empty() || is_name_part(value));
+        if !legal || !is_qualified(key) {
+            let message = "a label is a qualified name and a value of at most 63 alphanumeric \
+                           characters, '-', '_' or '.'";
+            causes.push(Cause::invalid(
+                "metadata.labels",
+                &json!({key: value}),
+                message,
+            ));
+        }
+    }
+    let mut total = 0;
+    for (key, value) in members("/metadata/annotations").into_iter().flatten() {
+        total += key.len() + value.as_str().map_or(0, str::len);
+        if !is_qualified(&key.to_lowercase()) {
+            let message = "an annotation's key is a qualified name";
+            causes.push(Cause::invalid(
+                "metadata.annotations",
+                &key.as_str().into(),
+                message,
+            ));
+        }
+    }
+    if total > MAX_ANNOTATIONS {
+        let message = format!("may not be more than {MAX_ANNOTATIONS} bytes");
+        causes.push(Cause::too_long("metadata.annotations", &message));
+    }
+    for owner in list(object, "/metadata/ownerReferences") {
+        if ["/apiVersion", "/kind", "/name", "/uid"]
+            .iter()
+            .any(|at| text(owner, at).is_empty())
+        {
+            let message = "needs apiVersion, kind, name and uid";
+            causes.push(Cause::invalid("metadata.ownerReferences", owner, message));
+        }
+    }
+    causes
+}
+
+/// RFC 1123 label: what a namespace, a port or a hostname is called.
+pub(crate) fn is_label(name: &str) -> bool {
+    name.len() <= 63 && is_dashed(name)
+}
+
+fn is_subdomain(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(is_dashed)
+}
+
+fn is_dashed(part: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    edge(part.chars().next())
+        && edge(part.chars().next_back())
+        && part
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+fn is_qualified(key: &str) -> bool {
+    match key.split_once('/') {
+        Some((prefix, name)) => is_subdomain(prefix) && is_name_part(name),
+        None => is_name_part(key),
+    }
+}
+
+fn is_name_part(part: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    part.len() <= 63
+        && edge(part.chars().next())
+        && edge(part.chars().next_back())
+        && part
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert!(is_label("a-1") && !is_label("-a") && !is_label("a.b") && !is_label("A"));
+        assert!(is_subdomain("a.b-c.d") && !is_subdomain("a..b") && !is_subdomain(""));
+        assert!(is_qualified("example.com/Some_name") && is_qualified("app"));
+        assert!(!is_qualified("/x") && !is_qualified("a/b/c") && !is_qualified(&"x".repeat(64)));
+    }
+
+    #[test]
+    fn a_core_event_survives_the_way_there_and_back() {
+        let core = crate::resource::core_kinds();
+        let old = core
+            .into_iter()
+            .find(|kind| kind.is_core("events"))
+            .unwrap();
+        let at = Served::new(&std::sync::Arc::new(old), "v1").unwrap();
+        let event = json!({"apiVersion": "v1", "kind": "Event", "message": "m", "count": 2,
+            "involvedObject": {"kind": "Service"}, "reason": "r"});
+        let mut kept = event.clone();
+        to_stored(&at, &mut kept);
+        assert_eq!(kept["note"], "m");
+        assert!(differs(&at, &kept));
+        from_stored(&at, &mut kept);
+        assert_eq!(kept, event);
+    }
+}

@@ -1,0 +1,256 @@
+//! The top of the embedded API: one cluster that listens on loopback, can be made unavailable for
+//! a while, and stops. The only place of the API that spawns tasks.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::{Ipv4Net, Ipv6Net};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::error::ApiError;
+use crate::handler;
+use crate::services::ClusterIps;
+use crate::store::Store;
+
+/// Every watch of an HTTP/1.1 client holds a connection. Ten members' components with some twenty
+/// watches each, their other requests and a few `kubectl`s stay well below.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// Names the cluster and its kubeconfig context.
+    pub name: String,
+    /// Where to listen; a loopback address, since nobody is asked who they are. Port 0 takes any.
+    pub listen: SocketAddr,
+    /// ClusterIPs come from here; the first and the last address stay free.
+    pub service_range_v4: Ipv4Net,
+    /// IPv6 ClusterIPs come from here; a cluster without this range is single-stack.
+    pub service_range_v6: Option<Ipv6Net>,
+    /// Kinds to serve from the start, beside the core ones.
+    pub crds: Vec<CustomResourceDefinition>,
+}
+
+/// Why a cluster cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The operating system refuses the address: choose another, or end who holds it.
+    #[error("cannot listen on {address}: {source}; choose a free loopback address")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// A CRD of the configuration cannot be served. The caller's fault.
+    #[error("the CRD {name} cannot be served: {source}")]
+    Crd {
+        /// The CRD's name.
+        name: String,
+        /// What the API says.
+        source: ApiError,
+    },
+    /// The address is open to other machines; this API asks nobody who they are.
+    #[error("{0} is not a loopback address, and the embedded API has no authentication")]
+    NotLoopback(SocketAddr),
+}
+
+/// A running cluster. Dropping it ends its tasks; [`Self::stop`] also waits for them.
+#[derive(Debug)]
+pub struct Cluster {
+    name: String,
+    address: SocketAddr,
+    store: Store,
+    serving: Mutex<Option<Serving>>,
+}
+
+/// The listener's tasks, while there is one.
+#[derive(Debug)]
+struct Serving {
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Cluster {
+    /// Starts a cluster with the usual namespaces and the given CRDs.
+    ///
+    /// # Errors
+    /// When the address is taken or not on loopback, or a CRD cannot be served.
+    pub async fn start(config: ClusterConfig) -> Result<Self, StartError> {
+        if !config.listen.ip().is_loopback() {
+            return Err(StartError::NotLoopback(config.listen));
+        }
+        let store = Store::new(ClusterIps::new(
+            config.service_range_v4,
+            config.service_range_v6,
+        ));
+        let crd_error = |name: &str| {
+            let name = name.to_owned();
+            move |source| StartError::Crd { name, source }
+        };
+        store.furnish().map_err(crd_error("namespaces"))?;
+        for crd in &config.crds {
+            let name = crd.metadata.name.clone().unwrap_or_default();
+            let object = serde_json::to_value(crd)
+                .map_err(|error| ApiError::bad_request(error.to_string()))
+                .map_err(crd_error(&name))?;
+            store.create(object).map_err(crd_error(&name))?;
+        }
+        let bind = |source| StartError::Bind {
+            address: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+        let serving = serve(&config.name, listener, store.clone());
+        Ok(Self {
+            name: config.name,
+            address,
+            store,
+            serving: Mutex::new(Some(serving)),
+        })
+    }
+
+    /// Where the API listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The cluster's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The objects, without HTTP in between.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A kubeconfig whose only context bears the cluster's name.
+    #[must_use]
+    pub fn kubeconfig(&self) -> String {
+        let (name, address) = (&self.name, self.address);
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: {name}\n\
+             clusters:\n- name: {name}\n  cluster:\n    server: http://{address}\n\
+             users:\n- name: {name}\n  user: {{}}\n\
+             contexts:\n- name: {name}\n  context:\n    cluster: {name}\n    user: {name}\n\
+             \x20   namespace: default\n"
+        )
+    }
+
+    /// Makes the API unreachable: open connections end, new ones are refused. The objects stay.
+    pub async fn pause(&self) {
+        if let Some(serving) = self.serving.lock().await.take() {
+            serving.end().await;
+        }
+    }
+
+    /// Ends a pause, at the same address. Without a pause it does nothing.
+    ///
+    /// # Errors
+    /// When somebody else has taken the address in the meantime.
+    pub async fn resume(&self) -> Result<(), StartError> {
+        let mut serving = self.serving.lock().await;
+        if serving.is_none() {
+            let bind = |source| StartError::Bind {
+                address: self.address,
+                source,
+            };
+            let listener = TcpListener::bind(self.address).await.map_err(bind)?;
+            *serving = Some(serve(&self.name, listener, self.store.clone()));
+        }
+        Ok(())
+    }
+
+    /// Forgets the history, so that every watch ends with 410 and has to list again.
+    pub fn compact(&self) {
+        self.store.compact();
+    }
+
+    /// Stops listening and waits until every connection has ended.
+    pub async fn stop(self) {
+        self.pause().await;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Serving {
+    async fn end(self) {
+        self.cancel.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Spawns the task that accepts connections, and from it one for each connection.
+fn serve(name: &str, listener: TcpListener, store: Store) -> Serving {
+    let serving = Serving {
+        cancel: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    };
+    let (cancel, tasks) = (serving.cancel.clone(), serving.tasks.clone());
+    let span = tracing::info_span!("embedded-api", cluster = name);
+    let accept = async move {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        // The semaphore is never closed; without a free place clients wait in the backlog.
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            let stream = tokio::select! {
+                () = cancel.cancelled() => return,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        // Out of descriptors, most likely: others may be freed meanwhile.
+                        tracing::warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                        continue;
+                    }
+                },
+            };
+            let (cancel, store) = (cancel.clone(), store.clone());
+            tasks.spawn(
+                async move {
+                    cancel.run_until_cancelled(connection(stream, store)).await;
+                    drop(place);
+                }
+                .in_current_span(),
+            );
+        }
+    };
+    serving.tasks.spawn(accept.instrument(span));
+    serving
+}
+
+/// Serves one connection until the client ends it.
+async fn connection(stream: TcpStream, store: Store) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "small answers may be late");
+    }
+    let service = service_fn(move |request| {
+        let store = store.clone();
+        async move { Ok::<_, Infallible>(handler::respond(store, request).await) }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new());
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "the connection ended early");
+    }
+}
