@@ -1,1 +1,4 @@
-//! placeholder
+//! The east-west gateway: listeners, links, identity and routing.
+
+pub mod identity;
+pub mod pki;
