@@ -1,0 +1,1 @@
+//! Real components over the embedded Kubernetes API, on real sockets.
