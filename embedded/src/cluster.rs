@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::{Ipv4Net, Ipv6Net};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -179,6 +180,14 @@ impl Cluster {
     /// Forgets the history, so that every watch ends with 410 and has to list again.
     pub fn compact(&self) {
         self.store.compact();
+    }
+
+    /// Keeps an object without any check; see [`Store::insert_unchecked`].
+    ///
+    /// # Errors
+    /// 400 when `apiVersion` and `kind` name nothing that is served.
+    pub fn insert_unchecked(&self, object: Value) -> Result<Arc<Value>, ApiError> {
+        self.store.insert_unchecked(object)
     }
 
     /// Stops listening and waits until every connection has ended.

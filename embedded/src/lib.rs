@@ -15,6 +15,7 @@ mod error;
 mod handler;
 mod object;
 mod patch;
+pub mod proxy;
 mod request;
 mod resource;
 mod schema;

@@ -1,0 +1,308 @@
+//! A userspace kube-proxy for loopback: it listens on every ClusterIP and port and forwards to a
+//! ready endpoint, without root and with the caller's own address as source.
+//!
+//! `table.rs` and `pick.rs` decide; this file follows the objects and keeps the listeners as the
+//! table says; `listen.rs` spawns one task for each of them; `tcp.rs` and `udp.rs` move bytes.
+
+mod listen;
+mod pick;
+mod table;
+mod tcp;
+mod udp;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::error::ApiError;
+use crate::store::{Store, Watch};
+use listen::Listener;
+pub use table::Protocol;
+use table::{Backends, Frontend, Objects};
+
+/// How many connections are carried at a time. Each holds two descriptors; a demo with a load
+/// generator has hundreds.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// How soon an address that could not be listened on is tried again when nothing else changes:
+/// whoever holds it may be on the way out.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A running proxy. Dropping it ends its tasks; [`Self::stop`] also waits for them.
+#[derive(Debug)]
+pub struct Proxy {
+    context: Context,
+}
+
+/// An address that the proxy should listen on and cannot.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// The ClusterIP and port.
+    pub address: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The Service and its port, as `namespace/name:port`.
+    pub service: String,
+    /// What the operating system says.
+    pub error: String,
+    /// What to do about it.
+    pub remedy: &'static str,
+}
+
+/// What a proxy has done so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// TCP connections that reached an endpoint.
+    pub connections: u64,
+    /// TCP connections whose endpoint could not be reached; the client was reset.
+    pub failed: u64,
+    /// UDP flows that were opened.
+    pub flows: u64,
+    /// Datagrams dropped: no endpoint, a full socket, or an endpoint that is not there.
+    pub dropped: u64,
+    /// Connections and flows refused because the bounds were reached.
+    pub overflow: u64,
+}
+
+/// What all the proxy's tasks share.
+#[derive(Clone, Debug)]
+struct Context {
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+    ledger: Arc<Ledger>,
+    places: Arc<Semaphore>,
+    started: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    problems: Mutex<BTreeMap<Frontend, Problem>>,
+    connections: AtomicU64,
+    failed: AtomicU64,
+    flows: AtomicU64,
+    dropped: AtomicU64,
+    overflow: AtomicU64,
+}
+
+impl Proxy {
+    /// Starts a proxy for a cluster's Services; `name` stands in the logs. Needs a Tokio runtime.
+    ///
+    /// # Errors
+    /// None in practice: the store always serves Services and EndpointSlices.
+    pub fn start(name: &str, store: &Store) -> Result<Self, ApiError> {
+        let feed = Feed::open(store)?;
+        let context = Context {
+            cancel: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            ledger: Arc::default(),
+            places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            started: Instant::now(),
+        };
+        let span = tracing::info_span!("service-proxy", cluster = name);
+        context
+            .tasks
+            .spawn(follow(feed, context.clone()).instrument(span));
+        Ok(Self { context })
+    }
+
+    /// The addresses that cannot be listened on at the moment.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.context.ledger.problems().values().cloned().collect()
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let ledger = &self.context.ledger;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            connections: read(&ledger.connections),
+            failed: read(&ledger.failed),
+            flows: read(&ledger.flows),
+            dropped: read(&ledger.dropped),
+            overflow: read(&ledger.overflow),
+        }
+    }
+
+    /// Closes every listener and connection and waits for the tasks.
+    pub async fn stop(self) {
+        self.context.cancel.cancel();
+        self.context.tasks.close();
+        self.context.tasks.wait().await;
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.context.cancel.cancel();
+    }
+}
+
+impl Ledger {
+    fn problems(&self) -> std::sync::MutexGuard<'_, BTreeMap<Frontend, Problem>> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn solved(&self, frontend: &Frontend) {
+        self.problems().remove(frontend);
+    }
+
+    /// Notes a problem, and logs it when it is new.
+    fn note(&self, frontend: Frontend, backends: &Backends, error: &io::Error) {
+        let problem = Problem {
+            address: frontend.address,
+            protocol: frontend.protocol,
+            service: backends.service.clone(),
+            error: error.to_string(),
+            remedy: remedy(error.kind()),
+        };
+        let Problem {
+            address,
+            protocol,
+            service,
+            remedy,
+            ..
+        } = &problem;
+        if self.problems().get(&frontend) != Some(&problem) {
+            tracing::warn!(%address, %protocol, service, %error, remedy, "cannot listen");
+        }
+        self.problems().insert(frontend, problem);
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The two watches that the table is made from.
+struct Feed {
+    store: Store,
+    services: Watch,
+    slices: Watch,
+    objects: Objects,
+}
+
+impl Feed {
+    fn open(store: &Store) -> Result<Self, ApiError> {
+        Ok(Self {
+            store: store.clone(),
+            services: store.watch(("v1", "Service"), None)?,
+            slices: store.watch(("discovery.k8s.io/v1", "EndpointSlice"), None)?,
+            objects: Objects::default(),
+        })
+    }
+
+    /// Waits for changes and takes all that are there. After a watch was lost, all is read anew.
+    async fn changed(&mut self) {
+        if let Err(error) = self.take().await {
+            tracing::debug!(%error, "reading all Services and EndpointSlices anew");
+            match Self::open(&self.store) {
+                Ok(fresh) => *self = fresh,
+                Err(error) => tracing::error!(%error, "the cluster serves no Services"),
+            }
+            self.objects.reset();
+            if let Err(error) = self.take_ready() {
+                tracing::debug!(%error, "lost again; the next change tries again");
+            }
+        }
+    }
+
+    async fn take(&mut self) -> Result<(), ApiError> {
+        tokio::select! {
+            event = self.services.next() => self.objects.apply_service(&event?),
+            event = self.slices.next() => self.objects.apply_slice(&event?),
+        }
+        self.take_ready()
+    }
+
+    fn take_ready(&mut self) -> Result<(), ApiError> {
+        while let Some(event) = self.services.try_next()? {
+            self.objects.apply_service(&event);
+        }
+        while let Some(event) = self.slices.try_next()? {
+            self.objects.apply_slice(&event);
+        }
+        Ok(())
+    }
+}
+
+/// Follows the objects until the proxy is stopped.
+async fn follow(mut feed: Feed, context: Context) {
+    let mut listeners = BTreeMap::new();
+    loop {
+        let failing = !context.ledger.problems().is_empty();
+        tokio::select! {
+            () = context.cancel.cancelled() => break,
+            () = feed.changed() => {}
+            () = sleep(RETRY), if failing => {}
+        }
+        reconcile(&mut listeners, feed.objects.compile(), &context).await;
+    }
+    for listener in listeners.into_values() {
+        listener.close().await;
+    }
+}
+
+/// Makes the listeners what the table says. A TCP port without endpoints is closed, so that the
+/// kernel refuses as kube-proxy's REJECT does; a UDP port stays, and its datagrams are dropped.
+async fn reconcile(
+    listeners: &mut BTreeMap<Frontend, Listener>,
+    mut table: BTreeMap<Frontend, Backends>,
+    context: &Context,
+) {
+    table.retain(|frontend, backends| {
+        frontend.protocol == Protocol::Udp || !backends.endpoints.is_empty()
+    });
+    let gone: Vec<Frontend> = listeners
+        .keys()
+        .filter(|frontend| !table.contains_key(frontend))
+        .copied()
+        .collect();
+    for frontend in gone {
+        if let Some(listener) = listeners.remove(&frontend) {
+            listener.close().await;
+        }
+    }
+    context
+        .ledger
+        .problems()
+        .retain(|frontend, _| table.contains_key(frontend));
+    for (frontend, backends) in table {
+        if let Some(listener) = listeners.get(&frontend) {
+            listener.follow(backends);
+            continue;
+        }
+        match Listener::open(frontend, backends.clone(), context).await {
+            Ok(listener) => {
+                context.ledger.solved(&frontend);
+                listeners.insert(frontend, listener);
+            }
+            Err(error) => context.ledger.note(frontend, &backends, &error),
+        }
+    }
+}
+
+fn remedy(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => "end the process that holds the address, or use another port",
+        io::ErrorKind::AddrNotAvailable => {
+            "the address is not on this machine: on macOS add it with `sudo ifconfig lo0 alias \
+             <address>`, elsewhere use a service range within 127.0.0.0/8"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "use a port of 1024 or more, or allow low ports with `sudo sysctl \
+             net.ipv4.ip_unprivileged_port_start=0`"
+        }
+        _ => "see the operating system's message",
+    }
+}
