@@ -40,6 +40,10 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what is wrong is told once; callers make it on the spot"
+    )]
     fn error(&self, field: impl Into<String>, problem: impl ToString) -> ConvertError {
         let namespace = self
             .metadata

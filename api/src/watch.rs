@@ -89,17 +89,37 @@ pub enum Change<K> {
     },
 }
 
-/// Watches all objects that `api`, for example `Api::<Guard<Service>>::all(client)`, and `config` select. The stream never ends and never fails: trouble is
-/// [`Change::Interrupted`], and is tried again after 0.1 to 5 seconds with jitter. The first [`Change::Reset`] is the
-/// first complete picture.
+/// Watches all objects that `api`, for example `Api::<Guard<Service>>::all(client)`, and `config` select. The stream
+/// never ends and never fails: trouble is [`Change::Interrupted`], and is tried again after 0.1 to 5 seconds with
+/// jitter. The first [`Change::Reset`] is the first complete picture.
 pub fn watch<K>(api: Api<Guard<K>>, config: Config) -> impl Stream<Item = Change<K>> + Send
 where
     K: Resource + Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Clone + fmt::Debug + Send + Sync,
 {
-    let events = watcher(api, config).backoff(Retry::default());
-    let mut listing = Listing::default();
-    events.flat_map(move |event| stream::iter(listing.read(event)))
+    let begin = move || watcher(api.clone(), config.clone()).boxed();
+    let state = (begin(), Listing::default(), begin);
+    let changes = stream::unfold(state, |(mut events, mut listing, begin)| async move {
+        loop {
+            match events.next().await? {
+                Ok(event) => {
+                    // Only what is told counts as success, so that waits go on doubling while every listing begins
+                    // and fails.
+                    if let Some(change) = listing.read(event) {
+                        return Some((Ok(change), (events, listing, begin)));
+                    }
+                }
+                Err(error) => {
+                    // kube's watcher would take up a lost watch where it was, and say nothing until something
+                    // changes. Whoever was told that the API is away is told that it is back: by a new listing.
+                    return Some((Err(error), (begin(), Listing::default(), begin)));
+                }
+            }
+        }
+    });
+    changes
+        .backoff(Retry::default())
+        .map(|change| change.unwrap_or_else(|error| Change::Interrupted(reason(&error))))
 }
 
 /// Gathers a listing until it is complete.
@@ -118,30 +138,27 @@ impl<K> Default for Listing<K> {
 }
 
 impl<K: Resource> Listing<K> {
-    fn read(&mut self, event: Result<Event<Guard<K>>, watcher::Error>) -> Option<Change<K>> {
+    fn read(&mut self, event: Event<Guard<K>>) -> Option<Change<K>> {
         match event {
-            Err(error) => Some(Change::Interrupted(reason(&error))),
-            Ok(Event::Apply(Guard(Ok(object)))) => Some(Change::Apply(object)),
-            Ok(Event::Apply(Guard(Err(invalid)))) => Some(Change::Malformed(malformed(&invalid))),
-            Ok(Event::Delete(Guard(Ok(object)))) => {
-                Some(Change::Delete(ObjectKey::of(object.meta())))
-            }
-            Ok(Event::Delete(Guard(Err(invalid)))) => {
+            Event::Apply(Guard(Ok(object))) => Some(Change::Apply(object)),
+            Event::Apply(Guard(Err(invalid))) => Some(Change::Malformed(malformed(&invalid))),
+            Event::Delete(Guard(Ok(object))) => Some(Change::Delete(ObjectKey::of(object.meta()))),
+            Event::Delete(Guard(Err(invalid))) => {
                 Some(Change::Delete(ObjectKey::of(&invalid.metadata)))
             }
-            Ok(Event::Init) => {
+            Event::Init => {
                 *self = Self::default();
                 None
             }
-            Ok(Event::InitApply(Guard(Ok(object)))) => {
+            Event::InitApply(Guard(Ok(object))) => {
                 self.objects.push(object);
                 None
             }
-            Ok(Event::InitApply(Guard(Err(invalid)))) => {
+            Event::InitApply(Guard(Err(invalid))) => {
                 self.malformed.push(malformed(&invalid));
                 None
             }
-            Ok(Event::InitDone) => {
+            Event::InitDone => {
                 let Self { objects, malformed } = std::mem::take(self);
                 Some(Change::Reset { objects, malformed })
             }
@@ -230,7 +247,7 @@ mod tests {
         let mut listing = Listing::default();
         events
             .into_iter()
-            .filter_map(|event| listing.read(Ok(event)))
+            .filter_map(|event| listing.read(event))
             .collect()
     }
 

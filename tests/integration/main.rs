@@ -1,1 +1,15 @@
 //! Real components over the embedded Kubernetes API, on real sockets.
+//!
+//! | file | what is held |
+//! | --- | --- |
+//! | [`support`] | starts clusters on addresses of their own, waits, shows the state when a wait is in vain |
+//! | [`watch`] | `landbridge_api::watch` against malformed objects, pages, 410, and an API that goes and returns |
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod support;
+mod watch;

@@ -208,7 +208,7 @@ pub fn allotment(slice: &EndpointSlice) -> Result<Option<Allotment>, ConvertErro
             format!("is {derived}, but {service} has {expected}"),
         ));
     }
-    if !annotation(slice, GATEWAYS).is_some_and(|value| value == "true") {
+    if annotation(slice, GATEWAYS).is_none_or(|value| value != "true") {
         return Ok(None);
     }
     let mut targets = BTreeMap::new();
