@@ -1,2 +1,40 @@
-//! placeholder
-fn main() {}
+//! `landbridge`: controller, DNS server, east-west gateway and the commands that people use, in one binary.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `command` | what can be asked for |
+//! | `config` | flags, environment and file into validated settings |
+//! | `admin` | metrics, health and state over HTTP |
+//! | `kubernetes` | clients, and who a cluster is |
+//! | `telemetry` | logs |
+//! | `shutdown` | signals |
+//! | `exit` | exit codes and the last line |
+
+mod admin;
+mod command;
+mod config;
+mod exit;
+mod kubernetes;
+mod shutdown;
+mod telemetry;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    // Several libraries use TLS; all shall use the same cryptography. An error means that it is chosen already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let arguments = command::Arguments::parse();
+    match command::run(arguments, &mut io::stdout()) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nothing can be done where even standard error is closed.
+            let _ = writeln!(io::stderr(), "error: {}", exit::line(error.as_ref()));
+            exit::Exit::of(&error).into()
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What `landbridge` can be asked to do.
+
+mod component;
+mod crds;
+mod output;
+mod pki;
+
+use std::{io::Write, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::exit::{self, Exit};
+
+/// Joins the networks of separate Kubernetes clusters, service by service.
+///
+/// Every setting of controller, dns and gateway can be a flag, a variable LANDBRIDGE_… or a key of the --config file;
+/// the flag counts first, then the variable, then the file.
+#[derive(Debug, Parser)]
+#[command(name = "landbridge", version, after_help = exit::HELP)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the CustomResourceDefinitions of everything that Landbridge reads or writes.
+    Crds(crds::Arguments),
+    /// Make the certificates by which gateways know each other.
+    Pki(pki::Arguments),
+}
+
+/// Does what was asked for. What a program or a person reads goes to `out`, logs to standard error.
+///
+/// # Errors
+/// What went wrong; [`Exit::of`] tells its kind.
+pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode> {
+    match arguments.command {
+        Command::Crds(arguments) => crds::run(&arguments, out)?,
+        Command::Pki(arguments) => pki::run(&arguments, out)?,
+    }
+    Ok(Exit::Success.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// clap's own check of names, duplicates and defaults, which it otherwise makes only when a command is used.
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,222 @@
+//! Pure: the settings of `landbridge controller`.
+
+use std::{net::SocketAddr, time::Duration};
+
+use landbridge_model::{GatewayAddress, NetworkName};
+
+use super::{
+    common::{Common, Membership, Reach, reach},
+    reader::Reader,
+    setting::Setting,
+    value,
+};
+
+/// A member is given up by the others after 10 s without a heartbeat: more than two must fit in that.
+const MAX_HEARTBEAT: Duration = Duration::from_secs(4);
+/// Each heartbeat is a write to the hub by every member: ten a second of each would be most of its load.
+const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
+
+const ADMIN_LISTEN: Setting = Setting::one(
+    "admin-listen",
+    "IP:PORT",
+    "Where /metrics, /healthz, /readyz and /debug/snapshot are served",
+)
+.or("127.0.0.1:9401");
+const ADVERTISE: Setting = Setting::list(
+    "advertise",
+    "IP:PORT",
+    "Where other clusters' gateways reach this cluster's; none if it can only dial",
+);
+const HEARTBEAT: Setting = Setting::one(
+    "heartbeat",
+    "DURATION",
+    "How often to tell the hub that this cluster is alive, from 100ms to 4s",
+)
+.or("3s");
+const HUB_CONTEXT: Setting = Setting::one(
+    "hub-context",
+    "NAME",
+    "Context of the hub's kubeconfig [default: its current one]",
+);
+const HUB_KUBECONFIG: Setting = Setting::one(
+    "hub-kubeconfig",
+    "FILE",
+    "How to reach the hub's Kubernetes API [default: this cluster is the hub]",
+);
+const NETWORK: Setting = Setting::one(
+    "network",
+    "NAME",
+    "Clusters with the same network name reach each other's pods directly [default: the cluster's id, a network of its own]",
+);
+const REGION: Setting = Setting::one("region", "NAME", "The region of this cluster, for locality");
+
+/// Validated.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) admin: SocketAddr,
+    pub(crate) advertise: Vec<GatewayAddress>,
+    pub(crate) common: Common,
+    pub(crate) heartbeat: Duration,
+    /// Absent where this cluster is the hub.
+    pub(crate) hub: Option<Reach>,
+    pub(crate) membership: Membership,
+    /// The cluster's id where absent.
+    pub(crate) network: Option<NetworkName>,
+    pub(crate) region: Option<String>,
+}
+
+impl super::Settings for Settings {
+    fn table() -> Vec<&'static Setting> {
+        let own: [&Setting; 7] = [
+            &HUB_KUBECONFIG,
+            &HUB_CONTEXT,
+            &NETWORK,
+            &ADVERTISE,
+            &REGION,
+            &HEARTBEAT,
+            &ADMIN_LISTEN,
+        ];
+        [&Common::TABLE[..], &Membership::TABLE, &own].concat()
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let common = Common::read(reader);
+        let membership = Membership::read(reader);
+        let hub = reach(reader, &HUB_KUBECONFIG, &HUB_CONTEXT);
+        let hub = if hub.kubeconfig.is_some() {
+            Some(hub)
+        } else {
+            if hub.context.is_some() {
+                reader.wrong(
+                    &HUB_CONTEXT,
+                    "names a context of no file: give --hub-kubeconfig too",
+                );
+            }
+            None
+        };
+        let network = reader.optional(&NETWORK, NetworkName::parse);
+        let advertise = reader.list(&ADVERTISE, value::gateway_address);
+        let region = reader.optional(&REGION, value::label_value);
+        let heartbeat = reader.required(&HEARTBEAT, heartbeat);
+        let admin = reader.required(&ADMIN_LISTEN, value::socket);
+        Some(Self {
+            admin: admin?,
+            advertise,
+            common: common?,
+            heartbeat: heartbeat?,
+            hub,
+            membership: membership?,
+            network,
+            region,
+        })
+    }
+}
+
+fn heartbeat(text: &str) -> Result<Duration, String> {
+    let every = value::duration(text)?;
+    if (MIN_HEARTBEAT..=MAX_HEARTBEAT).contains(&every) {
+        Ok(every)
+    } else {
+        Err("is out of range: give 100ms to 4s, since a cluster silent for 10s is given up".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::load_text;
+
+    #[test]
+    fn nothing_is_required() {
+        let settings = load_text::<Settings>("").unwrap();
+        assert_eq!(settings.hub, None);
+        assert_eq!(settings.network, None);
+        assert_eq!(settings.heartbeat, Duration::from_secs(3));
+        assert_eq!(
+            settings.membership.system_namespace.as_str(),
+            "landbridge-system"
+        );
+        assert!(settings.admin.ip().is_loopback());
+    }
+
+    #[test]
+    fn every_setting_is_taken_from_its_place() {
+        let settings = load_text::<Settings>(
+            "touch /kube
+             touch /hub
+             --kubeconfig /kube
+             --context paris
+             --advertise 192.0.2.1:4433
+             --advertise [2001:db8::1]:4433
+             LANDBRIDGE_CLUSTER=paris
+             LANDBRIDGE_CLUSTER_SET=demo
+             LANDBRIDGE_HUB_KUBECONFIG=/hub
+             LANDBRIDGE_HUB_CONTEXT=hub
+\u{20}
+network: a
+region: eu-west-1
+heartbeat: 500ms
+system-namespace: lb
+admin-listen: 127.0.0.2:1",
+        )
+        .unwrap();
+        assert_eq!(
+            settings.common.kubernetes,
+            Reach {
+                kubeconfig: Some("/kube".into()),
+                context: Some("paris".into())
+            }
+        );
+        assert_eq!(
+            settings.hub,
+            Some(Reach {
+                kubeconfig: Some("/hub".into()),
+                context: Some("hub".into())
+            })
+        );
+        let told = format!(
+            "{:?} {:?} {} {:?} {:?} {:?} {}",
+            settings.membership.cluster,
+            settings.membership.set,
+            settings.membership.system_namespace,
+            settings.network,
+            settings.region,
+            settings.heartbeat,
+            settings.admin
+        );
+        assert_eq!(
+            told,
+            r#"Some("paris") Some("demo") lb Some("a") Some("eu-west-1") 500ms 127.0.0.2:1"#
+        );
+        let advertised: Vec<_> = settings.advertise.iter().map(ToString::to_string).collect();
+        assert_eq!(advertised, ["192.0.2.1:4433", "[2001:db8::1]:4433"]);
+    }
+
+    #[test]
+    fn every_wrong_setting_is_told_at_once() {
+        let told = load_text::<Settings>(
+            "--cluster Paris
+             --advertise 0.0.0.0:4433
+             --heartbeat 5s
+             --hub-context a
+             --kubeconfig /nowhere
+             LANDBRIDGE_LOG=landbridge=loud
+             LANDBRIDGE_LOG_FORMAT=xml
+             LANDBRIDGE_REGION=a b",
+        )
+        .unwrap_err();
+        for culprit in [
+            "8 settings are wrong",
+            "--cluster \"Paris\": cluster id \"Paris\" is not valid: use lower-case",
+            "--advertise \"0.0.0.0:4433\": cannot be dialled by others",
+            "--heartbeat \"5s\": is out of range",
+            "--hub-context \"a\": names a context of no file",
+            "--kubeconfig \"/nowhere\": cannot be read",
+            "LANDBRIDGE_LOG=\"landbridge=loud\":",
+            "LANDBRIDGE_LOG_FORMAT=\"xml\": is not a format",
+            "LANDBRIDGE_REGION=\"a b\": use at most 63",
+        ] {
+            assert!(told.contains(culprit), "{culprit} is not in {told}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Pure: the settings of `landbridge dns`.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{common::Common, reader::Reader, setting::Setting, value};
+
+/// Longer than this a name that is gone would still be called a minute later.
+const MAX_TTL: Duration = Duration::from_secs(60);
+
+const ADMIN_LISTEN: Setting = Setting::one(
+    "admin-listen",
+    "IP:PORT",
+    "Where /metrics, /healthz, /readyz and /debug/snapshot are served",
+)
+.or("127.0.0.1:9402");
+const LISTEN: Setting = Setting::list(
+    "listen",
+    "IP:PORT",
+    "Where to answer queries, UDP and TCP each, such as 127.0.0.1:5300",
+);
+const TTL: Setting = Setting::one(
+    "ttl",
+    "DURATION",
+    "How long others may keep an answer: whole seconds, at most 60s",
+)
+.or("5s");
+
+/// Validated.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) admin: SocketAddr,
+    pub(crate) common: Common,
+    pub(crate) listen: Vec<SocketAddr>,
+    /// In whole seconds.
+    pub(crate) ttl: Duration,
+}
+
+impl super::Settings for Settings {
+    fn table() -> Vec<&'static Setting> {
+        let own: [&Setting; 3] = [&LISTEN, &TTL, &ADMIN_LISTEN];
+        [&Common::TABLE[..], &own].concat()
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let common = Common::read(reader);
+        let listen = reader.some(&LISTEN, value::socket);
+        let ttl = reader.required(&TTL, ttl);
+        let admin = reader.required(&ADMIN_LISTEN, value::socket);
+        Some(Self {
+            admin: admin?,
+            common: common?,
+            listen,
+            ttl: ttl?,
+        })
+    }
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    let ttl = value::duration(text)?;
+    if ttl.subsec_nanos() == 0 && ttl <= MAX_TTL {
+        Ok(ttl)
+    } else {
+        Err("is out of range: give whole seconds from 0s to 60s".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::load_text;
+
+    #[test]
+    fn addresses_to_answer_on_are_required_and_may_be_many() {
+        let told = load_text::<Settings>("").unwrap_err();
+        assert!(told.contains("--listen: is missing"), "{told}");
+        let settings =
+            load_text::<Settings>("listen: [\"127.0.0.1:5300\", \"[::1]:5300\"]").unwrap();
+        assert_eq!(settings.listen.len(), 2);
+        assert_eq!(settings.ttl, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_ttl_is_whole_seconds_within_a_minute() {
+        for text in ["0s", "60s", "1m", "2000ms"] {
+            assert!(ttl(text).is_ok(), "{text}");
+        }
+        for text in ["61s", "500ms", "2m", "five"] {
+            assert!(ttl(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The settings of `landbridge gateway`, its certificate files included: they are read and checked with everything else.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use landbridge_gateway::pki::Identity;
+use landbridge_model::Hostname;
+
+use super::{
+    common::{Common, Membership},
+    reader::Reader,
+    setting::Setting,
+    value,
+};
+
+/// Beside those of the other components, so that all three run on one machine.
+const ADMIN_PORT: u16 = 9403;
+/// What QUIC services use where 443 is not theirs.
+const LINK_PORT: u16 = 4433;
+
+const ADMIN_LISTEN: Setting = Setting::one(
+    "admin-listen",
+    "IP:PORT",
+    "Where /metrics, /healthz, /readyz, /debug/snapshot and /listening are served [default: port 9403 of --listen, where the controller asks]",
+);
+const LINK_LISTEN: Setting = Setting::one(
+    "link-listen",
+    "IP:PORT",
+    "Where other clusters' gateways dial this one (UDP) [default: port 4433 of every address]",
+);
+const LISTEN: Setting = Setting::one(
+    "listen",
+    "IP",
+    "The one address at which pods of this cluster reach imported services through this gateway",
+);
+const NAME: Setting = Setting::one(
+    "name",
+    "NAME",
+    "Name of this replica, the one that its certificate was issued for",
+);
+const REGISTER: Setting = Setting::switch(
+    "register",
+    "Tell the controller of this gateway by an EndpointSlice and a Lease of its own, where it runs outside a pod",
+);
+const TLS_CA: Setting = Setting::one("tls-ca", "FILE", "The set's root certificate (PEM)");
+const TLS_CERT: Setting = Setting::one(
+    "tls-cert",
+    "FILE",
+    "The gateway's certificate, followed by its member's (PEM)",
+);
+const TLS_KEY: Setting = Setting::one(
+    "tls-key",
+    "FILE",
+    "The private key of the certificate (PEM)",
+);
+
+/// Validated.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) admin: SocketAddr,
+    pub(crate) common: Common,
+    pub(crate) identity: Identity,
+    pub(crate) link: SocketAddr,
+    pub(crate) listen: IpAddr,
+    pub(crate) membership: Membership,
+    pub(crate) name: Hostname,
+    pub(crate) register: bool,
+}
+
+impl super::Settings for Settings {
+    fn table() -> Vec<&'static Setting> {
+        let own: [&Setting; 8] = [
+            &NAME,
+            &LISTEN,
+            &LINK_LISTEN,
+            &TLS_CERT,
+            &TLS_KEY,
+            &TLS_CA,
+            &REGISTER,
+            &ADMIN_LISTEN,
+        ];
+        [&Common::TABLE[..], &Membership::TABLE, &own].concat()
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let common = Common::read(reader);
+        let membership = Membership::read(reader);
+        let name = reader.required(&NAME, Hostname::parse);
+        let listen = reader.required(&LISTEN, value::ip);
+        let link = reader.optional(&LINK_LISTEN, value::socket);
+        let identity = identity(reader);
+        let register = reader.required(&REGISTER, value::boolean);
+        let admin = reader.optional(&ADMIN_LISTEN, value::socket);
+        if let (Some(listen), Some(true)) = (listen, register) {
+            check_registration(reader, listen, admin);
+        }
+        if let (Some(identity), Some(name), Some(membership)) = (&identity, &name, &membership) {
+            check_identity(reader, identity, name, membership);
+        }
+        let listen = listen?;
+        Some(Self {
+            admin: admin.unwrap_or(SocketAddr::new(listen, ADMIN_PORT)),
+            common: common?,
+            identity: identity?,
+            link: link.unwrap_or(SocketAddr::new(every_address(listen), LINK_PORT)),
+            listen,
+            membership: membership?,
+            name: name?,
+            register: register?,
+        })
+    }
+}
+
+/// The unspecified address of the same family.
+fn every_address(like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+fn identity(reader: &mut Reader<'_>) -> Option<Identity> {
+    let mut pem = |setting| {
+        let path = reader.required(setting, value::path)?;
+        reader.file(setting, &path)
+    };
+    let (chain, key, root) = (pem(&TLS_CERT), pem(&TLS_KEY), pem(&TLS_CA));
+    Identity::from_pem(&chain?, &key?, &root?)
+        .map_err(|error| {
+            let remedy = "`landbridge pki gateway` makes the three files";
+            reader.wrong(&TLS_CERT, format!("{error}: {remedy}"));
+        })
+        .ok()
+}
+
+/// What a registered gateway tells the controller must be true: pods and the controller dial `listen`.
+fn check_registration(reader: &mut Reader<'_>, listen: IpAddr, admin: Option<SocketAddr>) {
+    if listen.is_unspecified() {
+        reader.wrong(
+            &LISTEN,
+            "cannot be registered: give the one address at which pods reach this gateway",
+        );
+    } else if admin.is_some_and(|admin| admin.port() == 0) {
+        reader.wrong(
+            &ADMIN_LISTEN,
+            "cannot be registered: give a port, so that the controller knows it",
+        );
+    } else if admin.is_some_and(|admin| !admin.ip().is_unspecified() && admin.ip() != listen) {
+        reader.wrong(
+            &ADMIN_LISTEN,
+            format!("is not where the controller asks what is listened on: give {listen}, or leave it out"),
+        );
+    }
+}
+
+/// A gateway that says one name and proves another is refused by every peer; that is better told here.
+fn check_identity(
+    reader: &mut Reader<'_>,
+    identity: &Identity,
+    name: &Hostname,
+    membership: &Membership,
+) {
+    let id = identity.id();
+    let cluster = membership.cluster.as_ref().unwrap_or(&id.cluster);
+    let set = membership.set.as_ref().unwrap_or(&id.set);
+    if (cluster, set, name) != (&id.cluster, &id.set, &id.gateway) {
+        let message = format!(
+            "is {id}, not one of gateway {name} of cluster {cluster} in set {set}: issue one with `landbridge pki gateway`"
+        );
+        reader.wrong(&TLS_CERT, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use landbridge_gateway::pki::Root;
+    use landbridge_model::{ClusterId, ClusterSetId, Timestamp};
+
+    use super::*;
+    use crate::config::{
+        Flags, load,
+        testing::{Given, load_text},
+    };
+
+    const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+
+    /// Loads with the certificates of gateway gw-0 of paris in demo at /tls.crt, /tls.key and /ca.crt.
+    fn check(arguments: &str) -> Result<Settings, String> {
+        let root = Root::generate(&ClusterSetId::parse("demo").unwrap(), NOW).unwrap();
+        let member = root
+            .issue_member(&ClusterId::parse("paris").unwrap(), NOW)
+            .unwrap();
+        let leaf = member
+            .issue_gateway(1, &Hostname::parse("gw-0").unwrap(), NOW)
+            .unwrap();
+        let given = Given {
+            files: BTreeMap::from([
+                ("/tls.crt".into(), leaf.chain_pem()),
+                ("/tls.key".into(), leaf.key_pem()),
+                ("/ca.crt".into(), root.cert_pem()),
+            ]),
+            ..Given::default()
+        };
+        let all =
+            format!("test --tls-cert=/tls.crt --tls-key=/tls.key --tls-ca=/ca.crt {arguments}");
+        let flags = Flags::parse(all.split_whitespace().map(str::to_owned).collect()).unwrap();
+        load(&flags, &given).map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn name_address_and_certificates_are_enough() {
+        let settings = check("--name=gw-0 --listen=10.244.1.10").unwrap();
+        assert_eq!(settings.identity.cluster().as_str(), "paris");
+        assert_eq!(settings.link.to_string(), "0.0.0.0:4433");
+        assert_eq!(settings.admin.to_string(), "10.244.1.10:9403");
+        assert!(!settings.register);
+    }
+
+    #[test]
+    fn all_that_is_missing_is_told_at_once() {
+        let told = load_text::<Settings>("").unwrap_err();
+        for name in ["name", "listen", "tls-cert", "tls-key", "tls-ca"] {
+            assert!(told.contains(&format!("--{name}: is missing")), "{told}");
+        }
+        assert!(told.starts_with("5 settings are wrong"), "{told}");
+    }
+
+    #[test]
+    fn a_certificate_of_somebody_else_is_told() {
+        for wrong in [
+            "--name=gw-1 --listen=::1",
+            "--name=gw-0 --listen=::1 --cluster=tokyo",
+            "--name=gw-0 --listen=::1 --cluster-set=prod",
+        ] {
+            let told = check(wrong).unwrap_err();
+            assert!(
+                told.contains("--tls-cert \"/tls.crt\": is spiffe://demo/cluster/paris/1/gateway/gw-0, not one of"),
+                "{told}"
+            );
+        }
+        let told = check("--name=gw-0 --listen=::1 --config=/tls.crt").unwrap_err();
+        assert!(told.contains("is not a YAML mapping"), "{told}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_certificate_is_told() {
+        let told = load_text::<Settings>(
+            "--name gw-0
+             --listen ::1
+             touch /a
+             --tls-cert /a
+             --tls-key /a
+             --tls-ca /a",
+        )
+        .unwrap_err();
+        assert!(
+            told.contains("--tls-cert \"/a\": the certificate chain is not readable as PEM"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn only_an_address_that_can_be_dialled_is_registered() {
+        let told = check("--name=gw-0 --listen=0.0.0.0 --register").unwrap_err();
+        assert!(
+            told.contains("--listen \"0.0.0.0\": cannot be registered"),
+            "{told}"
+        );
+        let told =
+            check("--name=gw-0 --listen=::1 --register --admin-listen=127.0.0.1:1").unwrap_err();
+        assert!(told.contains("is not where the controller asks"), "{told}");
+        assert!(check("--name=gw-0 --listen=::1 --register --admin-listen=[::1]:1").is_ok());
+    }
+}
