@@ -5,36 +5,44 @@ use crate::{
     workspace::{Finding, none, sources},
 };
 
-/// A reader skips what is longer.
+/// A reader skips what is longer. Tables and diagrams do not count: they are looked at, not read.
 const LONGEST: usize = 15;
-/// A table of modules is not read but looked up; the root of a crate may have one.
-const LONGEST_OF_A_CRATE: usize = 30;
 
 fn check(source: &Source) -> Option<Finding> {
-    let lines = source
+    let header: Vec<&str> = source
         .text
         .lines()
-        .take_while(|line| line.starts_with("//!"))
-        .count();
-    let root = ["lib.rs", "main.rs"]
-        .iter()
-        .any(|name| source.path.ends_with(name));
-    let most = if root { LONGEST_OF_A_CRATE } else { LONGEST };
-    let words = source.text.lines().next().map_or(0, |line| {
-        line.trim_start_matches("//!").split_whitespace().count()
-    });
-    if lines == 0 {
+        .map_while(|line| line.strip_prefix("//!"))
+        .collect();
+    let Some(first) = header.first() else {
         let says = "no header: open with `//!`, what the file is and why it is there";
-        Some(Finding::new(&source.path, 1, says))
-    } else if words < 3 {
+        return Some(Finding::new(&source.path, 1, says));
+    };
+    let words = first.split_whitespace().count();
+    let lines = sentences(&header);
+    if words < 3 {
         let says = "the header says nothing: write what the file is and why it is there";
         Some(Finding::new(&source.path, 1, says))
-    } else if lines > most {
-        let says = format!("a header of {lines} lines: say it in {most}");
-        Some(Finding::new(&source.path, most + 1, says))
+    } else if lines > LONGEST {
+        let says = format!("a header of {lines} lines: say it in {LONGEST}");
+        Some(Finding::new(&source.path, 1, says))
     } else {
         None
     }
+}
+
+/// Lines of a header that are neither in a table nor in a diagram.
+fn sentences(header: &[&str]) -> usize {
+    let mut diagram = false;
+    let mut count = 0;
+    for line in header.iter().map(|line| line.trim()) {
+        if line.starts_with("```") {
+            diagram = !diagram;
+        } else if !diagram && !line.starts_with('|') {
+            count += 1;
+        }
+    }
+    count
 }
 
 /// "Every file opens with `//!`: what it is and why it is there."
@@ -52,5 +60,13 @@ fn a_missing_an_empty_and_an_endless_header_are_found() {
     assert_eq!(line("// Reads what was written.\n"), Some((1, true)));
     assert_eq!(line("\n//! Reads what was written.\n"), Some((1, true)));
     assert_eq!(line("//! placeholder\n"), Some((1, true)));
-    assert_eq!(line(&"//! word by word\n".repeat(16)), Some((16, true)));
+    let long = "//! word by word\n".repeat(15);
+    assert_eq!(line(&long), None);
+    assert_eq!(line(&format!("{long}//!\n")), Some((1, true)));
+    assert_eq!(
+        line(&format!(
+            "{long}//! | a | b |\n//! ```text\n//! a ─► b\n//! ```\n"
+        )),
+        None
+    );
 }
