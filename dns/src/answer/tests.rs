@@ -1,0 +1,610 @@
+//! What is answered, sentence by sentence of the specifications. Every question goes through both ways of reading
+//! packets.
+
+use std::time::Instant;
+
+use hickory_proto::op::Message;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    fixture::{BERLIN, SOA, packet, snapshot, snapshot_at, told},
+    snapshot::Builder,
+    zone::Zone,
+};
+
+/// Answers a packet by the plain way and by the odd one, which must agree.
+fn both_ways(packet: &[u8], snapshot: &Snapshot, transport: Transport) -> Vec<u8> {
+    let mut out = Vec::new();
+    respond(packet, snapshot, transport, 0, &mut out);
+    assert!(
+        message::plain(packet).is_some(),
+        "the plain way gave a plain question up"
+    );
+    let mut other = Vec::new();
+    match message::odd(packet) {
+        Odd::Query(query) => write(&query, snapshot, transport, 0, &mut other),
+        odd => panic!("the odd way refused it: {odd:?}"),
+    };
+    assert_eq!(out, other, "the two ways differ");
+    out
+}
+
+#[track_caller]
+fn check_at(snapshot: &Snapshot, question: &str, expected: &[&str]) {
+    let udp = both_ways(&packet(question, Some(1232)), snapshot, Transport::Udp);
+    assert_eq!(told(&udp), expected, "{question}");
+    let tcp = both_ways(&packet(question, Some(1232)), snapshot, Transport::Tcp);
+    assert_eq!(udp, tcp, "{question}: UDP and TCP differ");
+    let message = Message::from_vec(&udp).unwrap();
+    assert_eq!(message.metadata.id, 4711);
+    assert!(message.metadata.recursion_desired, "RD is copied");
+    assert_eq!(message.max_payload(), 1232);
+}
+
+#[track_caller]
+fn check(fixture: &str, question: &str, expected: &[&str]) {
+    check_at(&snapshot(fixture), question, expected);
+}
+
+/// The name exists, but not with a record of that type (RFC 2308 section 2.2).
+#[track_caller]
+fn no_data(fixture: &str, question: &str) {
+    check(
+        fixture,
+        question,
+        &["NOERROR aa", &format!("authority @ {SOA}")],
+    );
+}
+
+/// The name does not exist (RFC 2308 section 2.1).
+#[track_caller]
+fn no_name(fixture: &str, question: &str) {
+    check(
+        fixture,
+        question,
+        &["NXDOMAIN aa", &format!("authority @ {SOA}")],
+    );
+}
+
+const WEB: &str = "import shop/web ClusterSetIP 10.96.7.7 fd00:10:96::7 | http=80/TCP dns=53/TCP dns-udp=53/UDP =9000/TCP";
+
+/// MCS DNS specification, "TXT dns-version": "1.0.0" with a TTL of 28800.
+#[test]
+fn schema_version() {
+    check(
+        "",
+        "dns-version TXT",
+        &["NOERROR aa", "answer dns-version 28800 TXT 1.0.0"],
+    );
+    no_data("", "dns-version A");
+}
+
+/// MCS DNS specification, ClusterSetIP: one A or AAAA record per `spec.ips` entry of that family.
+#[test]
+fn cluster_set_ip_addresses() {
+    check(
+        WEB,
+        "web.shop.svc A",
+        &["NOERROR aa", "answer web.shop.svc 5 A 10.96.7.7"],
+    );
+    check(
+        WEB,
+        "web.shop.svc AAAA",
+        &["NOERROR aa", "answer web.shop.svc 5 AAAA fd00:10:96::7"],
+    );
+    no_data(
+        "import shop/web ClusterSetIP 10.96.7.7",
+        "web.shop.svc AAAA",
+    );
+    no_data(WEB, "web.shop.svc TXT");
+    no_data(WEB, "web.shop.svc SOA");
+    // Nothing ties its addresses to the readiness of endpoints; only an import that has none is not there yet.
+    no_name(
+        "import shop/web ClusterSetIP | http=80/TCP",
+        "web.shop.svc A",
+    );
+    no_name(
+        "import shop/web ClusterSetIP | http=80/TCP",
+        "_http._tcp.web.shop.svc SRV",
+    );
+}
+
+/// MCS DNS specification, ClusterSetIP SRV: the port's number with the service's name as target; "unnamed ports get
+/// none"; the Additional section may hold the addresses.
+#[test]
+fn cluster_set_ip_ports() {
+    let additional = [
+        "additional web.shop.svc 5 A 10.96.7.7",
+        "additional web.shop.svc 5 AAAA fd00:10:96::7",
+    ];
+    check(
+        WEB,
+        "_http._tcp.web.shop.svc SRV",
+        &[
+            "NOERROR aa",
+            "answer _http._tcp.web.shop.svc 5 SRV 0 100 80 web.shop.svc",
+            additional[0],
+            additional[1],
+        ],
+    );
+    no_name(WEB, "_http._udp.web.shop.svc SRV");
+    no_name(WEB, "__._tcp.web.shop.svc SRV");
+    no_data(WEB, "_http._tcp.web.shop.svc A");
+    no_data(WEB, "_tcp.web.shop.svc SRV");
+    // As CoreDNS answers it and the conformance suite asks it: all ports by the service's name, "deduplicated by
+    // (target, port)", so the two of number 53 are one.
+    check(
+        WEB,
+        "web.shop.svc SRV",
+        &[
+            "NOERROR aa",
+            "answer web.shop.svc 5 SRV 0 100 53 web.shop.svc",
+            "answer web.shop.svc 5 SRV 0 100 80 web.shop.svc",
+            "answer web.shop.svc 5 SRV 0 100 9000 web.shop.svc",
+            additional[0],
+            additional[1],
+        ],
+    );
+}
+
+/// Worked example B, "dns in berlin".
+#[test]
+fn headless_stateful_set() {
+    check(
+        BERLIN,
+        "db.shop.svc A",
+        &["NOERROR aa", "answer db.shop.svc 5 A 10.96.8.1"],
+    );
+    check(
+        BERLIN,
+        "db.shop.svc AAAA",
+        &["NOERROR aa", "answer db.shop.svc 5 AAAA fd00:10:96::801"],
+    );
+    check(
+        BERLIN,
+        "db-0.paris.db.shop.svc A",
+        &["NOERROR aa", "answer db-0.paris.db.shop.svc 5 A 10.96.8.1"],
+    );
+    no_name(BERLIN, "db-1.paris.db.shop.svc A");
+    for question in ["_pg._tcp.db.shop.svc SRV", "db.shop.svc SRV"] {
+        let owner = question.trim_end_matches(" SRV");
+        check(
+            BERLIN,
+            question,
+            &[
+                "NOERROR aa",
+                &format!("answer {owner} 5 SRV 0 100 6432 db-0.paris.db.shop.svc"),
+                "additional db-0.paris.db.shop.svc 5 A 10.96.8.1",
+                "additional db-0.paris.db.shop.svc 5 AAAA fd00:10:96::801",
+            ],
+        );
+    }
+}
+
+/// MCS DNS specification: `<clusterid>.<svc>.<ns>.svc.<zone>` "MUST NOT exist", for both types of service, although
+/// RFC 8020 says of a name with names below it that it exists.
+#[test]
+fn the_name_of_a_cluster_is_reserved() {
+    no_name(BERLIN, "paris.db.shop.svc A");
+    no_name(BERLIN, "paris.db.shop.svc TXT");
+    no_name(WEB, "paris.web.shop.svc A");
+}
+
+/// Worked example B, the same with a Deployment: "10-244-0-9.paris… has A and AAAA NODATA, fd00-10-244--9.paris… the
+/// reverse". In-tree CoreDNS appends `0` where the label would end in `-`.
+#[test]
+fn endpoints_without_a_hostname_are_called_by_their_address() {
+    let fixture = "
+        import shop/db Headless | pg=5432/TCP
+        slice shop/db paris IPv4 | pg=6432/TCP | 10.244.0.9
+        slice shop/db paris IPv6 | pg=6432/TCP | fd00:10:244::9 fd00:: ::9
+    ";
+    check(
+        fixture,
+        "10-244-0-9.paris.db.shop.svc A",
+        &[
+            "NOERROR aa",
+            "answer 10-244-0-9.paris.db.shop.svc 5 A 10.244.0.9",
+        ],
+    );
+    no_data(fixture, "10-244-0-9.paris.db.shop.svc AAAA");
+    no_data(fixture, "fd00-10-244--9.paris.db.shop.svc A");
+    for (name, address) in [
+        ("fd00-10-244--9", "fd00:10:244::9"),
+        ("fd00--0", "fd00::"),
+        ("0--9", "::9"),
+    ] {
+        check(
+            fixture,
+            &format!("{name}.paris.db.shop.svc AAAA"),
+            &[
+                "NOERROR aa",
+                &format!("answer {name}.paris.db.shop.svc 5 AAAA {address}"),
+            ],
+        );
+    }
+}
+
+/// MCS DNS specification, headless: the union over clusters. Names of pods differ by cluster, so equal hostnames
+/// are no conflict; equal addresses are one record.
+#[test]
+fn headless_services_are_the_union_of_clusters() {
+    let fixture = "
+        import shop/db Headless | pg=5432/TCP
+        slice shop/db paris IPv4 | pg=6432/TCP | db-0@10.96.8.1
+        slice shop/db tokyo IPv4 | pg=6433/TCP =7000/UDP | db-0@10.96.9.1 twin@10.96.8.1
+    ";
+    check(
+        fixture,
+        "db.shop.svc A",
+        &[
+            "NOERROR aa",
+            "answer db.shop.svc 5 A 10.96.8.1",
+            "answer db.shop.svc 5 A 10.96.9.1",
+        ],
+    );
+    check(
+        fixture,
+        "db-0.tokyo.db.shop.svc A",
+        &["NOERROR aa", "answer db-0.tokyo.db.shop.svc 5 A 10.96.9.1"],
+    );
+    check(
+        fixture,
+        "_pg._tcp.db.shop.svc SRV",
+        &[
+            "NOERROR aa",
+            "answer _pg._tcp.db.shop.svc 5 SRV 0 100 6432 db-0.paris.db.shop.svc",
+            "answer _pg._tcp.db.shop.svc 5 SRV 0 100 6433 db-0.tokyo.db.shop.svc",
+            "answer _pg._tcp.db.shop.svc 5 SRV 0 100 6433 twin.tokyo.db.shop.svc",
+            "additional db-0.paris.db.shop.svc 5 A 10.96.8.1",
+            "additional db-0.tokyo.db.shop.svc 5 A 10.96.9.1",
+            "additional twin.tokyo.db.shop.svc 5 A 10.96.8.1",
+        ],
+    );
+}
+
+/// MCS DNS specification: where no endpoint is ready "the answer should be NXDOMAIN".
+#[test]
+fn headless_without_ready_endpoints() {
+    let fixture = "
+        import shop/db Headless | pg=5432/TCP
+        slice shop/db paris IPv4 | pg=6432/TCP | db-0@10.96.8.1!
+    ";
+    for question in [
+        "db.shop.svc A",
+        "db.shop.svc SRV",
+        "_pg._tcp.db.shop.svc SRV",
+        "db-0.paris.db.shop.svc A",
+        "shop.svc A",
+    ] {
+        no_name(fixture, question);
+    }
+    no_name(
+        "slice shop/db paris IPv4 | pg=6432/TCP | db-0@10.96.8.1",
+        "db.shop.svc A",
+    );
+}
+
+/// CoreDNS, `handler_test.go`: the apex, `svc`, and a namespace that exists are NODATA with SOA; what is unknown is
+/// NXDOMAIN with SOA.
+#[test]
+fn what_exists_without_records() {
+    for question in ["@ A", "svc A", "shop.svc A", "shop.svc ANY"] {
+        no_data(WEB, question);
+    }
+    for question in [
+        "nothing A",
+        "none.svc A",
+        "api.shop.svc A",
+        "web.none.svc A",
+        "x.web.shop.svc A",
+    ] {
+        no_name(WEB, question);
+    }
+}
+
+/// RFC 1035 section 3.3.13 and RFC 2308: the zone's own records, and CoreDNS's name for the server.
+#[test]
+fn the_apex() {
+    check("", "@ SOA", &["NOERROR aa", &format!("answer @ {SOA}")]);
+    check("", "@ NS", &["NOERROR aa", "answer @ 5 NS ns.dns"]);
+    no_name("", "ns.dns A");
+    let known = snapshot_at("", &["192.0.2.53"]);
+    check_at(
+        &known,
+        "@ NS",
+        &[
+            "NOERROR aa",
+            "answer @ 5 NS ns.dns",
+            "additional ns.dns 5 A 192.0.2.53",
+        ],
+    );
+    check_at(
+        &known,
+        "ns.dns A",
+        &["NOERROR aa", "answer ns.dns 5 A 192.0.2.53"],
+    );
+    for question in ["ns.dns AAAA", "dns A"] {
+        check_at(
+            &known,
+            question,
+            &["NOERROR aa", &format!("authority @ {SOA}")],
+        );
+    }
+}
+
+/// RFC 8482 section 4.2: ANY may be answered with one HINFO record that says so.
+#[test]
+fn any_is_answered_minimally() {
+    check(
+        WEB,
+        "web.shop.svc ANY",
+        &["NOERROR aa", "answer web.shop.svc 5 HINFO RFC8482 "],
+    );
+    no_name(WEB, "api.shop.svc ANY");
+}
+
+/// Design, "DNS": REFUSED outside the zone. The zone's name within another's is not the zone; nor are its bytes
+/// within a label.
+#[test]
+fn other_zones_are_refused() {
+    for question in [
+        "example.com. A",
+        ". NS",
+        "local. A",
+        "web.shop.svc.cluster.local. A",
+        "xclusterset.local. A",
+        "clusterset.local.example. A",
+    ] {
+        check(WEB, question, &["REFUSED"]);
+    }
+    let mut packet = packet("x. A", None);
+    packet.truncate(12);
+    packet.extend_from_slice(b"\x11\x0aclusterset\x05local\x00\x00\x01\x00\x01");
+    let out = both_ways(&packet, &snapshot(""), Transport::Udp);
+    assert_eq!(told(&out), ["REFUSED"]);
+}
+
+/// Zone transfers (RFC 5936) are nobody's here; classes other than IN are not served.
+#[test]
+fn transfers_and_other_classes_are_refused() {
+    check(WEB, "@ AXFR", &["REFUSED"]);
+    check(WEB, "@ TYPE251", &["REFUSED"]);
+    let mut chaos = packet("version.bind. TXT", None);
+    let at = chaos.len() - 1;
+    chaos[at] = 3;
+    let out = both_ways(&chaos, &snapshot(WEB), Transport::Udp);
+    assert_eq!(told(&out), ["REFUSED"]);
+}
+
+/// Design, "DNS": SERVFAIL until the first full sync. What is not in the zone is refused all the same.
+#[test]
+fn nothing_is_said_of_the_zone_before_it_is_known() {
+    let unsynced = Builder::new(&Zone::default(), 5, &[].into()).snapshot(false, 7, Instant::now());
+    for question in ["web.shop.svc A", "@ SOA", "dns-version TXT", "svc A"] {
+        check_at(&unsynced, question, &["SERVFAIL"]);
+    }
+    check_at(&unsynced, "example.com. A", &["REFUSED"]);
+}
+
+/// RFC 1035 section 2.3.3: "comparisons between character strings are done in a case-insensitive manner"; "you should
+/// always preserve case". Resolvers that mix case to be safe from forgery look for it in the question.
+#[test]
+fn case_is_ignored_and_kept() {
+    let out = both_ways(
+        &packet("wEb.SHOP.svc.ClusterSet.LOCAL. A", None),
+        &snapshot(WEB),
+        Transport::Udp,
+    );
+    let message = Message::from_vec(&out).unwrap();
+    assert_eq!(
+        message.queries[0].name.to_ascii(),
+        "wEb.SHOP.svc.ClusterSet.LOCAL."
+    );
+    assert_eq!(
+        message.answers[0].name.to_ascii(),
+        "wEb.SHOP.svc.ClusterSet.LOCAL."
+    );
+    assert!(message.edns.is_none(), "who sends no OPT record gets none");
+}
+
+fn hundred() -> String {
+    let endpoints: Vec<String> = (0..100)
+        .map(|pod| format!("db-{pod}@10.96.8.{pod}"))
+        .collect();
+    format!(
+        "import shop/db Headless | pg=5432/TCP
+         slice shop/db paris IPv4 | pg=6432/TCP | {}",
+        endpoints.join(" ")
+    )
+}
+
+/// RFC 2181 section 9: TC says that the answer is not all there is. RFC 6891 section 6.2.5: never more than the sender
+/// takes; nor more than passes in one piece.
+#[test]
+fn an_answer_that_does_not_fit_says_so() {
+    let snapshot = snapshot(&hundred());
+    for (payload, limit) in [
+        (None, 512),
+        (Some(0), 512),
+        (Some(700), 700),
+        (Some(4096), 1232),
+    ] {
+        for question in ["db.shop.svc A", "db.shop.svc SRV"] {
+            let out = both_ways(&packet(question, payload), &snapshot, Transport::Udp);
+            let message = Message::from_vec(&out).unwrap();
+            assert!(out.len() <= limit, "{question}: {} octets", out.len());
+            assert!(message.metadata.truncation, "{question} at {payload:?}");
+            assert!(!message.answers.is_empty(), "some are better than none");
+            assert!(message.additionals.is_empty());
+            assert_eq!(message.edns.is_some(), payload.is_some());
+        }
+    }
+    let out = both_ways(&packet("db.shop.svc A", None), &snapshot, Transport::Tcp);
+    let message = Message::from_vec(&out).unwrap();
+    assert_eq!(
+        (message.answers.len(), message.metadata.truncation),
+        (100, false)
+    );
+}
+
+/// RFC 2181 section 9: "The TC bit should not be set merely because some extra information could have been included,
+/// but there was insufficient room."
+#[test]
+fn the_additional_section_goes_first_and_silently() {
+    let endpoints: Vec<String> = (0..6)
+        .map(|pod| format!("db-{pod}@10.96.8.{pod}"))
+        .collect();
+    let fixture = format!(
+        "import shop/db Headless | pg=5432/TCP
+         slice shop/db paris IPv4 | pg=6432/TCP | {}",
+        endpoints.join(" ")
+    );
+    let snapshot = snapshot(&fixture);
+    let sections = |payload| {
+        let out = both_ways(
+            &packet("db.shop.svc SRV", payload),
+            &snapshot,
+            Transport::Udp,
+        );
+        let message = Message::from_vec(&out).unwrap();
+        (
+            message.answers.len(),
+            message.additionals.len(),
+            message.metadata.truncation,
+        )
+    };
+    assert_eq!(sections(Some(1232)), (6, 6, false));
+    assert_eq!(sections(None), (6, 0, false));
+}
+
+#[test]
+fn several_records_take_turns() {
+    let snapshot = snapshot(&hundred());
+    let mut out = Vec::new();
+    let mut first = |turn| {
+        respond(
+            &packet("db.shop.svc A", None),
+            &snapshot,
+            Transport::Tcp,
+            turn,
+            &mut out,
+        );
+        let message = Message::from_vec(&out).unwrap();
+        assert_eq!(message.answers.len(), 100);
+        message.answers[0].data.to_string()
+    };
+    assert_eq!(
+        [first(0), first(1), first(99), first(100), first(usize::MAX)],
+        [
+            "10.96.8.0",
+            "10.96.8.1",
+            "10.96.8.99",
+            "10.96.8.0",
+            "10.96.8.15"
+        ]
+    );
+}
+
+/// What the header of the answer to `packet` says, if there is an answer.
+fn refused(packet: &[u8]) -> Option<String> {
+    let mut out = Vec::new();
+    let outcome = respond(packet, &snapshot(WEB), Transport::Udp, 0, &mut out);
+    let answered = matches!(outcome, Outcome::Answered { .. });
+    assert_eq!(answered, !out.is_empty());
+    answered.then(|| told(&out).join("\n"))
+}
+
+#[test]
+fn odd_packets_are_answered_by_what_is_odd_about_them() {
+    let good = packet("web.shop.svc A", Some(1232));
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut packet = good.clone();
+        change(&mut packet);
+        refused(&packet)
+    };
+    // RFC 1035 section 4.1.1: an operation that the server does not support.
+    for operation in [1_u8, 2, 4, 5, 15] {
+        let answer = changed(&|packet| packet[2] |= operation << 3);
+        assert_eq!(answer.as_deref(), Some("NOTIMP"), "{operation}");
+    }
+    // RFC 9619: "A DNS message with OPCODE = 0 and QDCOUNT > 1 MUST be treated as an incorrectly formatted message."
+    assert_eq!(changed(&|packet| packet[5] = 2).as_deref(), Some("FORMERR"));
+    assert_eq!(changed(&|packet| packet[5] = 0).as_deref(), Some("FORMERR"));
+    assert_eq!(
+        changed(&|packet| packet[4..6].fill(0xff)).as_deref(),
+        Some("FORMERR")
+    );
+    // A response is never answered, or two servers could keep each other busy.
+    assert_eq!(changed(&|packet| packet[2] |= 0x80), None);
+    assert_eq!(changed(&|packet| packet.truncate(11)), None);
+    assert_eq!(
+        changed(&|packet| packet.truncate(20)).as_deref(),
+        Some("FORMERR")
+    );
+    // RFC 6891 section 6.1.3: "If a responder does not implement the VERSION level of the request, then it MUST
+    // respond with RCODE=BADVERS."
+    let version = good.len() - 5;
+    assert_eq!(
+        changed(&|packet| packet[version] = 1).as_deref(),
+        Some("BADVERS")
+    );
+    // RFC 6891 section 6.1.1: "If a query message with more than one OPT RR is received, a FORMERR MUST be returned."
+    let twice = changed(&|packet| {
+        let opt = packet[packet.len() - 11..].to_vec();
+        packet.extend_from_slice(&opt);
+        packet[11] = 2;
+    });
+    assert_eq!(twice.as_deref(), Some("FORMERR"));
+    // A pointer that leads to itself.
+    let circle = changed(&|packet| packet[12..14].copy_from_slice(&[0xc0, 12]));
+    assert_eq!(circle.as_deref(), Some("FORMERR"));
+    // What is behind the message is not part of it.
+    let web = Some("NOERROR aa\nanswer web.shop.svc 5 A 10.96.7.7");
+    assert_eq!(changed(&|packet| packet.push(0)).as_deref(), web);
+    // A client subnet (RFC 7871) is nothing to this server.
+    let subnet = changed(&|packet| {
+        let at = packet.len() - 1;
+        packet[at] = 11;
+        packet.extend_from_slice(&[0, 8, 0, 7, 0, 1, 24, 0, 192, 0, 2]);
+    });
+    assert_eq!(subnet.as_deref(), web);
+}
+
+/// RFC 3225 section 3: "The DO bit of the query MUST be copied in the response."
+#[test]
+fn the_do_bit_is_copied() {
+    let mut packet = packet("web.shop.svc A", Some(1232));
+    let at = packet.len() - 4;
+    packet[at] = 0x80;
+    let out = both_ways(&packet, &snapshot(WEB), Transport::Udp);
+    let edns = Message::from_vec(&out).unwrap().edns.unwrap();
+    assert!(edns.flags().dnssec_ok);
+}
+
+proptest! {
+    /// Whatever comes: no panic, and an answer that is whole, not too large, and its sender's.
+    #[test]
+    fn noise_is_survived(
+        mut packet in proptest::collection::vec(any::<u8>(), 0..600),
+        query in any::<bool>(),
+        turn in any::<usize>(),
+        tcp in any::<bool>(),
+    ) {
+        // Half of the packets look like queries, so that the noise reaches what is behind the header.
+        if query && packet.len() > 12 {
+            let additional = packet[11] & 1;
+            packet[2..12].copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0, additional]);
+        }
+        let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+        let mut out = Vec::new();
+        respond(&packet, &snapshot(BERLIN), transport, turn, &mut out);
+        if !out.is_empty() {
+            let message = Message::from_vec(&out).unwrap();
+            prop_assert!(tcp || out.len() <= MAX_UDP);
+            prop_assert_eq!(&out[..2], &packet[..2]);
+            prop_assert_eq!(message.metadata.message_type, hickory_proto::op::MessageType::Response);
+        }
+    }
+}

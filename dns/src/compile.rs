@@ -1,0 +1,249 @@
+//! Pure: the records of a name as the bytes that answers hold.
+//!
+//! A message that answers one question has its name at a fixed place, so everything behind the question, pointers
+//! included, is known when the snapshot is built. What is left for a query is to copy.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use crate::{
+    name::{Name, pointer},
+    zone::{Data, Node, Zone},
+};
+
+/// The record types that are answered or treated in a way of their own (RFC 1035, 2782, 3596, 6891, 8482).
+pub(crate) mod record_type {
+    pub(crate) const A: u16 = 1;
+    pub(crate) const NS: u16 = 2;
+    pub(crate) const SOA: u16 = 6;
+    pub(crate) const HINFO: u16 = 13;
+    pub(crate) const TXT: u16 = 16;
+    pub(crate) const AAAA: u16 = 28;
+    pub(crate) const SRV: u16 = 33;
+    pub(crate) const OPT: u16 = 41;
+    pub(crate) const IXFR: u16 = 251;
+    pub(crate) const AXFR: u16 = 252;
+    pub(crate) const ANY: u16 = 255;
+}
+
+/// The class of the Internet (RFC 1035 section 3.2.4).
+pub(crate) const CLASS_IN: u16 = 1;
+/// The largest answer over UDP, and what the OPT record says of it: what passes every common path in one piece
+/// (RFC 9715).
+pub(crate) const MAX_UDP: usize = 1232;
+/// The seconds that the schema version may be cached (MCS DNS specification: 28800).
+const VERSION_TTL: u32 = 28_800;
+/// The seconds that a negative answer may be cached (RFC 2308 section 5): a service that has just been exported
+/// should not stay unknown for longer.
+const SOA_MINIMUM: u32 = 5;
+/// The SOA's refresh, retry and expiry in seconds. Nothing transfers this zone; they are CoreDNS's.
+const SOA_TIMERS: [u32; 3] = [7_200, 1_800, 86_400];
+/// Among records of one name all are alike: any weight but zero says so (RFC 2782).
+const SRV_WEIGHT: u16 = 100;
+
+/// Records of one section, ready to be copied behind a question.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    /// One behind the other.
+    pub(crate) bytes: Box<[u8]>,
+    /// Where each ends; the last is the length of `bytes`.
+    pub(crate) ends: Box<[u16]>,
+}
+
+impl Records {
+    /// How many.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The bytes of record `index`; empty where there is none.
+    pub(crate) fn record(&self, index: usize) -> &[u8] {
+        let start = match index.checked_sub(1) {
+            Some(before) => self.ends.get(before).copied().map_or(0, usize::from),
+            None => 0,
+        };
+        let end = self.ends.get(index).copied().map_or(start, usize::from);
+        self.bytes.get(start..end).unwrap_or_default()
+    }
+
+    /// Gathers records, as many as 16 bits can tell the ends of; a message holds no more.
+    fn gather(records: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for record in records {
+            let Ok(end) = u16::try_from(bytes.len() + record.len()) else {
+                break;
+            };
+            bytes.extend_from_slice(&record);
+            ends.push(end);
+        }
+        Self {
+            bytes: bytes.into(),
+            ends: ends.into(),
+        }
+    }
+}
+
+/// What is answered to a question for one type of record.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// The answer section.
+    pub(crate) records: Records,
+    /// The additional section: left out where it does not fit.
+    pub(crate) additional: Records,
+}
+
+/// A name that exists, and its answer for each type of record that it has. One without any has names below it.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    answers: Box<[(u16, Answer)]>,
+}
+
+impl Entry {
+    /// The answer to a question for this type of record.
+    pub(crate) fn answer(&self, record_type: u16) -> Option<&Answer> {
+        self.answers
+            .iter()
+            .find(|(own, _)| *own == record_type)
+            .map(|(_, answer)| answer)
+    }
+
+    /// The types of record that the name has.
+    pub(crate) fn types(&self) -> impl Iterator<Item = u16> {
+        self.answers.iter().map(|(record_type, _)| *record_type)
+    }
+}
+
+/// Compiles what `name` has. `ttl` is in seconds.
+pub(crate) fn entry(name: &Name, node: &Node, ttl: u32) -> Entry {
+    let mut sections: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
+    for data in &node.records {
+        let (record_type, ttl, rdata) = rdata(name, data, ttl);
+        let record = record(&pointer(0), record_type, ttl, &rdata);
+        sections.entry(record_type).or_default().push(record);
+    }
+    let answers = sections.into_iter().map(|(record_type, records)| {
+        let records = Records::gather(records);
+        let additional = if matches!(record_type, record_type::NS | record_type::SRV) {
+            additional(name, node, ttl, records.bytes.len())
+        } else {
+            Records::default()
+        };
+        let answer = Answer {
+            records,
+            additional,
+        };
+        (record_type, answer)
+    });
+    Entry {
+        answers: answers.collect(),
+    }
+}
+
+/// The addresses of targets, if they and the answer fit a message over UDP together. Elsewhere they would be bytes
+/// that are kept for each port of each large service and hardly ever sent.
+fn additional(name: &Name, node: &Node, ttl: u32, answer: usize) -> Records {
+    let records = Records::gather(node.additional.iter().map(|(target, address)| {
+        let data = Data::from(*address);
+        let (record_type, ttl, rdata) = rdata(name, &data, ttl);
+        record(&target.compressed(name), record_type, ttl, &rdata)
+    }));
+    let question = name.wire().len() + 4;
+    if crate::name::QUESTION_AT + question + answer + records.bytes.len() + OPT_OCTETS <= MAX_UDP
+        && records.len() == node.additional.len()
+    {
+        records
+    } else {
+        Records::default()
+    }
+}
+
+/// What an OPT record without options takes (RFC 6891 section 6.1.2).
+pub(crate) const OPT_OCTETS: usize = 11;
+
+fn rdata(question: &Name, data: &Data, ttl: u32) -> (u16, u32, Vec<u8>) {
+    match data {
+        Data::A(address) => (record_type::A, ttl, address.octets().to_vec()),
+        Data::Aaaa(address) => (record_type::AAAA, ttl, address.octets().to_vec()),
+        Data::Ns(server) => (record_type::NS, ttl, server.compressed(question)),
+        Data::Srv { target, port } => {
+            // Priority, weight, port. "Name compression is not to be used" for the target (RFC 2782).
+            let mut rdata = [0, SRV_WEIGHT, *port].map(u16::to_be_bytes).concat();
+            rdata.extend_from_slice(target.wire());
+            (record_type::SRV, ttl, rdata)
+        }
+        Data::Txt(text) => (record_type::TXT, VERSION_TTL, character_string(text)),
+    }
+}
+
+/// A character string (RFC 1035 section 3.3), cut at the 255 octets that one holds.
+fn character_string(text: &str) -> Vec<u8> {
+    let bytes = &text.as_bytes()[..text.len().min(255)];
+    let mut written = vec![u8::try_from(bytes.len()).unwrap_or(0)];
+    written.extend_from_slice(bytes);
+    written
+}
+
+fn record(owner: &[u8], record_type: u16, ttl: u32, rdata: &[u8]) -> Vec<u8> {
+    let mut written = owner.to_vec();
+    written.extend_from_slice(&record_type.to_be_bytes());
+    written.extend_from_slice(&CLASS_IN.to_be_bytes());
+    written.extend_from_slice(&ttl.to_be_bytes());
+    // Every rdata here is at most a name and six octets.
+    let length = u16::try_from(rdata.len()).unwrap_or(0);
+    written.extend_from_slice(&length.to_be_bytes());
+    written.extend_from_slice(rdata);
+    written
+}
+
+/// RFC 8482 section 4.2: the answer to ANY, "a HINFO RR synthesized" in place of everything there is.
+pub(crate) fn any(ttl: u32) -> Answer {
+    let rdata = [character_string("RFC8482"), character_string("")].concat();
+    Answer {
+        records: Records::gather([record(&pointer(0), record_type::HINFO, ttl, &rdata)]),
+        additional: Records::default(),
+    }
+}
+
+/// The zone's SOA record. Its names end in the zone, which lies at a different place of the question for each name
+/// that does not exist, so its three pointers are written when it is sent.
+#[derive(Debug)]
+pub(crate) struct Soa {
+    bytes: Box<[u8]>,
+    pointers: [usize; 3],
+}
+
+impl Soa {
+    /// Compiles it. `serial` should grow from snapshot to snapshot.
+    pub(crate) fn new(zone: &Zone, ttl: u32, serial: u32) -> Self {
+        let apex = zone.apex().clone();
+        let mut rdata = zone.name_server().compressed(&apex);
+        let first = rdata.len() - 2;
+        rdata.extend_from_slice(b"\x0ahostmaster");
+        rdata.extend_from_slice(&pointer(0));
+        let second = rdata.len() - 2;
+        rdata.extend_from_slice(&serial.to_be_bytes());
+        for timer in SOA_TIMERS {
+            rdata.extend_from_slice(&timer.to_be_bytes());
+        }
+        rdata.extend_from_slice(&SOA_MINIMUM.to_be_bytes());
+        let bytes = record(&pointer(0), record_type::SOA, ttl.min(SOA_MINIMUM), &rdata);
+        let start = bytes.len() - rdata.len();
+        Self {
+            bytes: bytes.into(),
+            pointers: [0, start + first, start + second],
+        }
+    }
+
+    /// Writes it behind a question in whose name the zone begins at `zone_at`.
+    pub(crate) fn write(&self, zone_at: usize, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&self.bytes);
+        for at in self.pointers {
+            out[start + at..start + at + 2].copy_from_slice(&pointer(zone_at));
+        }
+    }
+}
+
+/// Whether an address is one that others could ask at: what a server bound to every address cannot tell.
+pub(crate) fn is_told(address: &IpAddr) -> bool {
+    !address.is_unspecified()
+}

@@ -1,0 +1,209 @@
+//! What the server counts.
+//!
+//! Counters that a query touches are made beforehand and found by index: a query takes no lock and looks up no
+//! label.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{counter::Counter, family::Family, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use crate::{
+    answer::{Outcome, Transport},
+    compile::record_type,
+    message::Rcode,
+    snapshot::Current,
+};
+
+/// The types that are told apart, and what all others go by.
+const TYPES: [(u16, &str); 8] = [
+    (record_type::A, "A"),
+    (record_type::AAAA, "AAAA"),
+    (record_type::ANY, "ANY"),
+    (record_type::NS, "NS"),
+    (record_type::SOA, "SOA"),
+    (record_type::SRV, "SRV"),
+    (record_type::TXT, "TXT"),
+    (0, "other"),
+];
+const TRANSPORTS: [(Transport, &str); 2] = [(Transport::Tcp, "tcp"), (Transport::Udp, "udp")];
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+
+/// Why a packet or connection got no answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unanswered {
+    /// There were as many connections as there may be.
+    Connections,
+    /// It was a response.
+    Response,
+    /// The answer could not be sent.
+    Send,
+    /// It was too short for a header.
+    Short,
+}
+
+/// The counters.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    dropped: [Counter; 4],
+    /// Objects that could not be read, and names that could not be made.
+    pub(crate) problems: Counter,
+    malformed: [Counter; 2],
+    queries: Vec<Counter>,
+    truncated: Counter,
+    /// Times that the API could not be read.
+    pub(crate) interruptions: Counter,
+}
+
+impl Metrics {
+    /// Makes and registers them all. `current` is read whenever someone asks for the metrics.
+    pub(crate) fn new(registry: &mut Registry, current: Arc<Current>) -> Self {
+        let registry = registry.sub_registry_with_prefix("dns");
+        let queries = Family::<Labels<3>, Counter>::default();
+        let dropped = Family::<Labels<1>, Counter>::default();
+        let malformed = Family::<Labels<1>, Counter>::default();
+        let metrics = Self {
+            dropped: ["connections", "response", "send", "short"]
+                .map(|reason| dropped.get_or_create_owned(&[("reason", reason)])),
+            problems: Counter::default(),
+            malformed: TRANSPORTS
+                .map(|(_, transport)| malformed.get_or_create_owned(&[("transport", transport)])),
+            queries: every_query(&queries),
+            truncated: Counter::default(),
+            interruptions: Counter::default(),
+        };
+        registry.register("queries", "Questions that were answered", queries);
+        registry.register(
+            "dropped",
+            "Packets and connections that got no answer, by reason",
+            dropped,
+        );
+        registry.register(
+            "malformed_packets",
+            "Packets that could not be read",
+            malformed,
+        );
+        registry.register(
+            "truncated_answers",
+            "Answers that said by TC that there is more than they hold",
+            metrics.truncated.clone(),
+        );
+        registry.register(
+            "object_problems",
+            "Objects that could not be read, and names that could not be made of them",
+            metrics.problems.clone(),
+        );
+        registry.register(
+            "watch_interruptions",
+            "Times that the Kubernetes API could not be read",
+            metrics.interruptions.clone(),
+        );
+        registry.register_collector(Box::new(SnapshotGauges(current)));
+        metrics
+    }
+
+    /// Counts what became of a packet.
+    pub(crate) fn count(&self, outcome: Outcome, transport: Transport) {
+        match outcome {
+            Outcome::Answered {
+                rcode,
+                record_type,
+                truncated,
+            } => {
+                if let Some(counter) = self.queries.get(query_index(record_type, rcode, transport))
+                {
+                    counter.inc();
+                }
+                if truncated {
+                    self.truncated.inc();
+                }
+                if rcode == Rcode::FormErr {
+                    self.malformed[transport as usize].inc();
+                }
+            }
+            Outcome::Response => self.dropped(Unanswered::Response),
+            Outcome::Short => {
+                self.malformed[transport as usize].inc();
+                self.dropped(Unanswered::Short);
+            }
+        }
+    }
+
+    /// Counts what got no answer.
+    pub(crate) fn dropped(&self, reason: Unanswered) {
+        self.dropped[reason as usize].inc();
+    }
+}
+
+fn every_query(family: &Family<Labels<3>, Counter>) -> Vec<Counter> {
+    let mut counters = Vec::with_capacity(TRANSPORTS.len() * TYPES.len() * Rcode::ALL.len());
+    for (_, transport) in TRANSPORTS {
+        for (_, record_type) in TYPES {
+            for rcode in Rcode::ALL {
+                counters.push(family.get_or_create_owned(&[
+                    ("transport", transport),
+                    ("type", record_type),
+                    ("rcode", rcode.as_str()),
+                ]));
+            }
+        }
+    }
+    counters
+}
+
+/// Where [`every_query`] put a counter.
+fn query_index(record_type: Option<u16>, rcode: Rcode, transport: Transport) -> usize {
+    let known = TYPES.iter().position(|(own, _)| Some(*own) == record_type);
+    let record_type = known.unwrap_or(TYPES.len() - 1);
+    let rcode = Rcode::ALL
+        .iter()
+        .position(|own| *own == rcode)
+        .unwrap_or_default();
+    (transport as usize * TYPES.len() + record_type) * Rcode::ALL.len() + rcode
+}
+
+/// What the current snapshot is, read when asked.
+#[derive(Debug)]
+struct SnapshotGauges(Arc<Current>);
+
+impl Collector for SnapshotGauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let snapshot = self.0.snapshot.load();
+        let age = Instant::now().saturating_duration_since(snapshot.built);
+        let names = u32::try_from(snapshot.names()).unwrap_or(u32::MAX);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "exact up to 2^53 snapshots, which no server lives to see"
+        )]
+        let generation = snapshot.generation as f64;
+        let ready = u8::from(self.0.is_ready());
+        for (name, help, value) in [
+            ("names", "Names that exist", f64::from(names)),
+            (
+                "ready",
+                "Whether the zone is known and the server is not going away",
+                f64::from(ready),
+            ),
+            (
+                "snapshot_age_seconds",
+                "Time since anything that is answered last changed",
+                age.as_secs_f64(),
+            ),
+            (
+                "snapshot_generation",
+                "How many times what is answered has changed",
+                generation,
+            ),
+        ] {
+            let gauge = ConstGauge::new(value);
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        Ok(())
+    }
+}

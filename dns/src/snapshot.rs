@@ -1,0 +1,201 @@
+//! What queries are answered from: one immutable snapshot, and the builder that makes the next one of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use landbridge_model::ServiceKey;
+
+use crate::{
+    compile::{self, Answer, Entry, Soa, record_type},
+    name::{Name, label_starts},
+    table::Table,
+    zone::{Described, Zone},
+};
+
+/// Every answer there is at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    any: Answer,
+    apex: Name,
+    /// When it was built.
+    pub(crate) built: Instant,
+    /// How many snapshots there were before it.
+    pub(crate) generation: u64,
+    /// Its SOA record.
+    pub(crate) soa: Soa,
+    /// Whether imports and slices had both been read in full. Until then the zone is unknown.
+    pub(crate) synced: bool,
+    table: Table,
+}
+
+/// What there is for a question.
+#[derive(Debug)]
+pub(crate) enum Found<'a> {
+    /// Records.
+    Answer(&'a Answer),
+    /// The name exists and has no record of that type.
+    NoData,
+    /// The name does not exist.
+    NoName,
+    /// The name is not in the zone.
+    Outside,
+    /// The zone's SOA record is what was asked for.
+    Soa,
+    /// Nothing can be said yet.
+    Unsynced,
+}
+
+impl Snapshot {
+    /// Looks up a lower-cased name in wire form.
+    pub(crate) fn find(&self, name: &[u8], record_type: u16) -> Found<'_> {
+        let Some(entry) = self.table.entry(name) else {
+            return match self.zone_at(name) {
+                Some(_) if self.synced => Found::NoName,
+                Some(_) => Found::Unsynced,
+                None => Found::Outside,
+            };
+        };
+        if !self.synced {
+            return Found::Unsynced;
+        }
+        if record_type == record_type::SOA && name == self.apex.wire() {
+            return Found::Soa;
+        }
+        if record_type == record_type::ANY && entry.types().next().is_some() {
+            return Found::Answer(&self.any);
+        }
+        entry
+            .answer(record_type)
+            .map_or(Found::NoData, Found::Answer)
+    }
+
+    /// Where in `name` the zone's name begins; none where the name is not in the zone.
+    pub(crate) fn zone_at(&self, name: &[u8]) -> Option<usize> {
+        let apex = self.apex.wire();
+        let at = name.len().checked_sub(apex.len())?;
+        // The root itself has no labels, and is never the zone.
+        (name[at..] == *apex && label_starts(name).any(|start| start == at)).then_some(at)
+    }
+
+    /// How many names there are.
+    pub(crate) fn names(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Every name, in order.
+    pub(crate) fn sorted(&self) -> BTreeMap<&Name, &Entry> {
+        self.table.iter().collect()
+    }
+}
+
+/// The snapshot that queries are answered from now. Replacing it is one pointer swap; a query reads it once.
+#[derive(Debug)]
+pub(crate) struct Current {
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    stopping: AtomicBool,
+}
+
+impl Current {
+    /// Begins with a snapshot.
+    pub(crate) fn new(snapshot: Snapshot) -> Self {
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the zone is known and the server is not going away.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.stopping.load(Ordering::Relaxed) && self.snapshot.load().synced
+    }
+
+    /// Says that the server is going away.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Makes snapshots. Only what changed is compiled anew.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    generation: u64,
+    namespaces: BTreeMap<Name, usize>,
+    services: BTreeMap<ServiceKey, Vec<Name>>,
+    table: Table,
+    ttl: u32,
+    zone: Zone,
+}
+
+impl Builder {
+    /// Begins with what is there whatever is imported. `ttl` is in seconds; `addresses` are the server's own.
+    pub(crate) fn new(zone: &Zone, ttl: u32, addresses: &BTreeSet<IpAddr>) -> Self {
+        let mut table = Table::default();
+        for (name, node) in zone.fixed(addresses) {
+            let entry = compile::entry(&name, &node, ttl);
+            table.insert(name, entry);
+        }
+        Self {
+            generation: 0,
+            namespaces: BTreeMap::new(),
+            services: BTreeMap::new(),
+            table,
+            ttl,
+            zone: zone.clone(),
+        }
+    }
+
+    /// Replaces the names of a service.
+    pub(crate) fn set(&mut self, key: &ServiceKey, described: &Described) {
+        let nodes = &described.nodes;
+        let before = self.services.remove(key).unwrap_or_default();
+        for name in before.iter().filter(|name| !nodes.contains_key(*name)) {
+            self.table.remove(name);
+        }
+        for (name, node) in nodes {
+            self.table
+                .insert(name.clone(), compile::entry(name, node, self.ttl));
+        }
+        if !nodes.is_empty() {
+            self.services
+                .insert(key.clone(), nodes.keys().cloned().collect());
+        }
+        self.count_namespace(key, !before.is_empty(), !nodes.is_empty());
+    }
+
+    /// A namespace's name exists while any service in it has names.
+    fn count_namespace(&mut self, key: &ServiceKey, before: bool, after: bool) {
+        let Some(name) = self.zone.namespace(key) else {
+            return;
+        };
+        let count = self.namespaces.entry(name.clone()).or_default();
+        *count = *count + usize::from(after) - usize::from(before);
+        match (*count, before) {
+            (0, _) => {
+                self.namespaces.remove(&name);
+                self.table.remove(&name);
+            }
+            (1, false) => self.table.insert(name, Entry::default()),
+            _ => {}
+        }
+    }
+
+    /// The snapshot of all this. `serial` goes into the SOA record.
+    pub(crate) fn snapshot(&mut self, synced: bool, serial: u32, now: Instant) -> Snapshot {
+        let generation = self.generation;
+        self.generation += 1;
+        Snapshot {
+            any: compile::any(self.ttl),
+            apex: self.zone.apex().clone(),
+            built: now,
+            generation,
+            soa: Soa::new(&self.zone, self.ttl, serial),
+            synced,
+            table: self.table.clone(),
+        }
+    }
+}

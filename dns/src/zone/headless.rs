@@ -1,0 +1,126 @@
+//! Pure: the names of headless services, from the ready endpoints of all clusters.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use landbridge_api::convert::{Endpoint, McsSlice, SlicePort};
+use landbridge_model::ClusterId;
+
+use super::{Data, Described, Node};
+use crate::name::Name;
+
+/// The most endpoints of a service that get names. An AAAA record takes 28 octets of the 65,535 that a message
+/// over TCP holds; A and AAAA records must tell of the same endpoints, so the larger one sets the limit.
+const MAX_ENDPOINTS: usize = 2_000;
+/// The most octets of the SRV records of one name: what a message over TCP holds, less header, question and OPT
+/// record (12 + 259 + 11), rounded down.
+const MAX_SRV_OCTETS: usize = 65_000;
+/// What an SRV record takes besides its target: a pointer, type, class, time to live, length, and three numbers.
+const SRV_OCTETS: usize = 2 + 10 + 6;
+
+/// What goes by one hostname in one cluster: a pod with an address in each family, as a rule.
+#[derive(Default)]
+struct Place<'a> {
+    addresses: BTreeSet<IpAddr>,
+    ports: BTreeSet<&'a SlicePort>,
+}
+
+/// The names of the headless service `name`.
+///
+/// Not-ready endpoints have no records at all. Where no endpoint is ready "the answer should be NXDOMAIN" (MCS DNS
+/// specification), so nothing is there.
+pub(super) fn describe<'a>(name: &Name, slices: impl Iterator<Item = &'a McsSlice>) -> Described {
+    let mut described = Described::default();
+    let places = places(slices);
+    if places.len() > MAX_ENDPOINTS {
+        described.problem(format!(
+            "{} of {} ready endpoints have no names: a DNS message holds no more",
+            places.len() - MAX_ENDPOINTS,
+            places.len()
+        ));
+    }
+    let mut bare = Node::default();
+    for ((hostname, cluster), place) in places.iter().take(MAX_ENDPOINTS) {
+        bare.records
+            .extend(place.addresses.iter().copied().map(Data::from));
+        let target = name
+            .child(cluster.as_str())
+            .and_then(|cluster| cluster.child(hostname));
+        let Some(target) = target else {
+            described.problem(format!(
+                "endpoint {hostname} of cluster {cluster} has no name of its own: it would be too long for the DNS"
+            ));
+            continue;
+        };
+        for port in &place.ports {
+            let number = port.key.number.get();
+            bare.add_target(&target, number, &place.addresses);
+            if let Some(port_name) = &port.name {
+                let key = (port_name.as_str(), port.key.protocol.lower());
+                described.named_port(name, key, &target, number, &place.addresses);
+            }
+        }
+        described
+            .nodes
+            .insert(target, Node::addresses(&place.addresses));
+    }
+    if !bare.records.is_empty() {
+        described.nodes.insert(name.clone(), bare);
+    }
+    let unnamed: usize = described.nodes.values_mut().map(bound_targets).sum();
+    if unnamed > 0 {
+        described.problem(format!(
+            "{unnamed} SRV records are left out: a DNS message holds no more"
+        ));
+    }
+    described
+}
+
+/// The ready endpoints by hostname, then cluster: if not all can be told of, every cluster is among the first.
+fn places<'a>(
+    slices: impl Iterator<Item = &'a McsSlice>,
+) -> BTreeMap<(String, &'a ClusterId), Place<'a>> {
+    let mut places: BTreeMap<_, Place<'a>> = BTreeMap::new();
+    for slice in slices {
+        for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.ready) {
+            let place = places
+                .entry((hostname(endpoint), &slice.cluster))
+                .or_default();
+            place.addresses.insert(endpoint.address);
+            place.ports.extend(&slice.ports);
+        }
+    }
+    places
+}
+
+/// The hostname of an endpoint, or the one made of its address: with dashes, as CoreDNS has it, and a zero where
+/// the label would begin or end with one.
+fn hostname(endpoint: &Endpoint) -> String {
+    if let Some(hostname) = &endpoint.hostname {
+        return hostname.to_string();
+    }
+    let mut label = endpoint.address.to_string().replace(['.', ':'], "-");
+    if label.starts_with('-') {
+        label.insert(0, '0');
+    }
+    if label.ends_with('-') {
+        label.push('0');
+    }
+    label
+}
+
+/// Leaves as many SRV records as a message holds, and tells how many went.
+fn bound_targets(node: &mut Node) -> usize {
+    let mut octets = 0;
+    let before = node.records.len();
+    node.records.retain(|record| match record {
+        Data::Srv { target, .. } => {
+            octets += SRV_OCTETS + target.wire().len();
+            octets <= MAX_SRV_OCTETS
+        }
+        _ => true,
+    });
+    before - node.records.len()
+}
