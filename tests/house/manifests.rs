@@ -10,10 +10,11 @@ fn entries(manifest: &str) -> Vec<(usize, String, String)> {
     let mut entries = Vec::new();
     for (at, line) in manifest.lines().enumerate() {
         let line = line.trim();
-        if let Some(name) = line.strip_prefix('[') {
-            section = name.trim_matches(['[', ']']).into();
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']).into();
+        } else {
+            entries.push((at + 1, section.clone(), line.into()));
         }
-        entries.push((at + 1, section.clone(), line.into()));
     }
     entries
 }
@@ -161,12 +162,12 @@ mod tests {
 
     #[test]
     fn a_version_outside_the_root_is_found() {
-        let manifest = "[package]\nversion = \"1\"\n[dependencies]\na.workspace = true\nb = { workspace = true }\nc = \"1\"\n[dev-dependencies]\nd = { path = \"../d\" }\n";
+        let manifest = "[package]\nversion = \"1\"\n[dependencies]\na.workspace = true\nb = { workspace = true }\nc = \"1\"\n[dev-dependencies]\nd = { path = \"../d\" }\n[target.'cfg(target_os = \"linux\")'.dependencies]\ne = \"1\"\n";
         let lines: Vec<usize> = check_dependencies("a", manifest)
             .iter()
             .map(|found| found.line)
             .collect();
-        assert_eq!(lines, [6, 8]);
+        assert_eq!(lines, [6, 8, 10]);
     }
 
     #[test]
