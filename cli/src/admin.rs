@@ -34,6 +34,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
+/// Of the name of every metric.
+pub(crate) const PREFIX: &str = "landbridge";
 /// Prometheus, a kubelet, the controllers of a set-up's replicas and a few people: more than 64 at a time is somebody's
 /// mistake. They wait in the kernel's backlog, so nothing is dropped and nothing grows.
 const MAX_CONNECTIONS: usize = 64;
@@ -80,9 +82,20 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
+    /// That of a DNS server.
+    pub(crate) fn dns(handle: landbridge_dns::Handle, registry: Registry) -> Self {
+        let shown = handle.clone();
+        Self::new(
+            registry,
+            "the first full reading of imports and endpoints",
+            move || handle.is_ready(),
+            move || shown.snapshot(),
+        )
+    }
+
     /// Serves `registry`, to which it adds what version is running; whether the component is ready, and if it is not,
     /// that it waits for `awaited`; and what the component believes.
-    pub(crate) fn new(
+    fn new(
         mut registry: Registry,
         awaited: &'static str,
         ready: impl Fn() -> bool + Send + Sync + 'static,
@@ -332,7 +345,7 @@ mod tests {
 
     fn admin(ready: Arc<AtomicBool>) -> Admin {
         Admin::new(
-            Registry::with_prefix("landbridge"),
+            Registry::with_prefix(PREFIX),
             "the hub",
             move || ready.load(Ordering::Relaxed),
             || json!({"peers": ["b", "a"], "imports": {"z": 1, "a": 2}}),

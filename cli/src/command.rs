@@ -2,6 +2,7 @@
 
 mod component;
 mod crds;
+mod dns;
 mod output;
 mod pki;
 
@@ -10,7 +11,10 @@ use std::{io::Write, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::exit::{self, Exit};
+use crate::{
+    config::{self, Flags},
+    exit::{self, Exit},
+};
 
 /// Joins the networks of separate Kubernetes clusters, service by service.
 ///
@@ -27,6 +31,8 @@ pub(crate) struct Arguments {
 enum Command {
     /// Print the CustomResourceDefinitions of everything that Landbridge reads or writes.
     Crds(crds::Arguments),
+    /// Run a DNS server for clusterset.local.
+    Dns(Flags<config::dns::Settings>),
     /// Make the certificates by which gateways know each other.
     Pki(pki::Arguments),
 }
@@ -38,6 +44,7 @@ enum Command {
 pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode> {
     match arguments.command {
         Command::Crds(arguments) => crds::run(&arguments, out)?,
+        Command::Dns(flags) => component::run(&flags)?,
         Command::Pki(arguments) => pki::run(&arguments, out)?,
     }
     Ok(Exit::Success.into())

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Subcommand;
 use landbridge_gateway::pki::{Member, Root};
 use landbridge_model::{ClusterId, ClusterSetId, Hostname, Timestamp};
@@ -145,7 +145,7 @@ fn make_root(set: &ClusterSetId, target: &Target, now: Timestamp) -> Result<Made
 fn make_member(from: &Path, cluster: &ClusterId, target: &Target, now: Timestamp) -> Result<Made> {
     let root_pem = read(from, ROOT)?;
     let root = Root::from_pem(&root_pem, &read(from, ROOT_KEY)?)
-        .with_context(|| format!("{} holds no root", from.display()))?;
+        .map_err(|error| Usage(format!("{} holds no usable root ({error})", from.display())))?;
     let member = root.issue_member(cluster, now)?;
     let files = [
         File::secret(MEMBER_KEY, member.key_pem()),
@@ -170,8 +170,13 @@ fn make_gateway(
     target: &Target,
     now: Timestamp,
 ) -> Result<Made> {
-    let member = Member::from_pem(&read(from, MEMBER)?, &read(from, MEMBER_KEY)?)
-        .with_context(|| format!("{} holds no member", from.display()))?;
+    let member =
+        Member::from_pem(&read(from, MEMBER)?, &read(from, MEMBER_KEY)?).map_err(|error| {
+            Usage(format!(
+                "{} holds no usable member ({error})",
+                from.display()
+            ))
+        })?;
     let leaf = member.issue_gateway(generation, name, now)?;
     let files = [
         File::secret("tls.key", leaf.key_pem()),

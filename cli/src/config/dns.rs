@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use landbridge_dns::Zone;
+
 use super::{common::Common, reader::Reader, setting::Setting, value};
 
 /// Longer than this a name that is gone would still be called a minute later.
@@ -25,25 +27,34 @@ const TTL: Setting = Setting::one(
 )
 .or("5s");
 
+const ZONE: Setting = Setting::one(
+    "zone",
+    "NAME",
+    "What to answer for; only clusters of one set with the same zone agree on names",
+)
+.or("clusterset.local");
+
 /// Validated.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) admin: SocketAddr,
     pub(crate) common: Common,
     pub(crate) listen: Vec<SocketAddr>,
     /// In whole seconds.
     pub(crate) ttl: Duration,
+    pub(crate) zone: Zone,
 }
 
 impl super::Settings for Settings {
     fn table() -> Vec<&'static Setting> {
-        let own: [&Setting; 3] = [&LISTEN, &TTL, &ADMIN_LISTEN];
+        let own: [&Setting; 4] = [&LISTEN, &ZONE, &TTL, &ADMIN_LISTEN];
         [&Common::TABLE[..], &own].concat()
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let common = Common::read(reader);
         let listen = reader.some(&LISTEN, value::socket);
+        let zone = reader.required(&ZONE, Zone::parse);
         let ttl = reader.required(&TTL, ttl);
         let admin = reader.required(&ADMIN_LISTEN, value::socket);
         Some(Self {
@@ -51,6 +62,7 @@ impl super::Settings for Settings {
             common: common?,
             listen,
             ttl: ttl?,
+            zone: zone?,
         })
     }
 }

@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
         self.list(setting, parse)
     }
 
-    /// The text of a file that a setting names and that must be there: `(path, text)`.
+    /// The text of a file that a setting names and that must be there.
     pub(crate) fn file(&mut self, setting: &Setting, path: &Path) -> Option<String> {
         match self.surroundings.read(path) {
             Ok(text) => Some(text),
