@@ -1,0 +1,11 @@
+//! The embedded API and its proxy, seen from outside: over HTTP with kube-rs and kubectl, and over
+//! sockets on loopback.
+
+#[path = "../conventions/mod.rs"]
+mod conventions;
+mod kubectl;
+mod lifecycle;
+mod proxy;
+mod support;
+
+conventions::conventions!(embedded, crate::support::Embedded::start);
