@@ -3,10 +3,10 @@
 //! A message that answers one question has its name at a fixed place, so everything behind the question, pointers
 //! included, is known when the snapshot is built. What is left for a query is to copy.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use crate::{
-    name::{Name, pointer},
+    name::{Name, QUESTION_AT, pointer},
     zone::{Data, Node, Zone},
 };
 
@@ -147,7 +147,7 @@ fn additional(name: &Name, node: &Node, ttl: u32, answer: usize) -> Records {
         record(&target.compressed(name), record_type, ttl, &rdata)
     }));
     let question = name.wire().len() + 4;
-    if crate::name::QUESTION_AT + question + answer + records.bytes.len() + OPT_OCTETS <= MAX_UDP
+    if QUESTION_AT + question + answer + records.bytes.len() + OPT_OCTETS <= MAX_UDP
         && records.len() == node.additional.len()
     {
         records
@@ -241,9 +241,4 @@ impl Soa {
             out[start + at..start + at + 2].copy_from_slice(&pointer(zone_at));
         }
     }
-}
-
-/// Whether an address is one that others could ask at: what a server bound to every address cannot tell.
-pub(crate) fn is_told(address: &IpAddr) -> bool {
-    !address.is_unspecified()
 }

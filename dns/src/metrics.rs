@@ -30,11 +30,12 @@ const TYPES: [(u16, &str); 8] = [
     (record_type::TXT, "TXT"),
     (0, "other"),
 ];
+/// In the order of [`Transport`], by which counters are found.
 const TRANSPORTS: [(Transport, &str); 2] = [(Transport::Tcp, "tcp"), (Transport::Udp, "udp")];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-/// Why a packet or connection got no answer.
+/// Why a packet or connection got no answer; in the order in which [`Metrics`] makes the counters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unanswered {
     /// There were as many connections as there may be.

@@ -10,6 +10,7 @@
 //! is told to stop first says that it is not ready, then answers what it has received, then closes.
 
 mod dump;
+mod follow;
 #[cfg(test)]
 mod tests;
 
@@ -19,38 +20,31 @@ use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
     sync::Arc,
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
-use futures::{FutureExt, StreamExt, stream, stream::BoxStream};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Api, Client};
-use landbridge_api::{
-    mcs::ServiceImport,
-    watch::{Guard, WatchConfig, watch},
-    wellknown::SERVICE_NAME,
-};
+use futures::{FutureExt, stream::BoxStream};
+use kube::Client;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
-use tokio::{sync::oneshot, task::JoinSet};
+use tokio::{net::TcpStream, sync::oneshot, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, info, info_span, warn};
+use tracing::{Instrument, Span, debug, info, info_span, warn};
+
+use follow::{events, follow, serial};
 
 use crate::{
-    compile::is_told,
     metrics::{Metrics, Unanswered},
     snapshot::{Builder, Current},
-    state::{Event, Problem, State},
+    state::Event,
     tcp, udp,
-    zone::{self, Zone},
+    zone::Zone,
 };
 
 /// The most connections over TCP at one address: half of the descriptors that a process usually may have.
 const MAX_CONNECTIONS: usize = 512;
 /// The most threads for UDP at one address. Beyond it the kernel's own work is the limit.
 const MAX_WORKERS: usize = 64;
-/// The most events that become one snapshot: a burst is one, and a steady stream cannot keep the next from coming.
-const MAX_BATCH: usize = 256;
 /// How often a free port is tried for, where any will do: the one that TCP got may be taken for UDP.
 const PORT_TRIES: usize = 16;
 /// How long to wait when no connection can be accepted, which is to say that descriptors have run out.
@@ -168,7 +162,7 @@ impl DnsServer {
         let own: BTreeSet<_> = listeners
             .iter()
             .map(|listener| listener.address.ip())
-            .filter(is_told)
+            .filter(|address| !address.is_unspecified())
             .collect();
         let ttl = u32::try_from(config.ttl.as_secs()).unwrap_or(u32::MAX >> 1);
         let mut builder = Builder::new(&config.zone, ttl, &own);
@@ -212,8 +206,9 @@ impl DnsServer {
     }
 
     async fn serve(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        // Whatever way this function ends, what it has started ends too.
-        let stop = shutdown.child_token();
+        // A token of its own, so that the server says that it is not ready before anything ends. Whatever way this
+        // function ends, what it has started ends too.
+        let stop = CancellationToken::new();
         let _end = stop.clone().drop_guard();
         let mut tasks = JoinSet::new();
         for listener in self.listeners {
@@ -230,7 +225,7 @@ impl DnsServer {
         start(&mut tasks, "follow".into(), follow);
         let ended = tokio::select! {
             biased;
-            () = stop.cancelled() => None,
+            () = shutdown.cancelled() => None,
             ended = tasks.join_next() => ended,
         };
         self.served.current.stop();
@@ -278,15 +273,6 @@ impl Handle {
             "zone": self.zone.apex().to_string(),
         })
     }
-}
-
-/// The watches that feed the server: all imports, and the slices that say that they are an import's.
-fn events(client: Client) -> BoxStream<'static, Event> {
-    let imports = Api::<Guard<ServiceImport>>::all(client.clone());
-    let slices = Api::<Guard<EndpointSlice>>::all(client);
-    let imports = watch(imports, WatchConfig::default()).map(Event::Import);
-    let slices = watch(slices, WatchConfig::default().labels(SERVICE_NAME)).map(Event::Slice);
-    stream::select(imports, slices).boxed()
 }
 
 /// Binds everything at one address. TCP comes first: its port cannot be shared, so a second server is noticed.
@@ -386,108 +372,48 @@ async fn accept(listener: TcpListener, most: usize, served: Arc<Served>, stop: C
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted,
         };
-        let (stream, from) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok(accepted) => connect(accepted, &mut connections, most, &served, &stop),
             Err(error) => {
                 warn!(%error, "cannot accept a connection; trying again");
                 tokio::time::sleep(ACCEPT_AGAIN).await;
-                continue;
             }
-        };
-        if connections.len() >= most {
-            served.metrics.dropped(Unanswered::Connections);
-            continue;
         }
-        let crowded = connections.len() >= most / 2;
-        let idle = if crowded {
-            tcp::IDLE_CROWDED
-        } else {
-            tcp::IDLE
-        };
-        let (served, stop) = (Arc::clone(&served), stop.clone());
-        let connection = async move {
-            if let Err(error) = tcp::serve(stream, &served, idle, &stop).await {
-                tracing::debug!(%error, "the connection broke");
-            }
-        };
-        connections.spawn(connection.instrument(info_span!("connection", %from)));
     }
+    // Those that had come before the end was called for may have asked something.
+    for _ in 0..most {
+        let Some(Ok(accepted)) = listener.accept().now_or_never() else {
+            break;
+        };
+        connect(accepted, &mut connections, most, &served, &stop);
+    }
+    drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
-/// Takes in what the watches tell and replaces the snapshot when something changed.
-async fn follow(
-    mut events: BoxStream<'static, Event>,
-    zone: Zone,
-    mut builder: Builder,
-    served: Arc<Served>,
-    stop: CancellationToken,
+/// Serves a connection in a task of its own, if there is a place for it.
+fn connect(
+    (stream, from): (TcpStream, SocketAddr),
+    connections: &mut JoinSet<()>,
+    most: usize,
+    served: &Arc<Served>,
+    stop: &CancellationToken,
 ) {
-    let mut state = State::default();
-    let mut published = false;
-    loop {
-        let event = tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            event = events.next() => event,
-        };
-        // A watch never ends; one that did would leave a server with an ageing picture.
-        let Some(event) = event else { return };
-        told(state.apply(event), &served);
-        for _ in 1..MAX_BATCH {
-            let Some(Some(event)) = events.next().now_or_never() else {
-                break;
-            };
-            told(state.apply(event), &served);
-        }
-        let touched = state.take_touched();
-        for key in &touched {
-            let described = state
-                .service(key)
-                .map(|(import, slices)| zone::service(&zone, import, slices));
-            let described = described.unwrap_or_default();
-            for problem in &described.problems {
-                warn!(service = %key, problem, "not all of a service can be resolved");
-                served.metrics.problems.inc();
-            }
-            builder.set(key, &described);
-        }
-        if state.is_synced() && !(published && touched.is_empty()) {
-            let snapshot = builder.snapshot(true, serial(), Instant::now());
-            if !published {
-                info!(names = snapshot.names(), "ready");
-            }
-            served.current.snapshot.store(Arc::new(snapshot));
-            published = true;
-        }
+    if connections.len() >= most {
+        served.metrics.dropped(Unanswered::Connections);
+        return;
     }
-}
-
-fn told(problems: Vec<Problem>, served: &Served) {
-    for problem in problems {
-        match problem {
-            Problem::Interrupted(reason) => {
-                served.metrics.interruptions.inc();
-                warn!(
-                    reason,
-                    "the Kubernetes API cannot be read; what was known stands"
-                );
-            }
-            Problem::Malformed(problem) => {
-                served.metrics.problems.inc();
-                warn!(
-                    problem,
-                    "an object cannot be read; what was known of it stands"
-                );
-            }
+    let crowded = connections.len() >= most / 2;
+    let idle = if crowded {
+        tcp::IDLE_CROWDED
+    } else {
+        tcp::IDLE
+    };
+    let (served, stop) = (Arc::clone(served), stop.clone());
+    let connection = async move {
+        if let Err(error) = tcp::serve(stream, &served, idle, &stop).await {
+            debug!(%error, "the connection broke");
         }
-    }
-}
-
-/// A serial for the SOA record that grows with time, whichever replica is asked: seconds since 1970, which RFC 1982
-/// lets wrap around in 2106.
-fn serial() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seconds = since.map_or(0, |since| since.as_secs());
-    u32::try_from(seconds % (1 << 32)).unwrap_or(0)
+    };
+    connections.spawn(connection.instrument(info_span!("connection", %from)));
 }

@@ -38,6 +38,8 @@ const FLUSH: usize = 65_536;
 /// How many chunks are still answered after the end was called for: what a client can have sent ahead without
 /// being slow, and no more, so that a busy one cannot keep the server from ending.
 const LAST_CHUNKS: usize = 64;
+/// How long a query that is on its way is waited for then.
+const LAST_WAIT: Duration = Duration::from_millis(20);
 /// Connections that wait for being accepted.
 const BACKLOG: i32 = 1_024;
 
@@ -76,7 +78,11 @@ pub(crate) async fn serve(
     loop {
         let last = tokio::select! {
             biased;
-            () = stop.cancelled() => true,
+            () = stop.cancelled() => {
+                let readable = timeout(LAST_WAIT, stream.readable()).await;
+                readable.unwrap_or(Ok(()))?;
+                true
+            }
             readable = timeout_at(deadline, stream.readable()) => match readable {
                 Ok(readable) => { readable?; false }
                 Err(_) => return Ok(()),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use futures::channel::mpsc;
+use futures::{StreamExt, channel::mpsc, stream};
 use hickory_proto::op::Message;
 use landbridge_api::watch::Change;
 use tokio::{
@@ -476,6 +476,112 @@ async fn a_part_that_ends_by_itself_ends_the_server() {
     running.events.close_channel();
     let ended = timeout(PATIENCE, running.run).await.unwrap().unwrap();
     assert!(matches!(ended, Err(RunError::Ended(name)) if name == "follow"));
+}
+
+/// Answers one request as a Kubernetes API that has one import and one slice of it would.
+async fn api(mut stream: TcpStream, paths: mpsc::UnboundedSender<String>) {
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = stream.read_u8().await else {
+            return;
+        };
+        request.push(byte);
+    }
+    let request = String::from_utf8(request).unwrap();
+    let path = request.split(' ').nth(1).unwrap().to_owned();
+    paths.unbounded_send(path.clone()).unwrap();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+    if path.contains("watch=true") {
+        let open = format!("{head}transfer-encoding: chunked\r\n\r\n");
+        stream.write_all(open.as_bytes()).await.unwrap();
+        std::future::pending::<()>().await;
+    }
+    let object = if path.contains("serviceimports") {
+        serde_json::json!({
+            "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceImport",
+            "metadata": {"namespace": "shop", "name": "db"},
+            "spec": {"type": "Headless", "ports": [{"port": 5432}]},
+        })
+    } else {
+        serde_json::json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"namespace": "shop", "name": "db-paris-v4", "labels": {
+                "multicluster.kubernetes.io/service-name": "db",
+                "multicluster.kubernetes.io/source-cluster": "paris",
+            }},
+            "addressType": "IPv4", "endpoints": [{"addresses": ["10.96.8.1"], "hostname": "db-0"}],
+        })
+    };
+    let list = serde_json::json!({
+        "apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": [object],
+    });
+    let body = list.to_string();
+    let whole = format!(
+        "{head}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(whole.as_bytes()).await.unwrap();
+}
+
+/// Design section 3: "dns serves other MCS controllers' imports too", so slices are chosen by the label of the API
+/// alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn imports_and_slices_of_any_implementation_are_watched() {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    let (told, paths) = mpsc::unbounded();
+    let serving = tokio::spawn(async move {
+        let mut requests = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            requests.spawn(api(stream, told.clone()));
+        }
+    });
+    let client = Client::try_from(kube::Config::new(uri)).unwrap();
+    let config = Config {
+        listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
+        ..Config::default()
+    };
+    let mut registry = Registry::with_prefix("landbridge");
+    let server = DnsServer::bind(config, client, &mut registry)
+        .await
+        .unwrap();
+    let (handle, stop) = (server.handle(), CancellationToken::new());
+    let run = tokio::spawn(server.run(stop.clone()));
+    let synced = timeout(PATIENCE, async {
+        while !handle.is_ready() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    synced.await.expect("the server never became ready");
+    assert_eq!(
+        handle.snapshot()["names"]["db-0.paris.db.shop.svc.clusterset.local."],
+        serde_json::json!({"A": ["10.96.8.1"]})
+    );
+    let watches: Vec<String> = paths
+        .filter(|path| std::future::ready(path.contains("watch=true")))
+        .take(2)
+        .collect()
+        .await;
+    let slices = watches
+        .iter()
+        .find(|path| path.contains("/endpointslices?"))
+        .unwrap();
+    let selector = slices
+        .split('&')
+        .find_map(|part| part.strip_prefix("labelSelector="));
+    assert_eq!(selector, Some("multicluster.kubernetes.io%2Fservice-name"));
+    let imports = watches
+        .iter()
+        .find(|path| path.contains("/v1beta1/serviceimports?"))
+        .unwrap();
+    assert!(!imports.contains("labelSelector"), "{imports}");
+    stop.cancel();
+    run.await.unwrap().unwrap();
+    serving.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
