@@ -1,1 +1,19 @@
-//! placeholder
+//! Exports and imports services across the clusters of a set.
+//!
+//! One controller serves one cluster. It watches the cluster and the hub, plans what belongs where, and writes it:
+//! exports to the hub, imports with their Services and slices into the cluster, peers for the gateways. Everything
+//! that decides is in [`plan`] and what it uses, and is pure; [`run`](Controller::run) is the only task.
+
+pub mod config;
+mod execute;
+pub mod liveness;
+mod metrics;
+pub mod observed;
+pub mod plan;
+pub mod ports;
+mod probe;
+pub mod queue;
+mod run;
+
+pub use config::Config;
+pub use run::{Controller, Handle, RunError, StartError};

@@ -1,0 +1,37 @@
+//! Pure: what a controller is told before it starts.
+
+use std::time::Duration;
+
+use landbridge_model::{ClusterId, ClusterSetId, GatewayAddress, Namespace, NetworkName};
+
+use crate::liveness::MEMBER_SILENCE;
+
+/// What a controller is told before it starts: values that have been checked, whatever they came from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// The cluster that it serves.
+    pub cluster: ClusterId,
+    /// The set that the cluster is a member of.
+    pub set: ClusterSetId,
+    /// The network that the cluster's pods are in.
+    pub network: NetworkName,
+    /// Where Landbridge itself lives in the cluster.
+    pub system_namespace: Namespace,
+    /// Where peers reach this cluster's gateways; none where it can only dial.
+    pub advertise: Vec<GatewayAddress>,
+    /// The region of the cluster, for locality.
+    pub region: Option<String>,
+    /// How often the controller tells the hub that it is alive.
+    pub heartbeat: Duration,
+}
+
+impl Config {
+    /// How often a controller tells that it is alive, unless told otherwise: three beats within the time after
+    /// which silence counts.
+    pub const HEARTBEAT: Duration = Duration::from_secs(3);
+
+    /// Whether heartbeats come often enough to be missed only when something is wrong.
+    pub(crate) fn heartbeat_is_usable(&self) -> bool {
+        !self.heartbeat.is_zero() && self.heartbeat < MEMBER_SILENCE / 2
+    }
+}

@@ -1,0 +1,367 @@
+//! Does what a plan says. Whatever there is to decide has been decided: here is only how an API is spoken to.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        core::v1::{Namespace, Service},
+        discovery::v1::EndpointSlice,
+    },
+};
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use landbridge_api::{
+    landbridge::{ClusterExport, Member, Peer},
+    mcs::{ServiceExport, ServiceImport},
+    watch::{Change, ObjectKey},
+};
+use serde_json::{Value, json};
+use tokio::{sync::Semaphore, time};
+
+use crate::{
+    metrics::{Metrics, Word, WriteLabels},
+    observed::Event,
+    plan::{Kind, Object, Plan, Write},
+    probe,
+};
+
+/// How many requests are under way at one API. An API server gives each client a share of its 600 seats; this many
+/// keeps one busy at 5 ms a write and leaves the seats to others.
+const MOST_REQUESTS: usize = 32;
+/// An answer that has not come by now will not come: API servers end writes after 34 s, loaded ones answer in one.
+const LONGEST_REQUEST: Duration = Duration::from_secs(10);
+
+/// Why a write did not succeed.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    /// Verb, kind and name.
+    pub(crate) write: String,
+    /// What was said.
+    pub(crate) message: String,
+    pub(crate) fault: Fault,
+}
+
+/// Whose fault a failed write is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fault {
+    /// The API was away, or too busy.
+    Api,
+    /// Something has changed since it was seen: the next plan knows better.
+    Outdated,
+    /// The API has said no, and will say it again.
+    Refused,
+}
+
+/// What came of a plan.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// What the APIs answered: news like any other.
+    pub(crate) answers: Vec<Event>,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// Speaks to the two APIs.
+pub(crate) struct Executor {
+    local: Client,
+    hub: Client,
+    local_permits: Semaphore,
+    hub_permits: Semaphore,
+    metrics: Metrics,
+}
+
+impl Executor {
+    pub(crate) fn new(local: Client, hub: Client, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self {
+            local,
+            hub,
+            local_permits: Semaphore::new(MOST_REQUESTS),
+            hub_permits: Semaphore::new(MOST_REQUESTS),
+            metrics,
+        })
+    }
+
+    /// Does the steps one after the other, until one fails.
+    pub(crate) async fn execute(&self, plan: Plan) -> Outcome {
+        let mut outcome = Outcome::default();
+        for step in plan.steps {
+            for done in join_all(step.into_iter().map(|write| self.write(write))).await {
+                match done {
+                    Ok(answer) => outcome.answers.extend(answer),
+                    Err(failure) => outcome.failure = Some(failure),
+                }
+            }
+            if outcome.failure.is_some() {
+                break;
+            }
+        }
+        outcome
+    }
+
+    async fn write(&self, write: Write) -> Result<Option<Event>, Failure> {
+        let write = match write {
+            Write::Probe {
+                service,
+                numbers,
+                gateways,
+            } => {
+                let silent = probe::probe(&gateways, &numbers).await;
+                for gateway in silent {
+                    self.metrics.probe_timeouts.inc();
+                    tracing::warn!(%service, %gateway, "a gateway does not say that it listens; the import is written all the same");
+                }
+                return Ok(Some(Event::Probed(service, numbers)));
+            }
+            write => write,
+        };
+        let (verb, kind, name) = describe(&write);
+        let labels = WriteLabels {
+            verb: Word(verb),
+            kind: Word(kind.as_str()),
+        };
+        let permits = match kind {
+            Kind::ClusterExport | Kind::Member => &self.hub_permits,
+            _ => &self.local_permits,
+        };
+        let permit = permits.acquire().await;
+        let answer = time::timeout(LONGEST_REQUEST, Box::pin(self.request(write))).await;
+        drop(permit);
+        let (fault, message) = match answer {
+            Ok(Ok(answer)) => {
+                self.metrics.writes.get_or_create(&labels).inc();
+                tracing::debug!(verb, kind = kind.as_str(), %name, "written");
+                return Ok(answer);
+            }
+            Ok(Err(error)) => (fault(&error), error.to_string()),
+            Err(_) => (Fault::Api, format!("no answer within {LONGEST_REQUEST:?}")),
+        };
+        self.metrics.failures.get_or_create(&labels).inc();
+        Err(Failure {
+            write: format!("{verb} {} {name}", kind.as_str()),
+            message,
+            fault,
+        })
+    }
+
+    async fn request(&self, write: Write) -> kube::Result<Option<Event>> {
+        match write {
+            Write::Create(object) => self.save(object, false).await.map(Some),
+            Write::Delete { kind, key, uid } => self.delete(kind, key, uid).await.map(Some),
+            Write::Status { kind, key, status } => self.status(kind, &key, status).await,
+            Write::Update(object) => self.save(object, true).await.map(Some),
+            // Answered before a request is made of it.
+            Write::Probe { .. } => Ok(None),
+        }
+    }
+
+    async fn save(&self, object: Object, update: bool) -> kube::Result<Event> {
+        match object {
+            Object::ClusterExport(object) => {
+                let api = within(&self.hub, &object.metadata.namespace);
+                apply(api, *object, update, Event::ClusterExport).await
+            }
+            Object::EndpointSlice(object) => {
+                let api = within(&self.local, &object.metadata.namespace);
+                apply(api, *object, update, Event::EndpointSlice).await
+            }
+            Object::Namespace(object) => {
+                apply(
+                    Api::all(self.local.clone()),
+                    *object,
+                    update,
+                    Event::Namespace,
+                )
+                .await
+            }
+            Object::Peer(object) => {
+                apply(Api::all(self.local.clone()), *object, update, Event::Peer).await
+            }
+            Object::Service(object) => {
+                let api = within(&self.local, &object.metadata.namespace);
+                apply(api, *object, update, Event::Service).await
+            }
+            Object::ServiceImport(object) => {
+                let api = within(&self.local, &object.metadata.namespace);
+                apply(api, *object, update, Event::ServiceImport).await
+            }
+        }
+    }
+
+    async fn delete(&self, kind: Kind, key: ObjectKey, uid: Option<String>) -> kube::Result<Event> {
+        let namespace = Some(key.namespace.clone());
+        let (local, hub) = (&self.local, &self.hub);
+        match kind {
+            Kind::ClusterExport => {
+                let api: Api<ClusterExport> = within(hub, &namespace);
+                remove(api, key, uid, Event::ClusterExport).await
+            }
+            Kind::EndpointSlice => {
+                let api: Api<EndpointSlice> = within(local, &namespace);
+                remove(api, key, uid, Event::EndpointSlice).await
+            }
+            Kind::Member => remove(Api::<Member>::all(hub.clone()), key, uid, Event::Member).await,
+            Kind::Namespace => {
+                remove(
+                    Api::<Namespace>::all(local.clone()),
+                    key,
+                    uid,
+                    Event::Namespace,
+                )
+                .await
+            }
+            Kind::Peer => remove(Api::<Peer>::all(local.clone()), key, uid, Event::Peer).await,
+            Kind::Service => {
+                let api: Api<Service> = within(local, &namespace);
+                remove(api, key, uid, Event::Service).await
+            }
+            Kind::ServiceExport => {
+                let api: Api<ServiceExport> = within(local, &namespace);
+                remove(api, key, uid, Event::ServiceExport).await
+            }
+            Kind::ServiceImport => {
+                let api: Api<ServiceImport> = within(local, &namespace);
+                remove(api, key, uid, Event::ServiceImport).await
+            }
+        }
+    }
+
+    /// Kinds without a status are not given one.
+    async fn status(
+        &self,
+        kind: Kind,
+        key: &ObjectKey,
+        status: Value,
+    ) -> kube::Result<Option<Event>> {
+        let namespace = Some(key.namespace.clone());
+        match kind {
+            Kind::Member => {
+                let api = Api::all(self.hub.clone());
+                patch(api, key, status, Event::Member).await
+            }
+            Kind::ServiceExport => {
+                patch(
+                    within(&self.local, &namespace),
+                    key,
+                    status,
+                    Event::ServiceExport,
+                )
+                .await
+            }
+            Kind::ServiceImport => {
+                patch(
+                    within(&self.local, &namespace),
+                    key,
+                    status,
+                    Event::ServiceImport,
+                )
+                .await
+            }
+            Kind::ClusterExport
+            | Kind::EndpointSlice
+            | Kind::Namespace
+            | Kind::Peer
+            | Kind::Service => Ok(None),
+        }
+    }
+}
+
+fn within<K>(client: &Client, namespace: &Option<String>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    Api::namespaced(client.clone(), namespace.as_deref().unwrap_or_default())
+}
+
+async fn apply<K>(
+    api: Api<K>,
+    object: K,
+    update: bool,
+    event: fn(Change<K>) -> Event,
+) -> kube::Result<Event>
+where
+    K: Clone + Debug + serde::de::DeserializeOwned + serde::Serialize + Resource,
+{
+    let params = PostParams::default();
+    let answer = if update {
+        let name = object.meta().name.clone().unwrap_or_default();
+        api.replace(&name, &params, &object).await?
+    } else {
+        api.create(&params, &object).await?
+    };
+    Ok(event(Change::Apply(answer)))
+}
+
+async fn remove<K>(
+    api: Api<K>,
+    key: ObjectKey,
+    uid: Option<String>,
+    event: fn(Change<K>) -> Event,
+) -> kube::Result<Event>
+where
+    K: Clone + Debug + serde::de::DeserializeOwned,
+{
+    let params = DeleteParams {
+        preconditions: uid.map(|uid| Preconditions {
+            resource_version: None,
+            uid: Some(uid),
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(&key.name, &params).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => {}
+        answer => drop(answer?),
+    }
+    Ok(event(Change::Delete(key)))
+}
+
+async fn patch<K>(
+    api: Api<K>,
+    key: &ObjectKey,
+    status: Value,
+    event: fn(Change<K>) -> Event,
+) -> kube::Result<Option<Event>>
+where
+    K: Clone + Debug + serde::de::DeserializeOwned,
+{
+    let patch = Patch::Merge(json!({ "status": status }));
+    match api
+        .patch_status(&key.name, &PatchParams::default(), &patch)
+        .await
+    {
+        Ok(answer) => Ok(Some(event(Change::Apply(answer)))),
+        // It was written; that the rest of the object cannot be read is what it was told.
+        Err(kube::Error::SerdeError(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn fault(error: &kube::Error) -> Fault {
+    match error {
+        kube::Error::Api(status) if status.code == 409 => Fault::Outdated,
+        kube::Error::Api(status) if status.code == 429 || status.code >= 500 => Fault::Api,
+        kube::Error::Api(_) => Fault::Refused,
+        _ => Fault::Api,
+    }
+}
+
+fn describe(write: &Write) -> (&'static str, Kind, String) {
+    let (verb, object) = match write {
+        Write::Create(object) => ("create", object),
+        Write::Delete { kind, key, .. } => return ("delete", *kind, key.to_string()),
+        Write::Probe { service, .. } => return ("probe", Kind::ServiceImport, service.to_string()),
+        Write::Status { kind, key, .. } => return ("patch_status", *kind, key.to_string()),
+        Write::Update(object) => ("update", object),
+    };
+    let (kind, metadata) = match object {
+        Object::ClusterExport(object) => (Kind::ClusterExport, &object.metadata),
+        Object::EndpointSlice(object) => (Kind::EndpointSlice, &object.metadata),
+        Object::Namespace(object) => (Kind::Namespace, &object.metadata),
+        Object::Peer(object) => (Kind::Peer, &object.metadata),
+        Object::Service(object) => (Kind::Service, &object.metadata),
+        Object::ServiceImport(object) => (Kind::ServiceImport, &object.metadata),
+    };
+    (verb, kind, ObjectKey::of(metadata).to_string())
+}

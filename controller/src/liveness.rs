@@ -1,0 +1,107 @@
+//! Pure: who has been silent for too long.
+//!
+//! What others write to say that they live is read as "it has changed", measured by the observer's own clock from
+//! the last change that it saw: two machines' clocks are never compared. An API that cannot be read means unknown,
+//! never expired, so an interruption starts every count anew.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+/// A member that has not changed its heartbeat for this long is silent: three beats of three seconds, and one more
+/// second for a slow API.
+pub const MEMBER_SILENCE: Duration = Duration::from_secs(10);
+/// A gateway that has not renewed its Lease for this long is dead: five renewals of two seconds.
+pub const GATEWAY_SILENCE: Duration = Duration::from_secs(10);
+
+/// When each of many was last heard.
+#[derive(Debug)]
+pub struct Liveness {
+    after: Duration,
+    heard: BTreeMap<String, (String, Instant)>,
+}
+
+impl Liveness {
+    /// Nobody yet; whoever is silent for `after` counts as silent.
+    #[must_use]
+    pub fn new(after: Duration) -> Self {
+        Self {
+            after,
+            heard: BTreeMap::new(),
+        }
+    }
+
+    /// What `who` says of itself at the moment. Saying the same as before is silence.
+    pub fn hear(&mut self, who: &str, says: &str, now: Instant) {
+        match self.heard.get_mut(who) {
+            Some((said, _)) if said == says => {}
+            _ => {
+                self.heard.insert(who.to_owned(), (says.to_owned(), now));
+            }
+        }
+    }
+
+    /// Nobody else exists any more.
+    pub fn retain(&mut self, mut exists: impl FnMut(&str) -> bool) {
+        self.heard.retain(|who, _| exists(who));
+    }
+
+    /// Nothing could be heard until now: everybody is given the whole time again.
+    pub fn interrupted(&mut self, now: Instant) {
+        for (_, at) in self.heard.values_mut() {
+            *at = now;
+        }
+    }
+
+    /// Who is silent.
+    #[must_use]
+    pub fn silent(&self, now: Instant) -> BTreeSet<String> {
+        self.heard
+            .iter()
+            .filter(|(_, (_, at))| now.saturating_duration_since(*at) >= self.after)
+            .map(|(who, _)| who.clone())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(silent: &BTreeSet<String>) -> Vec<&str> {
+        silent.iter().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn repeating_oneself_is_silence() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut liveness = Liveness::new(MEMBER_SILENCE);
+        liveness.hear("paris", "1", at(0));
+        liveness.hear("tokyo", "1", at(0));
+        liveness.hear("paris", "2", at(6));
+        liveness.hear("tokyo", "1", at(6));
+        assert!(liveness.silent(at(9)).is_empty());
+        assert_eq!(names(&liveness.silent(at(10))), ["tokyo"]);
+        assert_eq!(names(&liveness.silent(at(16))), ["paris", "tokyo"]);
+        liveness.hear("tokyo", "2", at(17));
+        assert_eq!(names(&liveness.silent(at(17))), ["paris"]);
+        liveness.retain(|who| who == "tokyo");
+        assert!(liveness.silent(at(17)).is_empty());
+    }
+
+    /// Design, "Joining, liveness, leaving": "A hub that cannot be read means unknown, never expired."
+    #[test]
+    fn nobody_is_silent_because_nothing_could_be_heard() {
+        let start = Instant::now();
+        let mut liveness = Liveness::new(MEMBER_SILENCE);
+        liveness.hear("paris", "1", start);
+        liveness.interrupted(start + Duration::from_secs(60));
+        assert!(liveness.silent(start + Duration::from_secs(65)).is_empty());
+        assert_eq!(
+            names(&liveness.silent(start + Duration::from_secs(70))),
+            ["paris"]
+        );
+    }
+}

@@ -1,0 +1,523 @@
+//! Pure: everything that the controller has seen, of its own cluster and of the hub, and what each news touches.
+//!
+//! News enters as [`Event`]s, from watches and from the answers to the controller's own writes alike, with one
+//! owner. The order in which news of different objects comes does not matter, and a relist says the same as the
+//! changes that led to it. Nothing is decided here.
+
+mod snapshot;
+mod table;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Namespace, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::Resource;
+use landbridge_api::{
+    landbridge::{ClusterExport, Member, Peer, PeerSpec},
+    mcs::{ServiceExport, ServiceImport},
+    watch::{Change, ObjectKey},
+    wellknown::{cluster_export_name, hub_namespace},
+};
+use landbridge_model::{ClusterId, Namespace as NamespaceName, ServiceKey};
+
+use crate::{
+    config::Config,
+    ports::{Number, Ports},
+};
+use table::Taken;
+pub(crate) use table::{Row, Table};
+pub(crate) use view::{
+    ClusterExportView, ExportView, Form, MemberView, ServiceView, SliceRole, SliceView, is_ours,
+};
+
+/// News of one kind of object.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// From the hub: what members export.
+    ClusterExport(Change<ClusterExport>),
+    /// Endpoints: of pods, of gateways, and the slices that we make.
+    EndpointSlice(Change<EndpointSlice>),
+    /// Leases in the system namespace, by which gateways show that they live.
+    Lease(Change<Lease>),
+    /// From the hub: who is a member.
+    Member(Change<Member>),
+    /// Which namespaces exist.
+    Namespace(Change<Namespace>),
+    /// The peers that gateways are told of.
+    Peer(Change<Peer>),
+    /// Gateways were asked whether they listen on these numbers, and there is nothing more to wait for.
+    Probed(ServiceKey, BTreeSet<Number>),
+    /// Services: of users, and those that we make.
+    Service(Change<Service>),
+    /// What this cluster wants to export.
+    ServiceExport(Change<ServiceExport>),
+    /// What this cluster imports.
+    ServiceImport(Change<ServiceImport>),
+}
+
+/// Something that is not as it should be, told once when it is found.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Problem {
+    /// What it is about: a kind, and an object's name.
+    pub about: String,
+    /// A sentence that says whose fault it is and what to do.
+    pub sentence: String,
+}
+
+/// What has to be thought about again after some news.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Touched {
+    /// Every service, every peer.
+    pub everything: bool,
+    /// Members, and the peers that they become.
+    pub members: bool,
+    /// These services.
+    pub services: BTreeSet<ServiceKey>,
+    /// What was found to be wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// Why the hub does not have an export as it should be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// Whether the hub has said no, rather than nothing.
+    pub refused: bool,
+    /// What it said.
+    pub message: String,
+}
+
+/// Everything that was seen.
+#[derive(Debug, PartialEq)]
+pub struct Observed {
+    pub(crate) config: Config,
+    pub(crate) cluster_exports: Table<ClusterExportView>,
+    pub(crate) leases: Table<String>,
+    pub(crate) members: Table<MemberView>,
+    pub(crate) namespaces: Table<bool>,
+    pub(crate) peers: Table<(PeerSpec, Peer)>,
+    pub(crate) ports: Ports,
+    pub(crate) refusals: BTreeMap<ServiceKey, Refusal>,
+    pub(crate) service_exports: Table<ExportView>,
+    pub(crate) service_imports: Table<ServiceImport>,
+    pub(crate) services: Table<ServiceView>,
+    pub(crate) silent_gateways: BTreeSet<String>,
+    pub(crate) silent_members: BTreeSet<String>,
+    pub(crate) slices: Table<SliceView>,
+    /// Malformed ServiceExports that have been told so, and what they were told.
+    pub(crate) told_malformed: BTreeMap<ObjectKey, String>,
+    exports: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
+    gateway_slices: BTreeSet<ObjectKey>,
+    our_slices: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
+    pod_slices: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
+}
+
+impl Observed {
+    /// Nothing yet, in the cluster that `config` names.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            cluster_exports: Table::default(),
+            exports: BTreeMap::new(),
+            gateway_slices: BTreeSet::new(),
+            leases: Table::default(),
+            members: Table::default(),
+            namespaces: Table::default(),
+            our_slices: BTreeMap::new(),
+            peers: Table::default(),
+            pod_slices: BTreeMap::new(),
+            ports: Ports::default(),
+            refusals: BTreeMap::new(),
+            service_exports: Table::default(),
+            service_imports: Table::default(),
+            services: Table::default(),
+            silent_gateways: BTreeSet::new(),
+            silent_members: BTreeSet::new(),
+            slices: Table::default(),
+            told_malformed: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in news and says what it touches.
+    pub fn take(&mut self, event: Event) -> Touched {
+        let before = (self.is_local_synced(), self.is_hub_synced());
+        let mut touched = match event {
+            Event::ClusterExport(change) => self.take_cluster_export(change),
+            Event::EndpointSlice(change) => self.take_slice(change),
+            Event::Lease(change) => {
+                let taken = self.leases.take(change, |object| Ok(view::lease(&object)));
+                problems::<_, Lease>(taken).0
+            }
+            Event::Member(change) => self.take_member(change),
+            Event::Namespace(change) => self.take_namespace(change),
+            Event::Peer(change) => {
+                let taken = self.peers.take(change, |mut object: Peer| {
+                    object.status = None;
+                    Ok((object.spec.clone(), object))
+                });
+                let (mut touched, steps) = problems::<_, Peer>(taken);
+                touched.members = !steps.is_empty();
+                touched
+            }
+            Event::Probed(service, numbers) => {
+                self.ports.probed(numbers);
+                Touched::service(service)
+            }
+            Event::Service(change) => self.take_service(change),
+            Event::ServiceExport(change) => self.take_service_export(change),
+            Event::ServiceImport(change) => {
+                let taken = self.service_imports.take(change, Ok);
+                let (mut touched, steps) = problems::<_, ServiceImport>(taken);
+                touched
+                    .services
+                    .extend(steps.iter().filter_map(|(key, _)| named(key)));
+                touched
+            }
+        };
+        touched.everything |= before != (self.is_local_synced(), self.is_hub_synced());
+        touched
+    }
+
+    fn take_cluster_export(&mut self, change: Change<ClusterExport>) -> Touched {
+        let taken = self.cluster_exports.take(change, view::cluster_export);
+        let turned = taken.turned;
+        let malformed: Vec<ObjectKey> = taken
+            .malformed
+            .iter()
+            .map(|malformed| malformed.key.clone())
+            .collect();
+        let (mut touched, steps) = problems::<_, ClusterExport>(taken);
+        touched.everything |= turned;
+        for (key, before) in &steps {
+            let after = self.cluster_exports.find(key);
+            let services = [before.as_ref(), after].into_iter().flatten();
+            touched
+                .services
+                .extend(services.map(|view| view.export.service.clone()));
+            if let Some(before) = before {
+                unindex(&mut self.exports, &before.export.service, key);
+            }
+            if let Some(after) = after {
+                index(&mut self.exports, &after.export.service, key);
+            }
+        }
+        // One of our own that somebody has spoilt is to be written anew.
+        let spoilt = malformed.iter().chain(steps.iter().map(|(key, _)| key));
+        let services = spoilt.filter_map(|key| view::cluster_export_key(&key.namespace, &key.name));
+        touched
+            .services
+            .extend(services.map(|(_, service)| service));
+        touched
+    }
+
+    fn take_slice(&mut self, change: Change<EndpointSlice>) -> Touched {
+        let system = &self.config.system_namespace;
+        let taken = self
+            .slices
+            .take(change, |object| view::slice(object, system));
+        let (mut touched, steps) = problems::<_, EndpointSlice>(taken);
+        for (key, before) in steps {
+            if let Some(before) = &before {
+                self.enter_slice(&key, before, false);
+                touched.slice(&before.role);
+            }
+            let Some(after) = self.slices.find(&key).cloned() else {
+                continue;
+            };
+            self.enter_slice(&key, &after, true);
+            touched.slice(&after.role);
+        }
+        touched
+    }
+
+    /// Enters a slice into the tables that it is found by, or takes it out.
+    fn enter_slice(&mut self, key: &ObjectKey, view: &SliceView, stands: bool) {
+        let enter = if stands { index } else { unindex };
+        match &view.role {
+            SliceRole::Gateways if stands => {
+                self.gateway_slices.insert(key.clone());
+            }
+            SliceRole::Gateways => {
+                self.gateway_slices.remove(key);
+            }
+            SliceRole::Other => {}
+            SliceRole::Ours(service) => enter(&mut self.our_slices, service, key),
+            SliceRole::Pods(service) => enter(&mut self.pod_slices, service, key),
+        }
+        for (number, target) in view
+            .allotment
+            .iter()
+            .flat_map(|allotment| &allotment.targets)
+        {
+            self.ports.claim(*number, &target.service, key, stands);
+        }
+    }
+
+    fn take_member(&mut self, change: Change<Member>) -> Touched {
+        let taken = self.members.take(change, view::member);
+        let turned = taken.turned;
+        let (mut touched, steps) = problems::<_, Member>(taken);
+        touched.members = turned || !steps.is_empty();
+        touched.everything |= turned;
+        touched.everything |=
+            steps
+                .iter()
+                .any(|(key, before)| match (before, self.members.find(key)) {
+                    (Some(before), Some(after)) => !before.agrees(after),
+                    _ => true,
+                });
+        touched
+    }
+
+    fn take_namespace(&mut self, change: Change<Namespace>) -> Touched {
+        let taken = self
+            .namespaces
+            .take(change, |object| Ok(view::namespace_is_open(&object)));
+        let (mut touched, steps) = problems::<_, Namespace>(taken);
+        let turned: BTreeSet<&str> = steps.iter().map(|(key, _)| key.name.as_str()).collect();
+        if turned.is_empty() {
+            return touched;
+        }
+        let mut services = self.known_services();
+        services.retain(|service| turned.contains(service.namespace.as_str()));
+        touched.services = services;
+        touched.members = turned.contains(self.config.system_namespace.as_str());
+        touched
+    }
+
+    fn take_service(&mut self, change: Change<Service>) -> Touched {
+        let taken = self.services.take(change, view::service);
+        let (mut touched, steps) = problems::<_, Service>(taken);
+        for (key, before) in steps {
+            let after = self.services.find(&key);
+            let made_for = [before.as_ref(), after].into_iter().flatten();
+            let made_for = made_for.filter_map(|view| view.ours.as_ref());
+            touched
+                .services
+                .extend(made_for.map(|(import, _)| import.clone()));
+            touched.services.extend(named(&key));
+        }
+        touched
+    }
+
+    fn take_service_export(&mut self, change: Change<ServiceExport>) -> Touched {
+        let taken = self
+            .service_exports
+            .take(change, |object| Ok(view::service_export(&object)));
+        let keys: Vec<ObjectKey> = taken
+            .malformed
+            .iter()
+            .map(|malformed| malformed.key.clone())
+            .collect();
+        let (mut touched, steps) = problems::<_, ServiceExport>(taken);
+        let steps = steps.into_iter().map(|(key, _)| key);
+        for key in keys.into_iter().chain(steps) {
+            touched.services.extend(named(&key));
+            if !self.service_exports.malformed().contains_key(&key) {
+                self.told_malformed.remove(&key);
+            }
+        }
+        touched
+    }
+
+    /// Records why the hub does not have an export as it should be, or that it has.
+    pub fn refuse(&mut self, service: &ServiceKey, refusal: Option<Refusal>) -> Touched {
+        let before = match refusal.clone() {
+            Some(refusal) => self.refusals.insert(service.clone(), refusal),
+            None => self.refusals.remove(service),
+        };
+        if before == refusal {
+            return Touched::default();
+        }
+        Touched::service(service.clone())
+    }
+
+    /// Records which gateways and members are silent.
+    pub fn silence(&mut self, gateways: BTreeSet<String>, members: BTreeSet<String>) -> Touched {
+        let touched = Touched {
+            everything: self.silent_gateways != gateways,
+            members: self.silent_members != members,
+            ..Touched::default()
+        };
+        self.silent_gateways = gateways;
+        self.silent_members = members;
+        touched
+    }
+
+    /// Records that a malformed ServiceExport has been told so.
+    pub fn told(&mut self, export: ObjectKey, error: String) {
+        self.told_malformed.insert(export, error);
+    }
+
+    /// Whether everything that this cluster's API has was read once.
+    #[must_use]
+    pub fn is_local_synced(&self) -> bool {
+        self.leases.is_synced()
+            && self.namespaces.is_synced()
+            && self.peers.is_synced()
+            && self.service_exports.is_synced()
+            && self.service_imports.is_synced()
+            && self.services.is_synced()
+            && self.slices.is_synced()
+    }
+
+    /// Whether everything that the hub has was read once.
+    #[must_use]
+    pub fn is_hub_synced(&self) -> bool {
+        self.cluster_exports.is_synced() && self.members.is_synced()
+    }
+
+    /// Why the hub cannot be read at the moment.
+    #[must_use]
+    pub fn hub_trouble(&self) -> Option<&str> {
+        self.cluster_exports.trouble().or(self.members.trouble())
+    }
+
+    /// Every service that there is something to do or to undo for.
+    #[must_use]
+    pub fn known_services(&self) -> BTreeSet<ServiceKey> {
+        let exports = self
+            .service_exports
+            .rows()
+            .filter_map(|(key, _)| named(key));
+        let malformed = self.service_exports.malformed().keys().filter_map(named);
+        let imports = self.service_imports.rows();
+        let imports = imports.filter(|(_, row)| is_ours(&row.kept.metadata));
+        let made = self
+            .services
+            .rows()
+            .filter_map(|(_, row)| row.kept.ours.as_ref());
+        exports
+            .chain(malformed)
+            .chain(self.exports.keys().cloned())
+            .chain(self.our_slices.keys().cloned())
+            .chain(imports.filter_map(|(key, _)| named(key)))
+            .chain(made.map(|(import, _)| import.clone()))
+            .collect()
+    }
+
+    /// What this cluster's ServiceExport has on the hub.
+    pub(crate) fn own_cluster_export(&self, service: &ServiceKey) -> ObjectKey {
+        ObjectKey {
+            namespace: hub_namespace(&self.config.cluster),
+            name: cluster_export_name(service),
+        }
+    }
+
+    pub(crate) fn exports_of(
+        &self,
+        service: &ServiceKey,
+    ) -> impl Iterator<Item = &ClusterExportView> {
+        let keys = self.exports.get(service).into_iter().flatten();
+        keys.filter_map(|key| self.cluster_exports.find(key))
+    }
+
+    pub(crate) fn our_slices(
+        &self,
+        service: &ServiceKey,
+    ) -> impl Iterator<Item = (&ObjectKey, &Row<SliceView>)> {
+        let keys = self.our_slices.get(service).into_iter().flatten();
+        keys.filter_map(|key| Some((key, self.slices.row(key)?)))
+    }
+
+    pub(crate) fn pod_slices(&self, service: &ServiceKey) -> impl Iterator<Item = &EndpointSlice> {
+        let keys = self.pod_slices.get(service).into_iter().flatten();
+        keys.filter_map(|key| self.slices.find(key).map(|view| &view.slice))
+    }
+
+    pub(crate) fn gateway_slices(&self) -> impl Iterator<Item = (&ObjectKey, &EndpointSlice)> {
+        let keys = self.gateway_slices.iter();
+        keys.filter_map(|key| self.slices.find(key).map(|view| (key, &view.slice)))
+    }
+
+    pub(crate) fn member(&self, cluster: &ClusterId) -> Option<&MemberView> {
+        self.members.find(&ObjectKey {
+            namespace: String::new(),
+            name: cluster.to_string(),
+        })
+    }
+
+    pub(crate) fn namespace_is_open(&self, namespace: &NamespaceName) -> bool {
+        let key = ObjectKey {
+            namespace: String::new(),
+            name: namespace.to_string(),
+        };
+        self.namespaces.find(&key).is_some_and(|open| *open)
+    }
+}
+
+impl Touched {
+    fn service(service: ServiceKey) -> Self {
+        Self {
+            services: BTreeSet::from([service]),
+            ..Self::default()
+        }
+    }
+
+    fn slice(&mut self, role: &SliceRole) {
+        match role {
+            SliceRole::Gateways => self.everything = true,
+            SliceRole::Other => {}
+            SliceRole::Ours(service) | SliceRole::Pods(service) => {
+                self.services.insert(service.clone());
+            }
+        }
+    }
+}
+
+/// The key of an object in a service's namespace.
+pub(crate) fn object_key(service: &ServiceKey, name: &str) -> ObjectKey {
+    ObjectKey {
+        namespace: service.namespace.to_string(),
+        name: name.to_owned(),
+    }
+}
+
+/// The service that an object is named after.
+fn named(key: &ObjectKey) -> Option<ServiceKey> {
+    ServiceKey::parse(&key.namespace, &key.name).ok()
+}
+
+/// Makes problems of what could not be read.
+#[expect(
+    clippy::type_complexity,
+    reason = "the steps of a table, taken out of it"
+)]
+fn problems<T, K: Resource<DynamicType = ()>>(
+    taken: Taken<T>,
+) -> (Touched, Vec<(ObjectKey, Option<T>)>) {
+    let problem = |malformed: landbridge_api::watch::Malformed| Problem {
+        about: format!("{} {}", K::kind(&()), malformed.key),
+        sentence: format!(
+            "cannot be read, what was known of it stands: {}",
+            malformed.error
+        ),
+    };
+    let touched = Touched {
+        problems: taken.malformed.into_iter().map(problem).collect(),
+        ..Touched::default()
+    };
+    (touched, taken.steps)
+}
+
+type Index = BTreeMap<ServiceKey, BTreeSet<ObjectKey>>;
+
+fn index(index: &mut Index, service: &ServiceKey, key: &ObjectKey) {
+    index
+        .entry(service.clone())
+        .or_default()
+        .insert(key.clone());
+}
+
+fn unindex(index: &mut Index, service: &ServiceKey, key: &ObjectKey) {
+    if let Some(keys) = index.get_mut(service) {
+        keys.remove(key);
+        if keys.is_empty() {
+            index.remove(service);
+        }
+    }
+}

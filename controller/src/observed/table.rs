@@ -1,0 +1,307 @@
+//! Pure: the last known state of every object of one kind, whatever the order in which news of it came.
+//!
+//! A controller hears of its own writes twice: in the answer and, later, in the watch. The table keeps the newer of
+//! the two, so that a watch which lags behind does not bring back what was.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use landbridge_api::watch::{Change, Malformed, ObjectKey};
+
+/// An object as it is kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Row<T> {
+    /// Tells this object from an earlier one of the same name.
+    pub(crate) uid: String,
+    /// What an update must name.
+    pub(crate) version: String,
+    /// What matters of it.
+    pub(crate) kept: T,
+}
+
+/// All objects of one kind.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Table<T> {
+    rows: BTreeMap<ObjectKey, Row<T>>,
+    malformed: BTreeMap<ObjectKey, String>,
+    synced: bool,
+    trouble: Option<String>,
+}
+
+/// What a change did to a table.
+pub(crate) struct Taken<T> {
+    /// Each object that is not as it was, and what it was.
+    pub(crate) steps: Vec<(ObjectKey, Option<T>)>,
+    /// Each object that is newly found unreadable.
+    pub(crate) malformed: Vec<Malformed>,
+    /// Whether the table can or cannot be read any more, as opposed to before.
+    pub(crate) turned: bool,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self {
+            rows: BTreeMap::new(),
+            malformed: BTreeMap::new(),
+            synced: false,
+            trouble: None,
+        }
+    }
+}
+
+impl<T> Table<T> {
+    /// Whether there was a first complete picture.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// Why the API cannot be read at the moment.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    pub(crate) fn row(&self, key: &ObjectKey) -> Option<&Row<T>> {
+        self.rows.get(key)
+    }
+
+    pub(crate) fn find(&self, key: &ObjectKey) -> Option<&T> {
+        self.rows.get(key).map(|row| &row.kept)
+    }
+
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&ObjectKey, &Row<T>)> {
+        self.rows.iter()
+    }
+
+    /// The objects that cannot be read, and why.
+    pub(crate) fn malformed(&self) -> &BTreeMap<ObjectKey, String> {
+        &self.malformed
+    }
+}
+
+impl<T: PartialEq> Table<T> {
+    /// Takes in what a watch or an answer says; `keep` reads an object.
+    pub(crate) fn take<K: Resource>(
+        &mut self,
+        change: Change<K>,
+        keep: impl Fn(K) -> Result<T, String>,
+    ) -> Taken<T> {
+        let mut taken = Taken {
+            steps: Vec::new(),
+            malformed: Vec::new(),
+            turned: false,
+        };
+        match change {
+            Change::Apply(object) => self.apply(object, &keep, &mut taken),
+            Change::Delete(key) => self.delete(key, &mut taken),
+            Change::Interrupted(reason) => {
+                taken.turned = self.trouble.is_none();
+                self.trouble = Some(reason);
+            }
+            Change::Malformed(malformed) => self.refuse(malformed, &mut taken),
+            Change::Reset { objects, malformed } => {
+                taken.turned = !self.synced || self.trouble.is_some();
+                self.reset(objects, malformed, &keep, &mut taken);
+            }
+        }
+        taken
+    }
+
+    fn apply<K: Resource>(
+        &mut self,
+        mut object: K,
+        keep: &impl Fn(K) -> Result<T, String>,
+        taken: &mut Taken<T>,
+    ) {
+        let key = ObjectKey::of(object.meta());
+        let (uid, version) = strip(object.meta_mut());
+        if self
+            .rows
+            .get(&key)
+            .is_some_and(|known| known.uid == uid && is_older(&version, &known.version))
+        {
+            return;
+        }
+        match keep(object) {
+            Ok(kept) => {
+                self.malformed.remove(&key);
+                let row = Row { uid, version, kept };
+                let before = self.rows.remove(&key);
+                let changed = before
+                    .as_ref()
+                    .is_none_or(|before| before.kept != row.kept || before.uid != row.uid);
+                self.rows.insert(key.clone(), row);
+                if changed {
+                    taken.steps.push((key, before.map(|row| row.kept)));
+                }
+            }
+            Err(error) => self.refuse(Malformed { key, error }, taken),
+        }
+    }
+
+    fn delete(&mut self, key: ObjectKey, taken: &mut Taken<T>) {
+        let was_malformed = self.malformed.remove(&key).is_some();
+        let before = self.rows.remove(&key);
+        if before.is_some() || was_malformed {
+            taken.steps.push((key, before.map(|row| row.kept)));
+        }
+    }
+
+    fn refuse(&mut self, malformed: Malformed, taken: &mut Taken<T>) {
+        let known = self
+            .malformed
+            .insert(malformed.key.clone(), malformed.error.clone());
+        if known.as_ref() != Some(&malformed.error) {
+            taken.malformed.push(malformed);
+        }
+    }
+
+    fn reset<K: Resource>(
+        &mut self,
+        objects: Vec<K>,
+        malformed: Vec<Malformed>,
+        keep: &impl Fn(K) -> Result<T, String>,
+        taken: &mut Taken<T>,
+    ) {
+        self.synced = true;
+        self.trouble = None;
+        let there: BTreeSet<ObjectKey> = objects
+            .iter()
+            .map(|object| ObjectKey::of(object.meta()))
+            .chain(malformed.iter().map(|malformed| malformed.key.clone()))
+            .collect();
+        let known = self.rows.keys().chain(self.malformed.keys());
+        let gone: BTreeSet<ObjectKey> = known.filter(|key| !there.contains(key)).cloned().collect();
+        for key in gone {
+            self.delete(key, taken);
+        }
+        for malformed in malformed {
+            self.refuse(malformed, taken);
+        }
+        for object in objects {
+            self.apply(object, keep, taken);
+        }
+    }
+}
+
+/// Takes out what changes without meaning, so that two states of an object compare by what they say.
+fn strip(metadata: &mut ObjectMeta) -> (String, String) {
+    metadata.managed_fields = None;
+    (
+        metadata.uid.clone().unwrap_or_default(),
+        metadata.resource_version.take().unwrap_or_default(),
+    )
+}
+
+/// Resource versions of one object are numbers that grow (Kubernetes API conventions, "Resource versions"). What is
+/// no number is believed to be new.
+fn is_older(version: &str, known: &str) -> bool {
+    match (version.parse::<u64>(), known.parse::<u64>()) {
+        (Ok(version), Ok(known)) => version < known,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn map(name: &str, version: u64, value: &str) -> ConfigMap {
+        ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(name.into()),
+                resource_version: Some(version.to_string()),
+                uid: Some(format!("uid-{name}")),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([("v".to_owned(), value.to_owned())])),
+            ..ConfigMap::default()
+        }
+    }
+
+    fn value(object: ConfigMap) -> Result<String, String> {
+        let value = object.data.and_then(|mut data| data.remove("v"));
+        match value {
+            Some(value) if value == "bad" => Err("is bad".into()),
+            value => Ok(value.unwrap_or_default()),
+        }
+    }
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey {
+            namespace: String::new(),
+            name: name.into(),
+        }
+    }
+
+    #[test]
+    fn a_watch_that_lags_behind_an_answer_is_not_believed() {
+        let mut table = Table::default();
+        table.take(Change::Apply(map("a", 12, "new")), value);
+        let taken = table.take(Change::Apply(map("a", 10, "old")), value);
+        assert!(taken.steps.is_empty());
+        assert_eq!(table.find(&key("a")).map(String::as_str), Some("new"));
+        let taken = table.take(Change::Apply(map("a", 13, "new")), value);
+        assert!(taken.steps.is_empty(), "only the version has changed");
+        assert_eq!(table.row(&key("a")).unwrap().version, "13");
+    }
+
+    #[test]
+    fn of_an_unreadable_object_what_was_known_stands() {
+        let mut table = Table::default();
+        table.take(Change::Apply(map("a", 1, "good")), value);
+        let taken = table.take(Change::Apply(map("a", 2, "bad")), value);
+        assert_eq!(taken.malformed.len(), 1);
+        let again = table.take(Change::Apply(map("a", 3, "bad")), value);
+        assert!(again.malformed.is_empty(), "it is told once");
+        table.take(
+            Change::<ConfigMap>::Reset {
+                objects: Vec::new(),
+                malformed: vec![Malformed {
+                    key: key("a"),
+                    error: "is bad".into(),
+                }],
+            },
+            value,
+        );
+        assert_eq!(table.find(&key("a")).map(String::as_str), Some("good"));
+        assert_eq!(table.malformed().len(), 1);
+    }
+
+    proptest! {
+        /// Design, "The house", rule 3: "Any order, or one relist, gives the same state."
+        #[test]
+        fn any_order_or_one_reset_gives_the_same_state(
+            values in prop::collection::vec((0_u8..5, "[a-c]"), 1..20),
+            seed in prop::collection::vec(any::<u16>(), 20),
+        ) {
+            let objects: Vec<ConfigMap> = values
+                .iter()
+                .enumerate()
+                .map(|(at, (name, value))| map(&format!("o{name}"), at as u64 + 1, value))
+                .collect();
+            let mut shuffled: Vec<(u16, ConfigMap)> =
+                seed.into_iter().zip(objects.iter().cloned()).collect();
+            shuffled.sort_by_key(|(draw, _)| *draw);
+
+            let empty = || Change::<ConfigMap>::Reset { objects: vec![], malformed: vec![] };
+            let mut in_order = Table::default();
+            in_order.take(empty(), value);
+            let mut in_disorder = in_order.clone();
+            let mut relisted = Table::default();
+            for object in &objects {
+                in_order.take(Change::Apply(object.clone()), value);
+            }
+            for (_, object) in shuffled {
+                in_disorder.take(Change::Apply(object), value);
+            }
+            relisted.take(Change::Apply(map("gone", 1, "a")), value);
+            relisted.take(Change::Reset { objects, malformed: vec![] }, value);
+            prop_assert_eq!(&in_order, &in_disorder);
+            prop_assert_eq!(&in_order, &relisted);
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Pure: what to do about what was seen.
+//!
+//! A plan makes every choice; what runs it makes none. Each [`Work`] is planned alone, from what it touches, so
+//! that one changed object costs the same among ten services as among ten thousand. A plan that is already true has
+//! no steps.
+//!
+//! | file | question it answers |
+//! | --- | --- |
+//! | [`claim`] | is this ServiceExport one, and what does it export? |
+//! | [`labels`] | which exported labels and annotations can every importer take? |
+//! | [`publish`] | what belongs on the hub? |
+//! | [`tell`] | which conditions does a ServiceExport have? |
+//! | [`import`] | what belongs into this cluster, and in which order? |
+//! | [`address`] | which Service gives the import its addresses? |
+//! | [`home`] | which pods of this cluster serve which port? |
+//! | [`gateways`] | which gateways does this cluster have? |
+//! | [`slices`] | where does each port lead? |
+//! | [`membership`] | who are the peers, and what does this member say of itself? |
+
+mod address;
+mod claim;
+mod gateways;
+mod home;
+mod import;
+mod labels;
+mod membership;
+mod publish;
+mod slices;
+mod tell;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+};
+
+use k8s_openapi::api::{
+    core::v1::{Namespace, Service},
+    discovery::v1::EndpointSlice,
+};
+use landbridge_api::{
+    landbridge::{ClusterExport, Peer},
+    mcs::ServiceImport,
+    watch::ObjectKey,
+};
+use landbridge_model::{AllottedPort, Export, Merged, PortKey, ServiceKey, Timestamp};
+
+use crate::{
+    observed::{Observed, Problem},
+    ports::Number,
+};
+pub(crate) use gateways::gateways;
+
+/// Something to plan. Two plans for the same work never run at the same time.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Work {
+    /// The namespace that Landbridge lives in.
+    Home,
+    /// What this cluster imports of a service.
+    Import(ServiceKey),
+    /// The members of whom nothing is heard.
+    Liveness,
+    /// What this member says of itself.
+    Member,
+    /// The peers that gateways are told of.
+    Peers,
+    /// What the hub has of this cluster's export of a service.
+    Publish(ServiceKey),
+    /// What a ServiceExport is told.
+    Tell(ServiceKey),
+}
+
+/// Which API a piece of work is done at. Trouble with one must not hold up the other.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Side {
+    /// The hub's.
+    Hub,
+    /// This cluster's own.
+    Local,
+}
+
+impl Work {
+    /// Where it is done.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        match self {
+            Self::Liveness | Self::Member | Self::Publish(_) => Side::Hub,
+            Self::Home | Self::Import(_) | Self::Peers | Self::Tell(_) => Side::Local,
+        }
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Home => f.write_str("home"),
+            Self::Import(service) => write!(f, "import {service}"),
+            Self::Liveness => f.write_str("liveness"),
+            Self::Member => f.write_str("member"),
+            Self::Peers => f.write_str("peers"),
+            Self::Publish(service) => write!(f, "publish {service}"),
+            Self::Tell(service) => write!(f, "tell {service}"),
+        }
+    }
+}
+
+/// A kind of object that the controller writes.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    /// On the hub.
+    ClusterExport,
+    /// In this cluster.
+    EndpointSlice,
+    /// On the hub.
+    Member,
+    /// In this cluster.
+    Namespace,
+    /// In this cluster.
+    Peer,
+    /// In this cluster.
+    Service,
+    /// In this cluster.
+    ServiceExport,
+    /// In this cluster.
+    ServiceImport,
+}
+
+impl Kind {
+    /// As Kubernetes calls it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterExport => "ClusterExport",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Member => "Member",
+            Self::Namespace => "Namespace",
+            Self::Peer => "Peer",
+            Self::Service => "Service",
+            Self::ServiceExport => "ServiceExport",
+            Self::ServiceImport => "ServiceImport",
+        }
+    }
+}
+
+/// A whole object, as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// One of this cluster's exports, on the hub.
+    ClusterExport(Box<ClusterExport>),
+    /// A derived slice or an MCS slice.
+    EndpointSlice(Box<EndpointSlice>),
+    /// The namespace that Landbridge lives in.
+    Namespace(Box<Namespace>),
+    /// Another member.
+    Peer(Box<Peer>),
+    /// A derived Service.
+    Service(Box<Service>),
+    /// An import.
+    ServiceImport(Box<ServiceImport>),
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Make an object that is not there.
+    Create(Object),
+    /// Take an object away, if it is still the one that was seen.
+    Delete {
+        /// What it is.
+        kind: Kind,
+        /// Which.
+        key: ObjectKey,
+        /// Its uid; none where it could not be read and is to go whatever it is.
+        uid: Option<String>,
+    },
+    /// Ask gateways until they listen on these numbers of a service, or for long enough.
+    Probe {
+        /// Whose numbers.
+        service: ServiceKey,
+        /// The numbers.
+        numbers: BTreeSet<Number>,
+        /// Where gateways answer.
+        gateways: Vec<SocketAddr>,
+    },
+    /// Replace the status of an object by a merge patch.
+    Status {
+        /// What it is.
+        kind: Kind,
+        /// Which.
+        key: ObjectKey,
+        /// The whole status.
+        status: serde_json::Value,
+    },
+    /// Replace an object, if it is still in the version that was seen.
+    Update(Object),
+}
+
+/// What to do, step after step. What stands in one step may be done at the same time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The steps. If one fails, those after it wait for the next plan.
+    pub steps: Vec<Vec<Write>>,
+    /// What is not as it should be, and cannot be put right from here.
+    pub problems: Vec<Problem>,
+    /// The numbers that the service has from now on; none where the plan says nothing about them.
+    pub numbers: Option<(ServiceKey, BTreeMap<PortKey, AllottedPort>)>,
+    /// A malformed ServiceExport that this plan tells so.
+    pub tells_malformed: Option<(ObjectKey, String)>,
+}
+
+impl Plan {
+    fn step(&mut self, writes: impl IntoIterator<Item = Write>) {
+        let writes: Vec<Write> = writes.into_iter().collect();
+        if !writes.is_empty() {
+            self.steps.push(writes);
+        }
+    }
+
+    fn problem(&mut self, about: impl Into<String>, sentence: impl Into<String>) {
+        self.problems.push(Problem {
+            about: about.into(),
+            sentence: sentence.into(),
+        });
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+/// Plans `work` from what was seen. `now` becomes the time of conditions that change and of the heartbeat.
+#[must_use]
+pub fn plan(observed: &Observed, work: &Work, now: Timestamp) -> Plan {
+    if !observed.is_local_synced() {
+        return Plan::default();
+    }
+    match work {
+        Work::Home => membership::home(observed),
+        Work::Tell(service) => tell::plan(observed, service, now),
+        _ if !observed.is_hub_synced() => Plan::default(),
+        Work::Import(service) => import::plan(observed, service, now),
+        Work::Liveness => membership::liveness(observed, now),
+        Work::Member => membership::member(observed, now),
+        Work::Peers => membership::peers(observed),
+        Work::Publish(service) => publish::plan(observed, service),
+    }
+}
+
+/// The exports of a service that count: of members that there are, that are not suspended, and that may export its
+/// namespace. Importers check what the source has checked, since they have no reason to trust it.
+fn exports<'a>(
+    observed: &'a Observed,
+    service: &'a ServiceKey,
+) -> impl Iterator<Item = &'a Export> {
+    observed
+        .exports_of(service)
+        .map(|view| &view.export)
+        .filter(|export| {
+            observed
+                .member(&export.cluster)
+                .is_some_and(|member| !member.suspended && member.may_export(&service.namespace))
+        })
+}
+
+fn merged(observed: &Observed, service: &ServiceKey) -> Option<Merged> {
+    landbridge_model::merge(exports(observed, service))
+}
+
+/// What each row of a table must have back before it is written.
+fn versioned(
+    metadata: &mut k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    version: &str,
+) {
+    metadata.resource_version = Some(version.to_owned());
+}

@@ -1,0 +1,363 @@
+//! Pure: what belongs into this cluster of a service that the set exports, and in which order.
+//!
+//! ```text
+//! derived Service ─► slices ─► gateways listen ─► ServiceImport ─► its status ─► the Service's owner
+//! ```
+//!
+//! The name appears with the import, so that comes when a call would get through; when the service goes, it goes
+//! first. No garbage collector is counted on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use landbridge_api::{
+    condition::{self, Wanted},
+    convert,
+    mcs::{
+        ClientIpConfig, ClusterStatus, EndpointSliceObjects, ServiceImport, ServiceImportSpec,
+        ServiceImportStatus, SessionAffinityConfig,
+    },
+    wellknown::{APP_MANAGED_BY, DERIVED_SERVICE, LANDBRIDGE},
+};
+use landbridge_model::{
+    AllottedPort, ClusterId, Export, IpFamily, Merged, PortKey, ServiceKey, ServiceKind,
+    SessionAffinity, Timestamp, derived,
+};
+use serde_json::json;
+
+use super::{
+    Kind, Object, Plan, Write,
+    address::{self, Address},
+    exports,
+    gateways::{Gateways, family_of, gateways},
+    home::home,
+    merged, slices,
+    slices::{Route, Slices, Source, route},
+    versioned,
+};
+use crate::{
+    observed::{Observed, Row, is_ours, object_key},
+    ports::{Choice, Number},
+};
+
+pub(super) fn plan(observed: &Observed, service: &ServiceKey, now: Timestamp) -> Plan {
+    let is_open = observed.namespace_is_open(&service.namespace);
+    match merged(observed, service).filter(|_| is_open) {
+        Some(merged) => keep(observed, &merged, now),
+        None => remove(observed, service),
+    }
+}
+
+fn import_row<'a>(observed: &'a Observed, service: &ServiceKey) -> Option<&'a Row<ServiceImport>> {
+    observed
+        .service_imports
+        .row(&object_key(service, service.name.as_str()))
+}
+
+fn remove(observed: &Observed, service: &ServiceKey) -> Plan {
+    let mut plan = Plan::default();
+    let import = import_row(observed, service).filter(|row| is_ours(&row.kept.metadata));
+    plan.step(import.map(|row| Write::Delete {
+        kind: Kind::ServiceImport,
+        key: object_key(service, service.name.as_str()),
+        uid: Some(row.uid.clone()),
+    }));
+    plan.step(slices::delete(observed, service, &BTreeSet::new()));
+    plan.step(address::remove(observed, service));
+    plan.numbers = Some((service.clone(), BTreeMap::new()));
+    plan
+}
+
+fn keep(observed: &Observed, merged: &Merged, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let service = &merged.service;
+    let row = import_row(observed, service);
+    if row.is_some_and(|row| !is_ours(&row.kept.metadata)) {
+        plan.problem(
+            format!("ServiceImport {service}"),
+            "is not ours, so the service is not imported: delete it, or let its maker import the service",
+        );
+        return plan;
+    }
+    let gateways = gateways(observed);
+    let choice = choose(observed, merged, now);
+    let exports: BTreeMap<&ClusterId, &Export> = exports(observed, service)
+        .map(|export| (&export.cluster, export))
+        .collect();
+    let home = home(observed, merged);
+    let source = Source {
+        observed,
+        merged,
+        exports: &exports,
+        numbers: &choice.numbers,
+        gateways: &gateways,
+        home: &home,
+    };
+    let slices = source.slices();
+    let (slice_writes, slice_problems) = slices::writes(observed, merged, &slices.wanted);
+    plan.problems = slice_problems;
+    let address = (merged.kind == ServiceKind::ClusterSetIp)
+        .then(|| address::address(observed, merged, row.map(|row| &row.kept)));
+
+    plan.step(address.as_ref().and_then(|address| address.write.clone()));
+    plan.step(slice_writes);
+    plan.step(probe(observed, service, &choice, &gateways, row));
+    let ready = ready(observed, merged, &choice, &gateways, address.as_ref());
+    if let Some(ips) = ips(merged, address.as_ref(), &slices) {
+        let families = families(merged, &ips, &slices);
+        plan.step(write(merged, row, &ips, &families));
+        plan.step(status(merged, row, &slices, &ready, now));
+    }
+    if merged.kind == ServiceKind::Headless {
+        plan.step(address::remove(observed, service));
+    }
+    tell(&mut plan, service, &choice, address.as_ref());
+    plan.numbers = Some((service.clone(), choice.numbers));
+    plan
+}
+
+fn tell(plan: &mut Plan, service: &ServiceKey, choice: &Choice, address: Option<&Address<'_>>) {
+    for (protocol, number) in &choice.lost {
+        plan.problem(
+            format!("ServiceImport {service}"),
+            format!(
+                "gateway port {number}/{protocol} is an older import's: another one was allotted"
+            ),
+        );
+    }
+    if address.is_some_and(|address| address.foreign.is_some()) {
+        plan.problem(
+            format!(
+                "Service {}/{}",
+                service.namespace,
+                derived::service(service)
+            ),
+            format!(
+                "is not ours and has the name that import {service} needs: rename or delete it"
+            ),
+        );
+    }
+}
+
+/// The numbers that gateways listen on for the ports of an import.
+fn choose(observed: &Observed, merged: &Merged, now: Timestamp) -> Choice {
+    let service = &merged.service;
+    let mut said: BTreeMap<PortKey, AllottedPort> = BTreeMap::new();
+    for (_, row) in observed.our_slices(service) {
+        for ((_, number), target) in row.kept.allotment.iter().flat_map(|slice| &slice.targets) {
+            let known = said.entry(target.port).or_insert(*number);
+            *known = (*known).min(*number);
+        }
+    }
+    let age = |service: &ServiceKey| {
+        let row = import_row(observed, service);
+        // One that is not there yet is younger than any that is.
+        let created = row.map_or(Timestamp::from_millis(i64::MAX), |row| {
+            convert::created(&row.kept.metadata)
+        });
+        (created, service.clone())
+    };
+    let own_age = age(service);
+    let wanted = slices::carried(observed, merged);
+    let is_older = |other: &ServiceKey| age(other) < own_age;
+    observed
+        .ports
+        .choose(service, &wanted, &said, is_older, now)
+}
+
+/// Gateways are asked about the numbers of ports that the import does not have yet.
+fn probe(
+    observed: &Observed,
+    service: &ServiceKey,
+    choice: &Choice,
+    gateways: &Gateways,
+    row: Option<&Row<ServiceImport>>,
+) -> Option<Write> {
+    let is_named = |port: &PortKey| {
+        let ports = row.iter().flat_map(|row| &row.kept.spec.ports);
+        ports
+            .filter_map(|port| convert::service_port(port).ok())
+            .any(|named| named.key == *port)
+    };
+    let numbers: BTreeSet<Number> = choice
+        .numbers
+        .iter()
+        .filter(|(port, _)| !is_named(port))
+        .map(|(port, number)| (port.protocol, *number))
+        .filter(|number| !observed.ports.is_probed(*number))
+        .collect();
+    let admin = gateways.admin();
+    (!numbers.is_empty() && !admin.is_empty()).then(|| Write::Probe {
+        service: service.clone(),
+        numbers,
+        gateways: admin,
+    })
+}
+
+/// The addresses that the import has: none of them where headless; nothing while they are not known yet.
+fn ips(merged: &Merged, address: Option<&Address<'_>>, slices: &Slices) -> Option<Vec<IpAddr>> {
+    let Some(address) = address.filter(|_| merged.kind == ServiceKind::ClusterSetIp) else {
+        return Some(Vec::new());
+    };
+    if address.foreign.is_some() {
+        return Some(Vec::new());
+    }
+    let all = address.ips.clone()?;
+    let serving = all
+        .iter()
+        .copied()
+        .filter(|ip| slices.serving.contains(&family_of(*ip)));
+    let serving: Vec<IpAddr> = serving.collect();
+    Some(if serving.is_empty() { all } else { serving })
+}
+
+/// "the families that have a serving address here (headless too, with `ips` absent)".
+fn families(merged: &Merged, ips: &[IpAddr], slices: &Slices) -> Vec<IpFamily> {
+    if merged.kind == ServiceKind::ClusterSetIp {
+        return ips.iter().copied().map(family_of).collect();
+    }
+    let exported = merged.families.iter().copied();
+    let serving: Vec<IpFamily> = exported
+        .filter(|family| slices.serving.contains(family))
+        .collect();
+    if serving.is_empty() {
+        return merged.families.clone();
+    }
+    serving
+}
+
+fn write(
+    merged: &Merged,
+    row: Option<&Row<ServiceImport>>,
+    ips: &[IpAddr],
+    families: &[IpFamily],
+) -> Option<Write> {
+    let current = row.map(|row| &row.kept);
+    let mut wanted = shape(current.cloned().unwrap_or_default(), merged, ips, families);
+    match row {
+        None => Some(Write::Create(Object::ServiceImport(Box::new(wanted)))),
+        Some(row) if row.kept == wanted => None,
+        Some(row) => {
+            versioned(&mut wanted.metadata, &row.version);
+            Some(Write::Update(Object::ServiceImport(Box::new(wanted))))
+        }
+    }
+}
+
+fn shape(
+    mut import: ServiceImport,
+    merged: &Merged,
+    ips: &[IpAddr],
+    families: &[IpFamily],
+) -> ServiceImport {
+    let mut labels = merged.labels.clone();
+    labels.insert(APP_MANAGED_BY.to_owned(), LANDBRIDGE.to_owned());
+    let mut annotations = merged.annotations.clone();
+    if merged.kind == ServiceKind::ClusterSetIp {
+        let derived = derived::service(&merged.service).to_string();
+        annotations.insert(DERIVED_SERVICE.to_owned(), derived);
+    }
+    import.metadata.name = Some(merged.service.name.to_string());
+    import.metadata.namespace = Some(merged.service.namespace.to_string());
+    import.metadata.labels = Some(labels);
+    import.metadata.annotations = (!annotations.is_empty()).then_some(annotations);
+    let timeout = match merged.affinity {
+        SessionAffinity::ClientIp { timeout } => i32::try_from(timeout.as_secs()).ok(),
+        SessionAffinity::None => None,
+    };
+    import.spec = ServiceImportSpec {
+        ports: merged
+            .ports
+            .iter()
+            .map(|port| convert::import_port(&port.port))
+            .collect(),
+        ips: ips.iter().map(ToString::to_string).collect(),
+        ip_families: families.iter().map(ToString::to_string).collect(),
+        type_: merged.kind.as_str().to_owned(),
+        session_affinity: Some(merged.affinity.as_str().to_owned()),
+        session_affinity_config: timeout.map(|seconds| SessionAffinityConfig {
+            client_ip: Some(ClientIpConfig {
+                timeout_seconds: Some(seconds),
+            }),
+        }),
+        internal_traffic_policy: merged.internal_traffic_policy.clone(),
+        traffic_distribution: merged.traffic_distribution.clone(),
+    };
+    import
+}
+
+fn status(
+    merged: &Merged,
+    row: Option<&Row<ServiceImport>>,
+    slices: &Slices,
+    ready: &Wanted,
+    now: Timestamp,
+) -> Option<Write> {
+    let current = row
+        .and_then(|row| row.kept.status.clone())
+        .unwrap_or_default();
+    let clusters = merged.clusters.iter();
+    let wanted = ServiceImportStatus {
+        clusters: clusters
+            .map(|cluster| ClusterStatus {
+                cluster: cluster.to_string(),
+            })
+            .collect(),
+        conditions: condition::apply(&current.conditions, std::slice::from_ref(ready), None, now),
+        endpoint_slice_objects: Some(if slices.has_mcs {
+            EndpointSliceObjects::Present
+        } else {
+            EndpointSliceObjects::Absent
+        }),
+    };
+    (wanted != current).then(|| Write::Status {
+        kind: Kind::ServiceImport,
+        key: object_key(&merged.service, merged.service.name.as_str()),
+        status: json!(wanted),
+    })
+}
+
+/// Whether calls get through, as far as can be seen from here.
+fn ready(
+    observed: &Observed,
+    merged: &Merged,
+    choice: &Choice,
+    gateways: &Gateways,
+    address: Option<&Address<'_>>,
+) -> Wanted {
+    let not = |reason: &str, message: String| Wanted::new("Ready", false, reason, message);
+    if address.is_some_and(|address| address.foreign.is_some()) {
+        let derived = derived::service(&merged.service);
+        let message = format!(
+            "A Service {derived} that is not Landbridge's is in the way: rename or delete it."
+        );
+        return not("Pending", message);
+    }
+    if let Some(port) = choice.exhausted.first() {
+        let message =
+            format!("No gateway port is left for {port}: fewer services can be imported.");
+        return not("PortsExhausted", message);
+    }
+    let mut elsewhere = merged
+        .clusters
+        .iter()
+        .filter(|cluster| route(observed, cluster) == Route::Gateways);
+    if merged.kind == ServiceKind::Headless {
+        return match elsewhere.next() {
+            Some(cluster) => not(
+                "Pending",
+                format!(
+                    "Endpoints of {cluster:?} have no address here: its network is another one."
+                ),
+            ),
+            None => Wanted::new("Ready", true, "Ready", ""),
+        };
+    }
+    if !choice.numbers.is_empty() && gateways.is_empty() {
+        let message = "No gateway of this cluster is known, so other networks cannot be reached.";
+        return not("Pending", message.to_owned());
+    }
+    Wanted::new("Ready", true, "Ready", "")
+}

@@ -1,0 +1,381 @@
+//! Pure: where does each port of an import lead?
+//!
+//! Per family and port: ready pods of an export here; else the local gateways, at the number allotted to the port.
+//! Never both. The other network's way is kept open all the same: its slice exists, its endpoints are not ready, and
+//! gateways listen.
+//!
+//! | slice | names | for |
+//! | --- | --- | --- |
+//! | `<derived>-pods-v4` | pods of this cluster | kube-proxy |
+//! | `<derived>-gw-v4` | gateways, for what pods here do not serve | kube-proxy, gateways |
+//! | `<derived>-standby-v4` | gateways, for what pods here serve too | kube-proxy, gateways |
+//! | `<service>-<cluster>-v4` | what leads to one exporting cluster | Gateway API controllers, DNS |
+
+mod data;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use landbridge_api::{
+    watch::ObjectKey,
+    wellknown::{GATEWAYS, IMPORT, KUBE_SERVICE_NAME, SERVICE_NAME, SOURCE_CLUSTER},
+};
+use landbridge_model::{
+    AllottedPort, ClusterId, Export, IpFamily, Merged, MergedPort, PortKey, PortName, Protocol,
+    ServiceKind, derived,
+};
+
+use super::{Kind, Object, Write, gateways::Gateways, home::Home, versioned};
+use crate::observed::{Observed, Problem, SliceRole, object_key};
+use data::{Draft, conditions};
+
+/// An EndpointSlice holds at most 100 ports (its API reference).
+const MOST_PORTS: usize = 100;
+/// An EndpointSlice holds at most 1,000 endpoints (its API reference).
+const MOST_ENDPOINTS: usize = 1_000;
+
+/// The slices of an import, as they should be.
+pub(super) struct Slices {
+    pub(super) wanted: Vec<EndpointSlice>,
+    /// The families in which kube-proxy has somewhere to send calls to.
+    pub(super) serving: BTreeSet<IpFamily>,
+    /// Whether any of them is an MCS slice.
+    pub(super) has_mcs: bool,
+}
+
+/// How calls get to the pods of an exporting cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Route {
+    /// Through the gateways: its network is another one.
+    Gateways,
+    /// To pods of this cluster.
+    Here,
+}
+
+/// How calls get from here to the pods of `cluster`. Every other cluster's network counts as another one.
+pub(super) fn route(observed: &Observed, cluster: &ClusterId) -> Route {
+    if *cluster == observed.config.cluster {
+        Route::Here
+    } else {
+        Route::Gateways
+    }
+}
+
+/// The ports of `merged` that are allotted numbers: those that another network serves, and that gateways can carry.
+/// A headless import has addresses of its own for every endpoint, and no port of its own.
+pub(super) fn carried(observed: &Observed, merged: &Merged) -> Vec<PortKey> {
+    if merged.kind == ServiceKind::Headless {
+        return Vec::new();
+    }
+    let ports = merged.ports.iter().filter(|port| {
+        port.port.key.protocol != Protocol::Sctp && elsewhere(observed, port).next().is_some()
+    });
+    ports.map(|port| port.port.key).collect()
+}
+
+fn elsewhere<'a>(
+    observed: &'a Observed,
+    port: &'a MergedPort,
+) -> impl Iterator<Item = &'a ClusterId> {
+    let servers = port.served_by.iter();
+    servers.filter(|cluster| route(observed, cluster) == Route::Gateways)
+}
+
+/// What slices are made from.
+pub(super) struct Source<'a> {
+    pub(super) observed: &'a Observed,
+    pub(super) merged: &'a Merged,
+    pub(super) exports: &'a BTreeMap<&'a ClusterId, &'a Export>,
+    pub(super) numbers: &'a BTreeMap<PortKey, AllottedPort>,
+    pub(super) gateways: &'a Gateways,
+    pub(super) home: &'a Home,
+}
+
+impl Source<'_> {
+    /// All slices of the import.
+    pub(super) fn slices(&self) -> Slices {
+        let mut slices = Slices {
+            wanted: Vec::new(),
+            serving: BTreeSet::new(),
+            has_mcs: false,
+        };
+        if self.merged.kind == ServiceKind::ClusterSetIp {
+            self.derived(&mut slices);
+        }
+        let before = slices.wanted.len();
+        self.mcs(&mut slices);
+        slices.has_mcs = slices.wanted.len() > before;
+        slices
+    }
+
+    fn derived(&self, slices: &mut Slices) {
+        let derived = derived::service(&self.merged.service);
+        let draft = |kind: &str, family| {
+            Draft::new(
+                &self.merged.service,
+                family,
+                format!("{derived}-{kind}-{family}", family = family.suffix()),
+            )
+            .label(KUBE_SERVICE_NAME, derived.as_str())
+            .annotation(IMPORT, self.merged.service.name.as_str())
+        };
+        for family in [IpFamily::V4, IpFamily::V6] {
+            let groups = self.home.0.iter().filter(|group| group.family == family);
+            let mut pods = Vec::new();
+            for group in groups {
+                slices.serving.insert(family);
+                let ports = group.ports.iter();
+                let ports = ports.map(|(key, number)| {
+                    (
+                        key.derived_port_name().to_string(),
+                        key.protocol,
+                        *number,
+                        None,
+                    )
+                });
+                pods.push((ports.collect(), group.endpoints.clone()));
+            }
+            draft("pods", family).finish(pods, &mut slices.wanted);
+            let (gw, standby, standby_is_used) = self.split(family);
+            for (kind, ports, used) in [("gw", gw, true), ("standby", standby, standby_is_used)] {
+                let draft = draft(kind, family).annotation(GATEWAYS, "true");
+                let gateways: Vec<IpAddr> = self.gateways.of(family).collect();
+                // Without a gateway the slice stays as the memory of its numbers, but none is made.
+                let is_there = self.observed.slices.find(&draft.key()).is_some();
+                if ports.is_empty() || (gateways.is_empty() && !is_there) {
+                    continue;
+                }
+                if !gateways.is_empty() {
+                    slices.serving.insert(family);
+                }
+                let ready = used && ports.iter().any(|port| self.is_ready_elsewhere(port));
+                let parts = ports.chunks(MOST_PORTS).map(|ports| {
+                    let ports = ports.iter().filter_map(|port| {
+                        let number = self.numbers.get(&port.port.key)?.number();
+                        let name = port.port.key.derived_port_name().to_string();
+                        Some((name, port.port.key.protocol, number, None))
+                    });
+                    (ports.collect(), named(&gateways, ready))
+                });
+                draft.finish(parts.collect(), &mut slices.wanted);
+            }
+        }
+    }
+
+    /// The allotted ports that gateways serve, those that they stand by for, and whether the latter are in use.
+    /// When pods here serve some and not others of what gateways stand by for, the others are gateways' to serve.
+    fn split(&self, family: IpFamily) -> (Vec<&MergedPort>, Vec<&MergedPort>, bool) {
+        let own = &self.observed.config.cluster;
+        let allotted = self.merged.ports.iter();
+        let allotted = allotted.filter(|port| self.numbers.contains_key(&port.port.key));
+        let (shared, foreign): (Vec<_>, Vec<_>) =
+            allotted.partition(|port| port.served_by.contains(own));
+        let is_idle = |port: &&MergedPort| self.home.is_ready(family, port.port.key);
+        let (idle, used): (Vec<_>, Vec<_>) = shared.iter().copied().partition(is_idle);
+        if idle.is_empty() {
+            return (foreign, shared, true);
+        }
+        let order = |port: &&MergedPort| {
+            let at = self.merged.ports.iter().position(|other| other == *port);
+            at.unwrap_or(usize::MAX)
+        };
+        let mut gw: Vec<&MergedPort> = foreign.into_iter().chain(used).collect();
+        gw.sort_by_key(order);
+        (gw, idle, false)
+    }
+
+    /// Whether any other cluster that serves a port has a ready pod.
+    fn is_ready_elsewhere(&self, port: &MergedPort) -> bool {
+        elsewhere(self.observed, port).any(|cluster| self.is_ready(cluster))
+    }
+
+    fn is_ready(&self, cluster: &ClusterId) -> bool {
+        self.exports
+            .get(cluster)
+            .is_some_and(|export| export.is_ready())
+    }
+
+    fn mcs(&self, slices: &mut Slices) {
+        for cluster in &self.merged.clusters {
+            for family in [IpFamily::V4, IpFamily::V6] {
+                let draft =
+                    Draft::new(&self.merged.service, family, self.mcs_name(cluster, family))
+                        .label(SERVICE_NAME, self.merged.service.name.as_str())
+                        .label(SOURCE_CLUSTER, cluster.as_str());
+                let parts = match route(self.observed, cluster) {
+                    Route::Gateways => self.through_gateways(cluster, family),
+                    Route::Here => self.here(family),
+                };
+                if self.merged.kind == ServiceKind::Headless && !parts.is_empty() {
+                    slices.serving.insert(family);
+                }
+                draft.finish(parts, &mut slices.wanted);
+            }
+        }
+    }
+
+    /// Names of services and clusters hold dashes, so that two services may come to one name: then the one that
+    /// finds it taken is told apart by its hash.
+    fn mcs_name(&self, cluster: &ClusterId, family: IpFamily) -> String {
+        let service = &self.merged.service;
+        let plain = format!("{}-{cluster}-{}", service.name, family.suffix());
+        let taken = self.observed.slices.find(&object_key(service, &plain));
+        let is_own = |role: &SliceRole| *role == SliceRole::Ours(service.clone());
+        let holder = |slice: &EndpointSlice| {
+            let labels = slice.metadata.labels.as_ref();
+            labels
+                .and_then(|labels| labels.get(SOURCE_CLUSTER))
+                .map(String::as_str)
+                == Some(cluster.as_str())
+        };
+        match taken {
+            Some(view) if !(is_own(&view.role) && holder(&view.slice)) => {
+                let hash = derived::service(service);
+                let hash = hash.as_str().trim_start_matches("derived-");
+                format!("{plain}-{hash}")
+            }
+            _ => plain,
+        }
+    }
+
+    fn through_gateways(&self, cluster: &ClusterId, family: IpFamily) -> Vec<data::Part> {
+        let gateways: Vec<IpAddr> = self.gateways.of(family).collect();
+        let ports: Vec<data::Port> = self
+            .merged
+            .ports_of(cluster)
+            .filter_map(|port| {
+                let number = self.numbers.get(&port.port.key)?.number();
+                Some(self.import_port(port.port.key, number))
+            })
+            .collect();
+        if gateways.is_empty() {
+            return Vec::new();
+        }
+        let ready = self.is_ready(cluster);
+        ports
+            .chunks(MOST_PORTS)
+            .map(|ports| (ports.to_vec(), named(&gateways, ready)))
+            .collect()
+    }
+
+    fn here(&self, family: IpFamily) -> Vec<data::Part> {
+        let groups = self.home.0.iter().filter(|group| group.family == family);
+        let parts = groups.map(|group| {
+            let ports = group.ports.iter();
+            let ports = ports
+                .map(|(key, number)| self.import_port(*key, *number))
+                .collect();
+            let mut endpoints = group.endpoints.clone();
+            if self.merged.kind == ServiceKind::Headless {
+                endpoints.iter_mut().for_each(give_hostname);
+            }
+            (ports, endpoints)
+        });
+        parts.collect()
+    }
+
+    fn import_port(&self, key: PortKey, number: u16) -> data::Port {
+        let port = self.merged.port(key);
+        let name = self.merged.port_name(key).map_or("", PortName::as_str);
+        let app_protocol = port.and_then(|port| port.port.app_protocol.as_ref());
+        (
+            name.to_owned(),
+            key.protocol,
+            number,
+            app_protocol.map(|protocol| protocol.0.to_string()),
+        )
+    }
+}
+
+fn named(gateways: &[IpAddr], ready: bool) -> Vec<Endpoint> {
+    let endpoint = |address: &IpAddr| Endpoint {
+        addresses: vec![address.to_string()],
+        conditions: Some(conditions(ready)),
+        ..Endpoint::default()
+    };
+    gateways.iter().map(endpoint).collect()
+}
+
+/// "An endpoint keeps its hostname, or the one made at home from its original address with dashes (a trailing dash
+/// gets `0`), so that a name means the same pod in every cluster."
+fn give_hostname(endpoint: &mut Endpoint) {
+    if endpoint.hostname.as_ref().is_none_or(String::is_empty) {
+        let address = endpoint.addresses.first().map_or("", String::as_str);
+        let mut hostname = address.replace(['.', ':'], "-");
+        if hostname.ends_with('-') {
+            hostname.push('0');
+        }
+        endpoint.hostname = Some(hostname);
+    }
+}
+
+/// What turns the slices that are there into those that are wanted, and whose slices are in the way.
+pub(super) fn writes(
+    observed: &Observed,
+    merged: &Merged,
+    wanted: &[EndpointSlice],
+) -> (Vec<Write>, Vec<Problem>) {
+    let (mut writes, mut problems) = (Vec::new(), Vec::new());
+    let mut kept: BTreeSet<ObjectKey> = BTreeSet::new();
+    for wanted in wanted {
+        let key = ObjectKey::of(&wanted.metadata);
+        match observed.slices.row(&key) {
+            None => writes.push(Write::Create(Object::EndpointSlice(Box::new(
+                wanted.clone(),
+            )))),
+            Some(row) if row.kept.role != SliceRole::Ours(merged.service.clone()) => {
+                problems.push(Problem {
+                    about: format!("EndpointSlice {key}"),
+                    sentence: format!(
+                        "is not ours and has the name of one that import {} needs: rename or delete it",
+                        merged.service
+                    ),
+                });
+            }
+            Some(row) => {
+                if row.kept.slice.address_type == wanted.address_type {
+                    kept.insert(key);
+                    writes.extend(update(&row.kept.slice, wanted, &row.version));
+                }
+            }
+        }
+    }
+    writes.extend(delete(observed, &merged.service, &kept));
+    (writes, problems)
+}
+
+fn update(current: &EndpointSlice, wanted: &EndpointSlice, version: &str) -> Option<Write> {
+    let mut shaped = current.clone();
+    shaped.metadata.labels.clone_from(&wanted.metadata.labels);
+    shaped
+        .metadata
+        .annotations
+        .clone_from(&wanted.metadata.annotations);
+    shaped.ports.clone_from(&wanted.ports);
+    shaped.endpoints.clone_from(&wanted.endpoints);
+    (shaped != *current).then(|| {
+        versioned(&mut shaped.metadata, version);
+        Write::Update(Object::EndpointSlice(Box::new(shaped)))
+    })
+}
+
+/// What takes away the slices of an import, except for `kept`.
+pub(super) fn delete(
+    observed: &Observed,
+    service: &landbridge_model::ServiceKey,
+    kept: &BTreeSet<ObjectKey>,
+) -> Vec<Write> {
+    let stale = observed
+        .our_slices(service)
+        .filter(|(key, _)| !kept.contains(*key));
+    stale
+        .map(|(key, row)| Write::Delete {
+            kind: Kind::EndpointSlice,
+            key: key.clone(),
+            uid: Some(row.uid.clone()),
+        })
+        .collect()
+}
