@@ -82,6 +82,17 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
+    /// That of a controller.
+    pub(crate) fn controller(handle: landbridge_controller::Handle, registry: Registry) -> Self {
+        let shown = handle.clone();
+        Self::new(
+            registry,
+            "the first full reading of this cluster and of the hub",
+            move || handle.is_ready(),
+            move || shown.snapshot(),
+        )
+    }
+
     /// That of a DNS server.
     pub(crate) fn dns(handle: landbridge_dns::Handle, registry: Registry) -> Self {
         let shown = handle.clone();

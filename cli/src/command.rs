@@ -1,6 +1,7 @@
 //! What `landbridge` can be asked to do.
 
 mod component;
+mod controller;
 mod crds;
 mod dns;
 mod output;
@@ -29,6 +30,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a cluster's controller: exports, imports, and the exchange with the hub.
+    Controller(Flags<config::controller::Settings>),
     /// Print the CustomResourceDefinitions of everything that Landbridge reads or writes.
     Crds(crds::Arguments),
     /// Run a DNS server for clusterset.local.
@@ -43,6 +46,7 @@ enum Command {
 /// What went wrong; [`Exit::of`] tells its kind.
 pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode> {
     match arguments.command {
+        Command::Controller(flags) => component::run(&flags)?,
         Command::Crds(arguments) => crds::run(&arguments, out)?,
         Command::Dns(flags) => component::run(&flags)?,
         Command::Pki(arguments) => pki::run(&arguments, out)?,

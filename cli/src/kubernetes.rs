@@ -75,7 +75,9 @@ fn connect(config: Config) -> Result<Client> {
 }
 
 fn unusable(error: &KubeconfigError) -> anyhow::Error {
-    let problem = line(error);
+    // What does not parse is quoted with its lines around it, which is more than a last line can hold.
+    let told = line(error);
+    let problem = told.lines().next().unwrap_or_default();
     usage(format!(
         "it cannot be used ({problem}): see `kubectl config get-contexts`"
     ))

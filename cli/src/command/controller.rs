@@ -1,0 +1,53 @@
+//! `landbridge controller`.
+
+use anyhow::{Context, Result};
+use landbridge_controller::{Config, Controller};
+use landbridge_model::NetworkName;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::component::{Component, serve};
+use crate::{
+    admin::{self, Admin},
+    config::{common::Common, controller::Settings},
+    kubernetes,
+};
+
+impl Component for Settings {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        let local = kubernetes::client(&self.common.kubernetes).await?;
+        let hub = match &self.hub {
+            Some(reach) => kubernetes::client(reach).await.context("the hub")?,
+            None => local.clone(),
+        };
+        let identity = kubernetes::identity(&local, &self.membership);
+        let Some(identity) = shutdown.run_until_cancelled(identity).await else {
+            return Ok(());
+        };
+        let (cluster, set) = identity?;
+        let network = match self.network {
+            Some(network) => network,
+            None => NetworkName::parse(cluster.as_str())?,
+        };
+        info!(%cluster, %set, %network, own_hub = self.hub.is_none(), "controller");
+        let config = Config {
+            cluster,
+            set,
+            network,
+            system_namespace: self.membership.system_namespace,
+            advertise: self.advertise,
+            region: self.region,
+            heartbeat: self.heartbeat,
+        };
+        let mut registry = Registry::with_prefix(admin::PREFIX);
+        let controller = Controller::bind(config, local, hub, &mut registry).await?;
+        let admin = Admin::controller(controller.handle(), registry);
+        let running = Box::pin(controller.run(shutdown.clone()));
+        serve(admin, self.admin, shutdown, running).await
+    }
+}
