@@ -1,6 +1,6 @@
 //! Clients of Kubernetes APIs, and what a cluster says of itself.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use anyhow::{Context, Result};
 use kube::{
@@ -35,17 +35,19 @@ pub(crate) async fn client(reach: &Reach) -> Result<Client> {
                 Ok(file) => client_from(file, context).await,
                 Err(error) => Err(error),
             };
-            client.with_context(|| format!("kubeconfig {}", path.display()))
+            client.with_context(|| path.display().to_string())
         }
         (None, Some(_)) => {
             let file = Kubeconfig::read().map_err(|error| unusable(&error))?;
             client_from(file, context).await
         }
         (None, None) => {
-            let config = Config::infer().await.map_err(|_| {
+            let config = Config::infer().await.map_err(|error| {
+                // Its source is the kubeconfig's problem; that this is not a pod is rarely news.
+                let problem = error.source().map(brief).unwrap_or_default();
                 let remedy = "give --kubeconfig FILE, or set KUBECONFIG";
                 Usage(format!(
-                    "there is no kubeconfig that can be used, and this is not a pod: {remedy}"
+                    "no kubeconfig can be used and this is not a pod ({problem}): {remedy}"
                 ))
             })?;
             connect(config)
@@ -75,12 +77,15 @@ fn connect(config: Config) -> Result<Client> {
 }
 
 fn unusable(error: &KubeconfigError) -> anyhow::Error {
-    // What does not parse is quoted with its lines around it, which is more than a last line can hold.
-    let told = line(error);
-    let problem = told.lines().next().unwrap_or_default();
+    let problem = brief(error);
     usage(format!(
-        "it cannot be used ({problem}): see `kubectl config get-contexts`"
+        "the kubeconfig cannot be used ({problem}): see `kubectl config get-contexts`"
     ))
+}
+
+/// What is wrong with a kubeconfig, on one line: what does not parse is otherwise quoted with the lines around it.
+fn brief(error: &(dyn Error + 'static)) -> String {
+    line(error).lines().next().unwrap_or_default().to_owned()
 }
 
 /// Who this cluster is: as it was told, else as its ClusterProperties say (KEP-2149).

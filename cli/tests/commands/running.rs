@@ -331,7 +331,7 @@ async fn an_api_that_cannot_be_reached_is_a_kind_of_its_own() {
     let (code, line) = refused(&around.arguments(&["dns", "--listen", "127.0.0.1:0"]));
     assert_eq!(code, Some(2), "{line}");
     assert!(
-        names(&line, &path) && line.contains("it cannot be used"),
+        names(&line, &path) && line.contains("the kubeconfig cannot be used"),
         "{line}"
     );
     let arguments = around.arguments(&["dns", "--listen", "127.0.0.1:0", "--context", "x"]);
