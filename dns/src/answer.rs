@@ -173,9 +173,7 @@ fn write(
 fn limit(edns: Option<Edns>, transport: Transport) -> usize {
     match transport {
         Transport::Tcp => MAX_TCP,
-        Transport::Udp => edns.map_or(SMALLEST_UDP, |edns| {
-            usize::from(edns.payload).clamp(SMALLEST_UDP, MAX_UDP)
-        }),
+        Transport::Udp => edns.map_or(SMALLEST_UDP, |edns| usize::from(edns.payload).min(MAX_UDP)),
     }
 }
 

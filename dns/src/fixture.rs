@@ -141,12 +141,16 @@ pub(crate) fn packet(question: &str, payload: Option<u16>) -> Vec<u8> {
     message.metadata.id = 4711;
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(name, kind));
-    if let Some(payload) = payload {
-        let mut edns = Edns::new();
-        edns.set_max_payload(payload);
-        message.set_edns(edns);
+    if payload.is_some() {
+        message.set_edns(Edns::new());
     }
-    message.to_vec().unwrap()
+    let mut packet = message.to_vec().unwrap();
+    if let Some(payload) = payload {
+        // Written by hand: the library does not send what is too small.
+        let at = packet.len() - 8;
+        packet[at..at + 2].copy_from_slice(&payload.to_be_bytes());
+    }
+    packet
 }
 
 /// An answer as text: its code, then its records by section, sorted, names relative to the zone.

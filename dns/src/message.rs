@@ -100,8 +100,8 @@ pub(crate) fn plain(packet: &[u8]) -> Option<Query<'_>> {
     let mut rest = packet;
     let id = number(&mut rest)?;
     let flags = number(&mut rest)?;
-    // Not a response, operation QUERY, not truncated. What the other bits ask for is not to be had here.
-    if flags & 0xfa00 != 0 {
+    // A response, or another operation than QUERY. What the other bits say is of no consequence here.
+    if flags & 0xf800 != 0 {
         return None;
     }
     let counts = [(); 4].map(|()| number(&mut rest));

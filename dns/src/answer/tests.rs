@@ -479,6 +479,33 @@ fn the_additional_section_goes_first_and_silently() {
     assert_eq!(sections(None), (6, 0, false));
 }
 
+/// A truncated answer is asked for again: what could be added to it is of no use.
+#[test]
+fn a_truncated_answer_has_no_additional_section() {
+    let ports: Vec<String> = (0..16)
+        .map(|port| format!("p{port}={}/TCP", 9000 + port))
+        .collect();
+    let snapshot = snapshot(&format!(
+        "import shop/web ClusterSetIP 10.96.7.7 | {}",
+        ports.join(" ")
+    ));
+    let sections = |payload| {
+        let out = both_ways(
+            &packet("web.shop.svc SRV", payload),
+            &snapshot,
+            Transport::Udp,
+        );
+        let message = Message::from_vec(&out).unwrap();
+        (
+            message.metadata.truncation,
+            message.answers.len() == 16,
+            message.additionals.len(),
+        )
+    };
+    assert_eq!(sections(None), (true, false, 0));
+    assert_eq!(sections(Some(1232)), (false, true, 1));
+}
+
 #[test]
 fn several_records_take_turns() {
     let snapshot = snapshot(&hundred());

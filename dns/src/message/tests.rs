@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::fixture::packet;
 
+/// RFC 6891 section 6.2.3: "Values lower than 512 MUST be treated as equal to 512."
 #[test]
 fn a_plain_question_is_read() {
     let packet = packet("Web.shop.svc AAAA", Some(100));
@@ -97,7 +98,7 @@ prop_compose! {
         labels in proptest::collection::vec(label(), 0..6),
         record_type in any::<u16>(),
         class in any::<u16>(),
-        opt in proptest::option::of((any::<u16>(), any::<u32>(), proptest::collection::vec(option(), 0..3))),
+        opt in proptest::option::of((prop_oneof![0..600_u16, any::<u16>()], any::<u32>(), proptest::collection::vec(option(), 0..3))),
         behind in proptest::collection::vec(any::<u8>(), 0..2),
     ) -> Vec<u8> {
         let mut packet = Vec::new();

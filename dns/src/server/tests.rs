@@ -375,6 +375,29 @@ async fn connections_that_ask_nothing_are_closed() {
     running.end().await;
 }
 
+/// RFC 7766 section 6.2.3: each query begins the wait anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_used_stays_open() {
+    let running = Running::ready(WEB).await;
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let served = Arc::clone(&running.handle.served);
+    let idle = Duration::from_secs(1);
+    tokio::spawn(async move { tcp::serve(stream, &served, idle, &CancellationToken::new()).await });
+    let begin = Instant::now();
+    while begin.elapsed() < idle + idle / 4 {
+        client.write_all(&framed("web.shop.svc A")).await.unwrap();
+        assert_eq!(fixture::told(&receive(&mut client).await)[0], "NOERROR aa");
+        tokio::time::sleep(idle / 10).await;
+    }
+    running.end().await;
+}
+
 /// Design, "DNS": TC rather than a silent subset; the rest comes over TCP.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_truncated_over_udp_is_whole_over_tcp() {
