@@ -326,13 +326,13 @@ impl Observed {
 
     /// Records why the hub does not have an export as it should be, or that it has.
     pub fn refuse(&mut self, service: &ServiceKey, refusal: Option<Refusal>) -> Touched {
-        let before = match refusal.clone() {
+        if self.refusals.get(service) == refusal.as_ref() {
+            return Touched::default();
+        }
+        match refusal {
             Some(refusal) => self.refusals.insert(service.clone(), refusal),
             None => self.refusals.remove(service),
         };
-        if before == refusal {
-            return Touched::default();
-        }
         Touched::service(service.clone())
     }
 
@@ -374,7 +374,8 @@ impl Observed {
     /// Why the hub cannot be read at the moment.
     #[must_use]
     pub fn hub_trouble(&self) -> Option<&str> {
-        self.cluster_exports.trouble().or(self.members.trouble())
+        let exports = self.cluster_exports.trouble();
+        exports.or_else(|| self.members.trouble())
     }
 
     /// Every service that there is something to do or to undo for.
@@ -483,10 +484,6 @@ fn named(key: &ObjectKey) -> Option<ServiceKey> {
 }
 
 /// Makes problems of what could not be read.
-#[expect(
-    clippy::type_complexity,
-    reason = "the steps of a table, taken out of it"
-)]
 fn problems<T, K: Resource<DynamicType = ()>>(
     taken: Taken<T>,
 ) -> (Touched, Vec<(ObjectKey, Option<T>)>) {

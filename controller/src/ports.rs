@@ -150,7 +150,7 @@ impl Ports {
 
     fn fresh(&self, protocol: Protocol) -> u16 {
         let fresh = self.fresh.get(&protocol).copied();
-        fresh.unwrap_or(AllottedPort::FIRST.number())
+        fresh.unwrap_or_else(|| AllottedPort::FIRST.number())
     }
 
     /// Records what was chosen for `service`; what it had and has no more rests from `now` on.
@@ -328,8 +328,8 @@ mod tests {
     #[test]
     fn when_all_are_taken_it_is_told_and_resting_ones_come_first() {
         let mut ports = Ports::default();
-        let all: Vec<u16> = (1..=19_999).collect();
-        take(&mut ports, "big", &all, at(0));
+        let all = (10_000..29_999).map(|n| (port(n), AllottedPort::new(n).unwrap()));
+        ports.hold(&service("big"), all.collect(), at(0));
         take(&mut ports, "last", &[80], at(0));
         let choice = ports.choose(
             &service("late"),

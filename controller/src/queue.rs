@@ -1,7 +1,7 @@
 //! Pure: what is to be planned, in which order, and when what failed is tried again.
 //!
 //! ```text
-//!           touch              next               done
+//!           touch              take               done
 //!   (idle) ───────► waiting ─────────► running ─────────► (idle)
 //!                      ▲                  │ touched meanwhile: waiting again
 //!                      └── retry is due ──┘ failed: later
@@ -57,7 +57,7 @@ impl Queue {
     }
 
     /// The next work that may run now; it runs until it is [`Self::done`] or has [`Self::failed`].
-    pub fn next(&mut self) -> Option<Work> {
+    pub fn take(&mut self) -> Option<Work> {
         let side = (0..2).find(|side| {
             self.running_at[*side] < MOST_RUNNING && !self.waiting[*side].is_empty()
         })?;
@@ -147,12 +147,12 @@ mod tests {
         let mut queue = Queue::default();
         queue.touch(import("web"));
         queue.touch(import("web"));
-        assert_eq!(queue.next(), Some(import("web")));
-        assert_eq!(queue.next(), None);
+        assert_eq!(queue.take(), Some(import("web")));
+        assert_eq!(queue.take(), None);
         queue.touch(import("web"));
-        assert_eq!(queue.next(), None, "it is still running");
+        assert_eq!(queue.take(), None, "it is still running");
         queue.done(&import("web"));
-        assert_eq!(queue.next(), Some(import("web")));
+        assert_eq!(queue.take(), Some(import("web")));
         queue.done(&import("web"));
         assert!(queue.is_idle());
     }
@@ -164,9 +164,9 @@ mod tests {
         let mut waits = Vec::new();
         queue.touch(import("web"));
         for _ in 0..10 {
-            let work = queue.next().unwrap();
+            let work = queue.take().unwrap();
             queue.failed(&work, now, 1.0);
-            assert_eq!(queue.next(), None);
+            assert_eq!(queue.take(), None);
             let wakeup = queue.next_wakeup().unwrap();
             waits.push(wakeup - now);
             now = wakeup;
@@ -175,11 +175,11 @@ mod tests {
         assert_eq!(waits[0], FIRST_RETRY);
         assert_eq!(waits[1], FIRST_RETRY * 2);
         assert_eq!(waits[9], LONGEST_RETRY);
-        let work = queue.next().unwrap();
+        let work = queue.take().unwrap();
         queue.failed(&work, now, 0.0);
         queue.touch(import("web"));
         assert_eq!(
-            queue.next(),
+            queue.take(),
             Some(import("web")),
             "news is not kept waiting"
         );
@@ -193,7 +193,7 @@ mod tests {
             queue.touch(Work::Publish(service));
         }
         queue.touch(import("web"));
-        let running: Vec<Work> = std::iter::from_fn(|| queue.next()).collect();
+        let running: Vec<Work> = std::iter::from_fn(|| queue.take()).collect();
         assert_eq!(running.len(), MOST_RUNNING + 1);
         assert!(running.contains(&import("web")));
     }

@@ -271,7 +271,7 @@ impl Owner {
     /// Plans what waits, and lets what there is to do run as jobs. Whether more is waiting that may run now.
     fn start(&mut self) -> bool {
         for _ in 0..MOST_PLANS {
-            let Some(work) = self.queue.next() else {
+            let Some(work) = self.queue.take() else {
                 self.metrics.queue_depth.set(count(self.queue.depth()));
                 return false;
             };

@@ -55,13 +55,13 @@ pub(super) fn home(observed: &Observed, merged: &Merged) -> Home {
     if kind != merged.kind || !merged.clusters.contains(own) {
         return Home::default();
     }
-    let mut groups: BTreeMap<(IpFamily, Vec<(PortKey, u16)>), BTreeMap<String, Endpoint>> =
-        BTreeMap::new();
+    type Ports = Vec<(PortKey, u16)>;
+    let mut groups: BTreeMap<(IpFamily, Ports), BTreeMap<String, Endpoint>> = BTreeMap::new();
     for slice in observed.pod_slices(&merged.service) {
         let Ok(family) = slice.address_type.parse() else {
             continue;
         };
-        let ports: Vec<(PortKey, u16)> = merged
+        let ports: Ports = merged
             .ports_of(own)
             .filter_map(|port| Some((port.port.key, served_at(service, slice, port.port.key)?)))
             .collect();

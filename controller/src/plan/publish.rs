@@ -8,12 +8,15 @@ use super::{
     claim::{Claim, claim},
     versioned,
 };
-use crate::observed::Observed;
+use crate::observed::{Observed, object_key};
 
 pub(super) fn plan(observed: &Observed, service: &ServiceKey) -> Plan {
     let mut plan = Plan::default();
     let key = observed.own_cluster_export(service);
     let current = observed.cluster_exports.row(&key);
+    if is_unreadable(observed, service) {
+        return plan;
+    }
     let wanted = match claim(observed, service) {
         Some(Claim::Valid(valid)) if valid.withheld.is_none() => {
             Some(convert::cluster_export(&valid.export))
@@ -46,4 +49,15 @@ pub(super) fn plan(observed: &Observed, service: &ServiceKey) -> Plan {
         }
     }
     plan
+}
+
+/// Whether there is an export of which nothing can be read and nothing is known: what an earlier controller made of
+/// it stands.
+fn is_unreadable(observed: &Observed, service: &ServiceKey) -> bool {
+    let key = object_key(service, service.name.as_str());
+    let export = observed.service_exports.malformed().contains_key(&key)
+        && observed.service_exports.find(&key).is_none();
+    let backend =
+        observed.services.malformed().contains_key(&key) && observed.services.find(&key).is_none();
+    export || backend
 }

@@ -1,1 +1,17 @@
-//! Worked examples.
+//! The planner as a whole: clusters and a hub of objects, users who write, and planners that run until all is quiet.
+//!
+//! | file | what is held |
+//! | --- | --- |
+//! | [`world`] | objects as JSON, APIs that only keep them, planners driven by what news touches |
+//! | [`clusterset_ip`] | worked example A, line by line |
+//! | [`exports`] | what a ServiceExport comes to, and what it is told |
+//! | [`headless`] | headless services, as far as they go |
+//! | [`members`] | peers, heartbeats, silence |
+//! | [`trouble`] | malformed and foreign objects, restarts, families, bounds |
+
+mod clusterset_ip;
+mod exports;
+mod headless;
+mod members;
+mod trouble;
+mod world;
