@@ -1,4 +1,49 @@
 //! The east-west gateway: listeners, links, identity and routing.
+//!
+//! ```text
+//!  client ─► listen ─► forward ─► route ─► links ═ transport ═ links ─► serve ─► pod
+//!                         ▲                                               ▲
+//!             state ─► snapshot (what means what, who is who, who is listed)
+//! ```
+//!
+//! | module | question it answers |
+//! | --- | --- |
+//! | [`pki`], [`identity`] | which certificates are there, and whom do they name? |
+//! | `verifier` | may this one be on the other end of a link? |
+//! | `transport` | how do bytes get there? All of QUIC is in here |
+//! | `links`, `health` | which connections stand, and how are they? |
+//! | `wire`, [`caller`], [`proxy`] | what do gateways tell each other, and pods, about a call? |
+//! | `state`, `snapshot` | what do the objects of this cluster say? |
+//! | `listen`, `route`, `forward` | what comes in from clients, and where does it go? |
+//! | `serve` | what comes in from peers, and which pod gets it? |
+//! | `register`, `status` | what is told to the Kubernetes API? |
+//! | `run` | how does one of them start, run and end? |
 
+pub mod caller;
+mod copy;
+mod core;
+mod forward;
+mod health;
 pub mod identity;
+mod links;
+mod listen;
+mod metrics;
 pub mod pki;
+mod pod;
+pub mod proxy;
+mod register;
+mod route;
+mod run;
+mod serve;
+mod shared;
+mod snapshot;
+mod state;
+mod status;
+mod tasks;
+#[cfg(test)]
+mod tests;
+mod transport;
+mod verifier;
+mod wire;
+
+pub use run::{Config, Gateway, Handle, Register, RunError, StartError};

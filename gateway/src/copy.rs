@@ -1,0 +1,183 @@
+//! A TCP connection and a stream, joined: bytes, half-closes and resets go through as they came.
+//!
+//! Back-pressure is that of the two ends: nothing is read that cannot be written. An idle connection holds no buffer.
+
+use std::{
+    cell::RefCell,
+    io::{self, IoSlice},
+    net::Shutdown,
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use prometheus_client::metrics::counter::Counter;
+use socket2::{SockRef, TcpKeepalive};
+use thiserror::Error;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::transport::{RecvStream, SendStream, StreamError};
+
+/// What one read may bring: as much as a socket of usual size holds.
+const SCRATCH: usize = 64 << 10;
+/// Chunks that are written in one call. A chunk is what one datagram brought.
+const CHUNKS: usize = 32;
+/// A connection whose other end has vanished without a word is found out after about two minutes.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+thread_local! {
+    /// Belongs to a worker, not to a connection.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
+}
+
+/// Why two ends were parted.
+#[derive(Debug, Error)]
+pub(crate) enum CopyError {
+    /// The stream, or the link below it.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// The TCP connection.
+    #[error(transparent)]
+    Tcp(#[from] io::Error),
+}
+
+/// Payload, counted in each direction.
+#[derive(Clone, Debug)]
+pub(crate) struct Counters {
+    /// From the TCP connection to the stream.
+    pub(crate) sent: Counter,
+    /// From the stream to the TCP connection.
+    pub(crate) received: Counter,
+}
+
+/// What has already come from the TCP connection.
+#[derive(Debug, Default)]
+pub(crate) struct Prefix {
+    /// Bytes that the stream has yet to get.
+    pub(crate) bytes: Bytes,
+    /// Whether nothing more will come.
+    pub(crate) ended: bool,
+}
+
+/// Carries both directions until both have ended.
+///
+/// # Errors
+/// Why they did not end well. The caller resets the TCP connection; the stream is reset with this call.
+pub(crate) async fn both(
+    tcp: &TcpStream,
+    send: SendStream,
+    recv: RecvStream,
+    prefix: Prefix,
+    counters: &Counters,
+) -> Result<(), CopyError> {
+    let up = up(tcp, send, prefix, &counters.sent);
+    let down = down(tcp, recv, &counters.received);
+    tokio::try_join!(up, down).map(|((), ())| ())
+}
+
+async fn up(
+    tcp: &TcpStream,
+    mut send: SendStream,
+    prefix: Prefix,
+    counter: &Counter,
+) -> Result<(), CopyError> {
+    if !prefix.bytes.is_empty() {
+        send.write_chunk(prefix.bytes).await?;
+    }
+    let mut ended = prefix.ended;
+    while !ended {
+        match read(tcp, SCRATCH) {
+            Ok(bytes) if bytes.is_empty() => ended = true,
+            Ok(bytes) => {
+                counter.inc_by(bytes.len() as u64);
+                send.write_chunk(bytes).await?;
+                tokio::task::coop::consume_budget().await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tcp.readable().await?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    send.finish();
+    Ok(())
+}
+
+/// Reads what is there, at most `most` bytes; none at the end.
+pub(crate) fn read(tcp: &TcpStream, most: usize) -> io::Result<Bytes> {
+    READ.with_borrow_mut(|scratch| {
+        let count = tcp.try_read(&mut scratch[..most.min(SCRATCH)])?;
+        Ok(Bytes::copy_from_slice(&scratch[..count]))
+    })
+}
+
+async fn down(tcp: &TcpStream, mut recv: RecvStream, counter: &Counter) -> Result<(), CopyError> {
+    let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
+    while let Some(count) = recv.read_chunks(&mut chunks).await? {
+        let bytes: usize = chunks[..count].iter().map(Bytes::len).sum();
+        write(tcp, &mut chunks[..count]).await?;
+        counter.inc_by(bytes as u64);
+        tokio::task::coop::consume_budget().await;
+    }
+    // A client that has gone meanwhile needs no end.
+    let _ = SockRef::from(tcp).shutdown(Shutdown::Write);
+    Ok(())
+}
+
+/// Writes all chunks and leaves them empty.
+async fn write(tcp: &TcpStream, chunks: &mut [Bytes]) -> io::Result<()> {
+    let mut first = 0;
+    while first < chunks.len() {
+        let written = {
+            let mut slices = [IoSlice::new(&[]); CHUNKS];
+            for (slice, chunk) in slices.iter_mut().zip(&chunks[first..]) {
+                *slice = IoSlice::new(chunk);
+            }
+            tcp.try_write_vectored(&slices[..chunks.len() - first])
+        };
+        match written {
+            Ok(mut written) => {
+                while first < chunks.len() && written >= chunks[first].len() {
+                    written -= chunks[first].len();
+                    chunks[first] = Bytes::new();
+                    first += 1;
+                }
+                if first < chunks.len() {
+                    chunks[first].advance(written);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tcp.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Sets what every TCP connection of a gateway needs: bytes go at once, and a vanished other end is noticed.
+pub(crate) fn prepare(tcp: &TcpStream) {
+    let keep_alive = TcpKeepalive::new()
+        .with_time(KEEP_ALIVE)
+        .with_interval(KEEP_ALIVE_INTERVAL);
+    // Without either of them a connection works all the same.
+    let _ = tcp.set_nodelay(true);
+    let _ = SockRef::from(tcp).set_tcp_keepalive(&keep_alive);
+}
+
+/// Ends a TCP connection so that its other end sees a reset.
+pub(crate) fn reset(tcp: TcpStream) {
+    let _ = SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
+    drop(tcp);
+}
+
+/// Joins two TCP connections of this cluster.
+///
+/// # Errors
+/// Why they did not end well. The caller resets both.
+pub(crate) async fn local(
+    client: &mut TcpStream,
+    pod: &mut TcpStream,
+    prefix: Prefix,
+) -> io::Result<()> {
+    pod.write_all(&prefix.bytes).await?;
+    // What has ended is found to have ended again.
+    tokio::io::copy_bidirectional_with_sizes(client, pod, SCRATCH, SCRATCH).await?;
+    Ok(())
+}

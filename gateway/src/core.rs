@@ -1,0 +1,161 @@
+//! What carries connections: links, listeners and the state between them, all driven by snapshots.
+//!
+//! It knows no Kubernetes API, so that tests drive it as the watches do.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use landbridge_model::{ClusterId, ClusterSetId};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
+
+use crate::{
+    links::{self, Links},
+    listen::{self, Listeners},
+    metrics::Metrics,
+    pki::Identity,
+    shared::Snapshots,
+    tasks::Tasks,
+    transport::{self, Transport},
+    verifier::Trust,
+};
+
+/// Connections that clients of this cluster may have open through this gateway: each holds a descriptor, of which a
+/// process commonly has 65,536 and needs as many again for what comes in.
+const MAX_OUTBOUND: usize = 24_576;
+/// Connections that peers may have open to pods of this cluster.
+const MAX_INBOUND: usize = 24_576;
+/// What may be kept of payload that no answer has confirmed, over all connections: a thousand at their limit of
+/// 64 KiB.
+const KEPT: usize = 64 << 20;
+/// How long connections may go on while a gateway goes.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What all parts of a running gateway share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) cluster: ClusterId,
+    pub(crate) listen: IpAddr,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) transport: Transport,
+    pub(crate) links: Links,
+    pub(crate) listeners: Listeners,
+    pub(crate) metrics: Metrics,
+    pub(crate) kept: Budget,
+    pub(crate) outbound: Arc<Semaphore>,
+    pub(crate) inbound: Arc<Semaphore>,
+    /// Cancelled when no new connections are to be taken.
+    pub(crate) draining: CancellationToken,
+    /// Cancelled when everything is to end.
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: Tasks,
+}
+
+/// What a core is made from.
+#[derive(Debug)]
+pub(crate) struct CoreConfig {
+    pub(crate) cluster: ClusterId,
+    pub(crate) set: ClusterSetId,
+    pub(crate) listen: IpAddr,
+    pub(crate) link: SocketAddr,
+    pub(crate) identity: Identity,
+    pub(crate) span: Span,
+}
+
+impl Core {
+    /// Binds the socket of the links. Nothing runs yet.
+    pub(crate) fn bind(config: CoreConfig, metrics: Metrics) -> io::Result<Arc<Self>> {
+        let snapshots = Arc::new(Snapshots::new());
+        let trust = Trust::new(
+            config.set,
+            &config.identity.roots,
+            &transport::provider(),
+            Arc::clone(&snapshots),
+            metrics.clone(),
+        );
+        let trust = Arc::new(trust.map_err(io::Error::other)?);
+        let transport = Transport::bind(config.link, &config.identity, trust)?;
+        Ok(Arc::new(Self {
+            cluster: config.cluster,
+            listen: config.listen,
+            snapshots,
+            transport,
+            links: Links::default(),
+            listeners: Listeners::default(),
+            metrics,
+            kept: Budget::new(KEPT),
+            outbound: Arc::new(Semaphore::new(MAX_OUTBOUND)),
+            inbound: Arc::new(Semaphore::new(MAX_INBOUND)),
+            draining: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            tasks: Tasks::new(config.span),
+        }))
+    }
+
+    /// Starts everything that runs as long as the gateway does.
+    pub(crate) fn start(self: &Arc<Self>) {
+        self.tasks
+            .spawn("accept-links", links::accept(Arc::clone(self)));
+        self.tasks
+            .spawn("dial-links", links::dial(Arc::clone(self)));
+        self.tasks
+            .spawn("watch-links", links::watch_health(Arc::clone(self)));
+        self.tasks.spawn("listen", listen::manage(Arc::clone(self)));
+    }
+
+    /// Takes no new connections, tells peers so, lets open ones go on for a while, and ends.
+    pub(crate) async fn drain(&self) {
+        self.draining.cancel();
+        self.transport.refuse_new();
+        let deadline = tokio::time::Instant::now() + DRAIN;
+        while self.open_connections() > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.stop.cancel();
+        self.transport.close().await;
+        if !self.tasks.wait(Duration::from_secs(2)).await {
+            tracing::warn!("some tasks have not ended in time");
+        }
+    }
+
+    /// Connections that go through this gateway in either direction.
+    pub(crate) fn open_connections(&self) -> usize {
+        let free = self.outbound.available_permits() + self.inbound.available_permits();
+        (MAX_OUTBOUND + MAX_INBOUND).saturating_sub(free)
+    }
+}
+
+/// A number of bytes that many share.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    left: AtomicUsize,
+}
+
+impl Budget {
+    fn new(bytes: usize) -> Self {
+        Self {
+            left: AtomicUsize::new(bytes),
+        }
+    }
+
+    /// Takes `bytes`, all or none.
+    pub(crate) fn take(&self, bytes: usize) -> bool {
+        let less = |left: usize| left.checked_sub(bytes);
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .is_ok()
+    }
+
+    /// Gives `bytes` back.
+    pub(crate) fn give(&self, bytes: usize) {
+        self.left.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

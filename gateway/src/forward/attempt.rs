@@ -1,0 +1,127 @@
+//! One try to bring a call through one link.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep_until},
+};
+
+use super::early::{Early, Stop};
+use crate::{
+    health::LinkState,
+    links::{Link, Load},
+    transport::{RecvStream, SendStream, StreamError},
+    wire::{self, Answer, Refusal},
+};
+
+/// How long one gateway may take to answer: longer than it takes to find that three pods do not.
+const ANSWER: Duration = Duration::from_secs(7);
+
+/// A stream whose other end is a pod.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) send: SendStream,
+    pub(super) recv: RecvStream,
+    pub(super) load: Load,
+}
+
+/// What is not to be tried again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Scope {
+    /// The whole cluster has nobody for the call.
+    Cluster,
+    /// This link only: another replica may do.
+    Link,
+}
+
+/// What became of a try.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// The client is gone.
+    ClientGone,
+    /// A pod has accepted.
+    Connected(Connected),
+    /// Payload is out and no answer has come: no other try is allowed.
+    MaybeDelivered(&'static str),
+    /// Nothing was delivered.
+    NotDelivered(&'static str, Scope),
+}
+
+/// Opens a stream, sends the header and what has come from the client, and waits for the answer.
+pub(super) async fn attempt(
+    client: &TcpStream,
+    link: &Arc<Link>,
+    header: &[u8],
+    early: &mut Early,
+    deadline: Instant,
+) -> Attempt {
+    early.restart();
+    let deadline = deadline.min(Instant::now() + ANSWER);
+    let mut state = link.watch();
+    let opened = tokio::select! {
+        opened = open(link, header) => opened,
+        _ = state.wait_for(|state| !state.takes_streams()) => {
+            return Attempt::NotDelivered("suspect", Scope::Link);
+        }
+        () = sleep_until(deadline) => return Attempt::NotDelivered("timeout", Scope::Link),
+    };
+    let (mut send, mut recv, load) = match opened {
+        Ok(opened) => opened,
+        Err(_) => return Attempt::NotDelivered("link_lost", Scope::Link),
+    };
+    let lost = tokio::select! {
+        answer = answer(&mut recv) => match answer {
+            Ok(Answer::Connected) => return Attempt::Connected(Connected { send, recv, load }),
+            Ok(Answer::Refused(refusal)) => {
+                return Attempt::NotDelivered(refusal.reason(), scope(&refusal));
+            }
+            Err(_) => "link_lost",
+        },
+        stop = early.pump(client, link, &mut send) => match stop {
+            Stop::Client(error) => {
+                tracing::debug!("the client has gone: {error}");
+                return Attempt::ClientGone;
+            }
+            Stop::Link => "link_lost",
+        },
+        _ = state.wait_for(|state| matches!(state, LinkState::Closed | LinkState::Suspect)) => "suspect",
+        () = sleep_until(deadline) => "timeout",
+    };
+    if early.any_sent() {
+        Attempt::MaybeDelivered(lost)
+    } else {
+        Attempt::NotDelivered(lost, Scope::Link)
+    }
+}
+
+async fn open(
+    link: &Arc<Link>,
+    header: &[u8],
+) -> Result<(SendStream, RecvStream, Load), StreamError> {
+    let (mut send, recv, load) = link.open().await?;
+    send.write_all(header).await?;
+    Ok((send, recv, load))
+}
+
+async fn answer(recv: &mut RecvStream) -> Result<Answer, StreamError> {
+    let mut prefix = [0; wire::ANSWER_PREFIX];
+    recv.read_exact(&mut prefix).await?;
+    let (code, length) = wire::answer_prefix(prefix);
+    let mut text = vec![0; length];
+    recv.read_exact(&mut text).await?;
+    Ok(wire::decode_answer(code, &text))
+}
+
+/// Whether another gateway of the same cluster may know better.
+fn scope(refusal: &Refusal) -> Scope {
+    match refusal {
+        Refusal::ConnectFailed | Refusal::Denied | Refusal::NoEndpoint | Refusal::NotExported => {
+            Scope::Cluster
+        }
+        Refusal::Draining
+        | Refusal::Malformed
+        | Refusal::Overloaded
+        | Refusal::UnsupportedVersion(_) => Scope::Link,
+    }
+}

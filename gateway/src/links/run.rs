@@ -1,0 +1,136 @@
+//! The life of one connection, from the first word of both sides to its end.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use super::Link;
+use crate::{
+    core::Core,
+    serve,
+    transport::{CloseReason, ConnectError, Connection, RecvStream, SendStream, StreamError},
+    wire::{self, Control},
+};
+
+/// How long the other side may take for its first word. It has nothing to wait for.
+const HELLO: Duration = Duration::from_secs(3);
+
+/// Runs a connection until it is closed.
+///
+/// # Errors
+/// Why it never became a link: until the peer has said its first word, it may yet refuse this side's certificate.
+pub(super) async fn run(
+    core: &Arc<Core>,
+    connection: Connection,
+    dialled: Option<SocketAddr>,
+) -> Result<(), ConnectError> {
+    let (control, theirs) = tokio::select! {
+        said = hello(&connection) => said?,
+        () = core.stop.cancelled() => return Ok(()),
+    };
+    let Some(link) = core.links.add(connection, dialled) else {
+        return Err(ConnectError::Refused(
+            "there are more connections than needed".to_owned(),
+        ));
+    };
+    // The peer may have been taken off the list since its certificate was judged.
+    let listed = core
+        .snapshots
+        .load()
+        .peers
+        .get(&link.peer().cluster)
+        .map(|peer| peer.generation);
+    if listed != Some(link.peer().generation) {
+        link.connection.close(CloseReason::NotListed);
+    }
+    let address = link.connection.remote_address();
+    tracing::info!(peer = %link.peer(), %address, dialled = link.dialled.is_some(), "a link stands");
+    let ended = live(core, &link, control, theirs).await;
+    core.links.remove(&link);
+    tracing::info!(peer = %link.peer(), %address, "a link has ended: {ended}");
+    Ok(())
+}
+
+/// Says the first word and waits for the peer's.
+async fn hello(connection: &Connection) -> Result<(SendStream, RecvStream), ConnectError> {
+    let said = tokio::time::timeout(HELLO, async {
+        let mut control = connection.open_control().await?;
+        let hello = Control::Hello {
+            spoken: wire::SPOKEN.to_vec(),
+        };
+        control.write_all(&wire::encode_control(&hello)).await?;
+        let mut theirs = connection.accept_control().await?;
+        match next(&mut theirs).await? {
+            Control::Hello { spoken } if spoken.contains(&wire::VERSION) => Ok((control, theirs)),
+            _ => Err(StreamError::Reset),
+        }
+    });
+    match said.await {
+        Ok(Ok(streams)) => Ok(streams),
+        Ok(Err(error)) => Err(closed(connection, &error.to_string())),
+        Err(_) => Err(closed(connection, "the peer has said nothing")),
+    }
+}
+
+/// What became of a connection whose peer said nothing sensible.
+fn closed(connection: &Connection, otherwise: &str) -> ConnectError {
+    let reason = connection.close_reason();
+    connection.close(CloseReason::Protocol);
+    reason.unwrap_or_else(|| ConnectError::Unreachable(otherwise.to_owned()))
+}
+
+async fn live(
+    core: &Arc<Core>,
+    link: &Arc<Link>,
+    mut control: SendStream,
+    theirs: RecvStream,
+) -> ConnectError {
+    let listening = listen(link, theirs);
+    tokio::pin!(listening);
+    let (mut heard, mut told) = (false, false);
+    loop {
+        tokio::select! {
+            stream = link.connection.accept() => match stream {
+                Ok((send, recv)) => serve::stream(core, link, send, recv),
+                Err(_) => return link.connection.closed().await,
+            },
+            () = &mut listening, if !heard => heard = true,
+            () = core.draining.cancelled(), if !told => {
+                told = true;
+                // A peer that does not hear it is told on every stream.
+                let _ = control.write_all(&wire::encode_control(&Control::Draining)).await;
+            }
+            () = core.stop.cancelled() => {
+                link.connection.close(CloseReason::Going);
+                return link.connection.closed().await;
+            }
+        }
+    }
+}
+
+/// Hears what the peer has to say until it says no more.
+async fn listen(link: &Link, mut theirs: RecvStream) {
+    while let Ok(message) = next(&mut theirs).await {
+        match message {
+            Control::Draining => {
+                tracing::info!(peer = %link.peer(), "the peer is about to go");
+                link.draining.store(true, Ordering::Relaxed);
+            }
+            Control::Hello { .. } | Control::Unknown(_) => {}
+        }
+    }
+}
+
+async fn next(stream: &mut RecvStream) -> Result<Control, StreamError> {
+    let mut prefix = [0; 3];
+    stream.read_exact(&mut prefix).await?;
+    let length = usize::from(u16::from_be_bytes([prefix[1], prefix[2]]));
+    if length > wire::MAX_CONTROL {
+        return Err(StreamError::Reset);
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    wire::decode_control(prefix[0], &body).map_err(|_| StreamError::Reset)
+}

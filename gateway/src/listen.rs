@@ -1,0 +1,230 @@
+//! The allotted ports: every one that a slice names is listened on, and for a grace after none does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use landbridge_model::{AllottedPort, Protocol};
+use socket2::{Domain, Socket, Type};
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{core::Core, forward, snapshot::Route};
+
+/// How long a port that no slice names any more is listened on: kube-proxies take their time to hear of it.
+const GRACE: Duration = Duration::from_secs(5);
+/// How soon a port that could not be bound is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How soon accepting is tried again after it failed, commonly because descriptors ran out.
+const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+/// Connections that may wait to be accepted: a burst of one for each of many pods.
+const BACKLOG: i32 = 4096;
+
+/// What is listened on, as others may see it.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    bound: BTreeSet<(Protocol, u16)>,
+    /// The newest snapshot whose ports have been tried.
+    revision: Option<u64>,
+}
+
+impl Listeners {
+    /// What is listened on, in order.
+    pub(crate) fn bound(&self) -> Vec<(Protocol, u16)> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.bound.iter().copied().collect()
+    }
+
+    /// Whether every port of a snapshot that is complete has been tried.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .revision
+            .is_some()
+    }
+
+    fn set(&self, bound: BTreeSet<(Protocol, u16)>, revision: Option<u64>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.bound = bound;
+        seen.revision = revision.or(seen.revision);
+    }
+}
+
+struct Listener {
+    token: CancellationToken,
+    unwanted: Option<Instant>,
+}
+
+/// Listens on what the snapshots ask for until the gateway drains.
+pub(crate) async fn manage(core: Arc<Core>) {
+    let mut bound: HashMap<AllottedPort, Listener> = HashMap::new();
+    let mut failed: BTreeMap<AllottedPort, String> = BTreeMap::new();
+    let mut revision = core.snapshots.subscribe();
+    loop {
+        let snapshot = core.snapshots.load();
+        let tcp = snapshot
+            .routes
+            .iter()
+            .filter(|((protocol, _), _)| *protocol == Protocol::Tcp);
+        let wanted: BTreeMap<AllottedPort, &Arc<Route>> =
+            tcp.map(|((_, port), route)| (*port, route)).collect();
+        failed.retain(|port, _| wanted.contains_key(port));
+        for (port, route) in &wanted {
+            if !bound.contains_key(port) {
+                bind(&core, *port, route, &mut bound, &mut failed);
+            }
+        }
+        let now = Instant::now();
+        unbind(&mut bound, &wanted, now);
+        let ports = bound
+            .keys()
+            .map(|port| (Protocol::Tcp, port.number()))
+            .collect();
+        core.listeners
+            .set(ports, snapshot.synced.then_some(snapshot.revision));
+        core.metrics
+            .listeners
+            .set(i64::try_from(bound.len()).unwrap_or(i64::MAX));
+        let not_carried = snapshot.routes.len() - wanted.len();
+        core.metrics
+            .not_carried
+            .set(i64::try_from(not_carried).unwrap_or(i64::MAX));
+        let wake = wakeup(&bound, &failed, now);
+        tokio::select! {
+            changed = revision.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep_until(wake) => {}
+            () = core.draining.cancelled() => break,
+        }
+    }
+    // Slices may name this gateway for a little longer: what still comes is served for as long as it is there.
+    core.stop.cancelled().await;
+}
+
+fn bind(
+    core: &Arc<Core>,
+    port: AllottedPort,
+    route: &Arc<Route>,
+    bound: &mut HashMap<AllottedPort, Listener>,
+    failed: &mut BTreeMap<AllottedPort, String>,
+) {
+    match listener(SocketAddr::new(core.listen, port.number())) {
+        Ok(listener) => {
+            failed.remove(&port);
+            let token = core.stop.child_token();
+            let task = accept(
+                Arc::clone(core),
+                listener,
+                port,
+                Arc::clone(route),
+                token.clone(),
+            );
+            core.tasks.spawn("accept", task);
+            bound.insert(
+                port,
+                Listener {
+                    token,
+                    unwanted: None,
+                },
+            );
+        }
+        Err(error) => {
+            core.metrics.listen_failures.inc();
+            let message = error.to_string();
+            // The same trouble is told once, not each second.
+            if failed.insert(port, message.clone()).as_ref() != Some(&message) {
+                let (address, target) = (core.listen, &route.target);
+                tracing::error!(
+                    %address, %port, service = %target.service,
+                    "cannot listen: {error}; find who holds the port, it is tried again"
+                );
+            }
+        }
+    }
+}
+
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A gateway that is started again need not wait for the connections of the one before.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Ends what has been unwanted for longer than the grace.
+fn unbind(
+    bound: &mut HashMap<AllottedPort, Listener>,
+    wanted: &BTreeMap<AllottedPort, &Arc<Route>>,
+    now: Instant,
+) {
+    bound.retain(|port, listener| {
+        if wanted.contains_key(port) {
+            listener.unwanted = None;
+            return true;
+        }
+        let since = *listener.unwanted.get_or_insert(now);
+        let keep = now < since + GRACE;
+        if !keep {
+            listener.token.cancel();
+        }
+        keep
+    });
+}
+
+fn wakeup(
+    bound: &HashMap<AllottedPort, Listener>,
+    failed: &BTreeMap<AllottedPort, String>,
+    now: Instant,
+) -> Instant {
+    let grace = bound
+        .values()
+        .filter_map(|listener| Some(listener.unwanted? + GRACE));
+    let retry = (!failed.is_empty()).then(|| now + RETRY);
+    // A day is as good as never.
+    let never = now + Duration::from_secs(86_400);
+    grace.chain(retry).min().unwrap_or(never)
+}
+
+/// Accepts clients on one port.
+async fn accept(
+    core: Arc<Core>,
+    listener: TcpListener,
+    port: AllottedPort,
+    mut route: Arc<Route>,
+    token: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = token.cancelled() => return,
+        };
+        match accepted {
+            Ok((client, address)) => {
+                // Through its grace a port means what it last meant.
+                if let Some(now) = core.snapshots.load().routes.get(&(Protocol::Tcp, port)) {
+                    route = Arc::clone(now);
+                }
+                forward::client(&core, client, address, port, &route);
+            }
+            Err(error) => {
+                core.metrics.accept_failures.inc();
+                tracing::warn!(%port, "cannot accept: {error}");
+                tokio::time::sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What a gateway counts.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+/// Which way a connection goes through this gateway.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Direction {
+    /// From a client of this cluster to another cluster.
+    Outbound,
+    /// From another cluster to a pod of this one.
+    Inbound,
+}
+
+impl Direction {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct DirectionLabel {
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct ResultLabels {
+    direction: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct PeerResultLabels {
+    direction: &'static str,
+    peer: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct LinkLabels {
+    peer: String,
+    state: &'static str,
+}
+
+/// All of them. Cloning shares.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    connections: Family<ResultLabels, Counter>,
+    active: Family<DirectionLabel, Gauge>,
+    bytes: Family<PeerResultLabels, Counter>,
+    connect: Histogram,
+    refusals: Family<ReasonLabel, Counter>,
+    retries: Family<ReasonLabel, Counter>,
+    handshakes: Family<ReasonLabel, Counter>,
+    links: Family<LinkLabels, Gauge>,
+    suspicions: Counter,
+    pub(crate) listeners: Gauge,
+    pub(crate) listen_failures: Counter,
+    pub(crate) accept_failures: Counter,
+    pub(crate) not_carried: Gauge,
+    problems: Family<ReasonLabel, Gauge>,
+    pub(crate) interruptions: Counter,
+    pub(crate) status_failures: Counter,
+}
+
+impl Metrics {
+    /// Makes them and registers them below `gateway`.
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::new();
+        let sub = registry.sub_registry_with_prefix("gateway");
+        let m = &metrics;
+        sub.register(
+            "connections",
+            "Connections, by how they were opened",
+            m.connections.clone(),
+        );
+        sub.register(
+            "connections_active",
+            "Connections that are open",
+            m.active.clone(),
+        );
+        sub.register_with_unit(
+            "transferred",
+            "Payload carried",
+            Unit::Bytes,
+            m.bytes.clone(),
+        );
+        sub.register_with_unit(
+            "connect_duration",
+            "From a client's connection to the answer of the other cluster's gateway",
+            Unit::Seconds,
+            m.connect.clone(),
+        );
+        sub.register(
+            "refusals",
+            "Streams of peers that were refused",
+            m.refusals.clone(),
+        );
+        sub.register(
+            "retries",
+            "Connections that were tried elsewhere",
+            m.retries.clone(),
+        );
+        sub.register(
+            "handshake_refusals",
+            "Peers that were refused",
+            m.handshakes.clone(),
+        );
+        sub.register("links", "Links to peers, by state", m.links.clone());
+        sub.register(
+            "suspicions",
+            "Times that a link fell silent",
+            m.suspicions.clone(),
+        );
+        sub.register(
+            "listeners",
+            "Allotted ports that are listened on",
+            m.listeners.clone(),
+        );
+        sub.register(
+            "listen_failures",
+            "Failed attempts to listen",
+            m.listen_failures.clone(),
+        );
+        sub.register(
+            "accept_failures",
+            "Failed attempts to accept",
+            m.accept_failures.clone(),
+        );
+        sub.register(
+            "ports_not_carried",
+            "Allotted ports whose protocol is not carried",
+            m.not_carried.clone(),
+        );
+        sub.register(
+            "problems",
+            "Objects that cannot be carried out",
+            m.problems.clone(),
+        );
+        sub.register(
+            "watch_interruptions",
+            "Times that the API could not be read",
+            m.interruptions.clone(),
+        );
+        sub.register(
+            "status_failures",
+            "Failed writes of status",
+            m.status_failures.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn new() -> Self {
+        Self {
+            connections: Family::default(),
+            active: Family::default(),
+            bytes: Family::default(),
+            // 0.25 ms, a call within one machine, to 8 s, the longest that a client is kept waiting.
+            connect: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            refusals: Family::default(),
+            retries: Family::default(),
+            handshakes: Family::default(),
+            links: Family::default(),
+            suspicions: Counter::default(),
+            listeners: Gauge::default(),
+            listen_failures: Counter::default(),
+            accept_failures: Counter::default(),
+            not_carried: Gauge::default(),
+            problems: Family::default(),
+            interruptions: Counter::default(),
+            status_failures: Counter::default(),
+        }
+    }
+
+    /// A connection is open until what is returned is dropped.
+    pub(crate) fn open(&self, direction: Direction) -> Open {
+        let direction = direction.as_str();
+        let gauge = self
+            .active
+            .get_or_create_owned(&DirectionLabel { direction });
+        gauge.inc();
+        Open(gauge)
+    }
+
+    /// A connection was opened, or why not.
+    pub(crate) fn connection(&self, direction: Direction, result: &'static str) {
+        let direction = direction.as_str();
+        self.connections
+            .get_or_create(&ResultLabels { direction, result })
+            .inc();
+    }
+
+    /// The counter of payload that goes to `peer` (outbound) or comes from it.
+    pub(crate) fn bytes(&self, direction: Direction, peer: &str) -> Counter {
+        self.bytes.get_or_create_owned(&PeerResultLabels {
+            direction: direction.as_str(),
+            peer: peer.to_owned(),
+        })
+    }
+
+    pub(crate) fn connected_after(&self, seconds: f64) {
+        self.connect.observe(seconds);
+    }
+
+    pub(crate) fn refused(&self, reason: &'static str) {
+        self.refusals.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(crate) fn retried(&self, reason: &'static str) {
+        self.retries.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(crate) fn handshake_refused(&self, reason: &'static str) {
+        self.handshakes.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    pub(crate) fn suspicion(&self) {
+        self.suspicions.inc();
+    }
+
+    /// Replaces the numbers of links of each state.
+    pub(crate) fn links<'a>(&self, counts: impl Iterator<Item = (&'a str, &'static str, i64)>) {
+        self.links.clear();
+        for (peer, state, count) in counts {
+            let peer = peer.to_owned();
+            self.links
+                .get_or_create(&LinkLabels { peer, state })
+                .set(count);
+        }
+    }
+
+    /// Replaces the numbers of problems of each kind.
+    pub(crate) fn problems(&self, counts: impl Iterator<Item = (&'static str, i64)>) {
+        self.problems.clear();
+        for (reason, count) in counts {
+            self.problems
+                .get_or_create(&ReasonLabel { reason })
+                .set(count);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn handshake_refusals(&self, reason: &'static str) -> u64 {
+        self.handshakes.get_or_create(&ReasonLabel { reason }).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn refusals(&self, reason: &'static str) -> u64 {
+        self.refusals.get_or_create(&ReasonLabel { reason }).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn retries(&self, reason: &'static str) -> u64 {
+        self.retries.get_or_create(&ReasonLabel { reason }).get()
+    }
+}
+
+/// Counts an open connection while it lives.
+#[derive(Debug)]
+pub(crate) struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

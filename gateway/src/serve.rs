@@ -1,0 +1,199 @@
+//! The receiving side: a peer's gateway has opened a stream.
+//!
+//! A stream reaches a ready endpoint of a Service that this cluster exports, and nothing else, whatever its header
+//! says. Which cluster calls stands in the peer's certificate; what the header tells of the caller is believed about
+//! that cluster alone.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use rand::seq::SliceRandom;
+use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+
+use crate::{
+    caller::Caller,
+    copy::{self, Counters, Prefix},
+    core::Core,
+    links::Link,
+    metrics::Direction,
+    proxy::{self, ProxyHeader},
+    snapshot::Snapshot,
+    transport::{RecvStream, SendStream, StreamError},
+    wire::{self, Answer, Header, Refusal, WireError},
+};
+
+/// How long a header may take: it fits one datagram, so only a slow or hostile peer needs more than a round trip.
+const HEADER: Duration = Duration::from_secs(5);
+/// How long one pod may take to accept.
+const CONNECT: Duration = Duration::from_secs(2);
+/// The most pods that are tried for one call: the caller's gateway waits for no more.
+const MAX_PODS: usize = 3;
+
+/// Takes a stream of a peer. It is refused with a reason where there are too many, or where this gateway goes.
+pub(crate) fn stream(core: &Arc<Core>, link: &Arc<Link>, send: SendStream, recv: RecvStream) {
+    let permit = Arc::clone(&core.inbound).try_acquire_owned();
+    let refusal = match &permit {
+        _ if core.draining.is_cancelled() => Some(Refusal::Draining),
+        Err(_) => Some(Refusal::Overloaded),
+        Ok(_) => None,
+    };
+    let (core, link) = (Arc::clone(core), Arc::clone(link));
+    let open = core.metrics.open(Direction::Inbound);
+    let stop = core.stop.clone();
+    let tasks = Arc::clone(&core);
+    tasks.tasks.spawn("stream", async move {
+        let served = async {
+            match refusal {
+                Some(refusal) => refuse(&core, send, refusal).await,
+                None => serve(&core, &link, send, recv).await,
+            }
+        };
+        tokio::select! {
+            () = served => {}
+            () = stop.cancelled() => {}
+        }
+        drop((permit, open));
+    });
+}
+
+async fn serve(core: &Core, link: &Link, mut send: SendStream, mut recv: RecvStream) {
+    let peer = link.peer();
+    let header = match timeout(HEADER, read_header(&mut recv)).await {
+        Ok(Ok(header)) => header,
+        Ok(Err(HeaderError::Wire(error))) => {
+            tracing::warn!(peer = %peer, "a stream is refused: its header is not readable: {error}");
+            let refusal = match error {
+                WireError::Version(_) => Refusal::UnsupportedVersion(wire::SPOKEN.to_vec()),
+                _ => Refusal::Malformed,
+            };
+            return refuse(core, send, refusal).await;
+        }
+        Ok(Err(HeaderError::Stream(error))) => {
+            core.metrics.connection(Direction::Inbound, "header_lost");
+            return tracing::debug!(peer = %peer, "a stream ended before its header: {error}");
+        }
+        Err(_) => {
+            tracing::warn!(peer = %peer, "a stream is refused: its header did not come");
+            return refuse(core, send, Refusal::Malformed).await;
+        }
+    };
+    let caller = Caller {
+        cluster: peer.cluster.clone(),
+        source: header.source.clone(),
+    };
+    let connected = connect(&core.snapshots.load(), &header, &caller).await;
+    let pod = match connected {
+        Ok(pod) => pod,
+        Err(refusal) => {
+            tracing::info!(
+                peer = %peer, service = %header.service, port = %header.port, caller = %caller,
+                reason = refusal.reason(), "a stream is refused"
+            );
+            return refuse(core, send, refusal).await;
+        }
+    };
+    core.metrics.connection(Direction::Inbound, "connected");
+    if send
+        .write_all(&wire::encode_answer(&Answer::Connected))
+        .await
+        .is_err()
+    {
+        return copy::reset(pod);
+    }
+    let counters = Counters {
+        sent: core
+            .metrics
+            .bytes(Direction::Outbound, peer.cluster.as_str()),
+        received: core
+            .metrics
+            .bytes(Direction::Inbound, peer.cluster.as_str()),
+    };
+    if let Err(error) = copy::both(&pod, send, recv, Prefix::default(), &counters).await {
+        tracing::debug!(service = %header.service, caller = %caller, "reset: {error}");
+        copy::reset(pod);
+    }
+}
+
+async fn refuse(core: &Core, mut send: SendStream, refusal: Refusal) {
+    core.metrics.refused(refusal.reason());
+    core.metrics
+        .connection(Direction::Inbound, refusal.reason());
+    // A peer that does not wait for the answer does not need it.
+    if send
+        .write_all(&wire::encode_answer(&Answer::Refused(refusal)))
+        .await
+        .is_ok()
+    {
+        send.finish();
+    }
+}
+
+enum HeaderError {
+    Stream(StreamError),
+    Wire(WireError),
+}
+
+impl From<StreamError> for HeaderError {
+    fn from(error: StreamError) -> Self {
+        Self::Stream(error)
+    }
+}
+
+impl From<WireError> for HeaderError {
+    fn from(error: WireError) -> Self {
+        Self::Wire(error)
+    }
+}
+
+async fn read_header(recv: &mut RecvStream) -> Result<Header, HeaderError> {
+    let mut prefix = [0; wire::PREFIX];
+    recv.read_exact(&mut prefix).await?;
+    let mut bytes = vec![0; wire::decode_prefix(prefix)?];
+    recv.read_exact(&mut bytes).await?;
+    Ok(wire::decode_header(&bytes)?)
+}
+
+/// Connects to a ready pod for a call, and tells it who calls if its export asks for that.
+///
+/// # Errors
+/// Why not. Nothing was delivered then: where a pod was told who calls it had not seen a byte of the caller's own.
+pub(crate) async fn connect(
+    snapshot: &Snapshot,
+    header: &Header,
+    caller: &Caller,
+) -> Result<TcpStream, Refusal> {
+    let exported = snapshot
+        .exports
+        .get(&header.service)
+        .ok_or(Refusal::NotExported)?;
+    if header.port.protocol != landbridge_model::Protocol::Tcp {
+        return Err(Refusal::NotExported);
+    }
+    let mut pods = exported.destinations(header.port, header.endpoint.as_ref())?;
+    pods.shuffle(&mut rand::rng());
+    for address in pods.into_iter().take(MAX_PODS) {
+        match timeout(CONNECT, TcpStream::connect(address)).await {
+            Ok(Ok(mut pod)) => {
+                copy::prepare(&pod);
+                if !exported.proxy_protocol || introduce(&mut pod, address, caller).await {
+                    return Ok(pod);
+                }
+            }
+            Ok(Err(error)) => {
+                tracing::info!(service = %header.service, pod = %address, "a pod does not accept: {error}");
+            }
+            Err(_) => {
+                tracing::info!(service = %header.service, pod = %address, "a pod does not answer");
+            }
+        }
+    }
+    Err(Refusal::ConnectFailed)
+}
+
+/// Tells a pod who calls. Says whether that worked.
+async fn introduce(pod: &mut TcpStream, address: SocketAddr, caller: &Caller) -> bool {
+    let header = ProxyHeader {
+        addresses: caller.source.address.map(|source| (source, address)),
+        caller: Some(caller.to_string()),
+    };
+    pod.write_all(&proxy::encode(&header)).await.is_ok()
+}

@@ -1,0 +1,259 @@
+//! Pure: what a gateway needs to know for one connection, immutable and complete.
+//!
+//! A connection reads one snapshot and never two; the parts that change at different times are shared between
+//! successive snapshots.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use landbridge_model::{
+    AllottedPort, ClusterId, Hostname, Peer, PortKey, PortName, Protocol, ServiceKey, Target,
+};
+
+use crate::{caller::Workload, wire::Refusal};
+
+/// Something in the objects that cannot be carried out.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Problem {
+    /// One word for metrics.
+    pub(crate) kind: &'static str,
+    /// A sentence that names the objects and what to do.
+    pub(crate) message: String,
+}
+
+/// What connections to one allotted port are for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Route {
+    /// The service port.
+    pub(crate) target: Target,
+    /// The other clusters that serve it and have a ready endpoint, in order.
+    pub(crate) clusters: Vec<ClusterId>,
+}
+
+/// A port of an exported Service.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ExportedPort {
+    /// Its name, by which EndpointSlices refer to it.
+    pub(crate) name: Option<PortName>,
+    /// Protocol and number.
+    pub(crate) key: PortKey,
+}
+
+/// A ready endpoint of an exported Service.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ReadyEndpoint {
+    /// Its hostname, or the one made from its address.
+    pub(crate) hostname: Option<Hostname>,
+    /// Its address.
+    pub(crate) ip: IpAddr,
+    /// Its ports by name.
+    pub(crate) ports: Arc<[ExportedPort]>,
+}
+
+/// A Service that this cluster exports.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct ExportedService {
+    /// Its ports.
+    pub(crate) ports: Vec<ExportedPort>,
+    /// Whether clients choose the endpoint.
+    pub(crate) headless: bool,
+    /// Its ready endpoints.
+    pub(crate) endpoints: Vec<ReadyEndpoint>,
+    /// Whether its pods are told who calls.
+    pub(crate) proxy_protocol: bool,
+}
+
+impl ExportedService {
+    /// Where a connection to `port`, of the endpoint `hostname` if one is named, may be brought.
+    ///
+    /// # Errors
+    /// [`Refusal::NotExported`] where the Service has no such port; [`Refusal::NoEndpoint`] where nobody is ready.
+    pub(crate) fn destinations(
+        &self,
+        port: PortKey,
+        hostname: Option<&Hostname>,
+    ) -> Result<Vec<SocketAddr>, Refusal> {
+        let found = match hostname {
+            Some(hostname) => self.of_endpoint(port, hostname)?,
+            None => self.of_service(port)?,
+        };
+        if found.is_empty() {
+            Err(Refusal::NoEndpoint)
+        } else {
+            Ok(found)
+        }
+    }
+
+    /// By the Service's port: EndpointSlices have it under the same name.
+    fn of_service(&self, port: PortKey) -> Result<Vec<SocketAddr>, Refusal> {
+        let service_port = self.ports.iter().find(|candidate| candidate.key == port);
+        let service_port = service_port.ok_or(Refusal::NotExported)?;
+        let on = |endpoint: &ReadyEndpoint| {
+            let same = |candidate: &&ExportedPort| {
+                candidate.name == service_port.name
+                    && candidate.key.protocol == service_port.key.protocol
+            };
+            let number = endpoint.ports.iter().find(same)?.key.number;
+            Some(SocketAddr::new(endpoint.ip, number.get()))
+        };
+        Ok(self.endpoints.iter().filter_map(on).collect())
+    }
+
+    /// By the endpoint's own port: headless clients dial what the endpoint listens on. It must still be one that the
+    /// Service has, by name.
+    fn of_endpoint(&self, port: PortKey, hostname: &Hostname) -> Result<Vec<SocketAddr>, Refusal> {
+        if !self.headless {
+            return Err(Refusal::NotExported);
+        }
+        let exported = |candidate: &ExportedPort| {
+            let named = |own: &ExportedPort| {
+                own.name == candidate.name && own.key.protocol == candidate.key.protocol
+            };
+            candidate.key == port && self.ports.iter().any(named)
+        };
+        Ok(self
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.hostname.as_ref() == Some(hostname))
+            .filter(|endpoint| endpoint.ports.iter().any(exported))
+            .map(|endpoint| SocketAddr::new(endpoint.ip, port.number.get()))
+            .collect())
+    }
+}
+
+/// Who has which address.
+pub(crate) type Callers = HashMap<IpAddr, Workload>;
+
+/// Everything, at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    /// Counts snapshots.
+    pub(crate) revision: u64,
+    /// Whether every kind of object has been read once.
+    pub(crate) synced: bool,
+    /// What to listen on, and what it means.
+    pub(crate) routes: Arc<BTreeMap<(Protocol, AllottedPort), Arc<Route>>>,
+    /// What this cluster exports.
+    pub(crate) exports: Arc<HashMap<ServiceKey, Arc<ExportedService>>>,
+    /// The pods whose address says who they are.
+    pub(crate) callers: Arc<Callers>,
+    /// The other members.
+    pub(crate) peers: Arc<BTreeMap<ClusterId, Peer>>,
+    /// What cannot be carried out.
+    pub(crate) problems: Arc<Vec<Problem>>,
+}
+
+/// The hostname that an endpoint without one has: its address with dashes, a trailing dash followed by `0`.
+#[must_use]
+pub(crate) fn address_hostname(ip: IpAddr) -> Option<Hostname> {
+    let mut text = ip.to_string().replace(['.', ':'], "-");
+    if text.ends_with('-') {
+        text.push('0');
+    }
+    Hostname::parse(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(name: Option<&str>, number: u16) -> ExportedPort {
+        ExportedPort {
+            name: name.map(|name| PortName::parse(name).unwrap()),
+            key: key(number),
+        }
+    }
+
+    fn key(number: u16) -> PortKey {
+        PortKey {
+            protocol: Protocol::Tcp,
+            number: number.try_into().unwrap(),
+        }
+    }
+
+    fn endpoint(hostname: &str, ip: &str, ports: &[ExportedPort]) -> ReadyEndpoint {
+        ReadyEndpoint {
+            hostname: Hostname::parse(hostname).ok(),
+            ip: ip.parse().unwrap(),
+            ports: ports.into(),
+        }
+    }
+
+    /// Worked example A: "service port; paris's gateway maps it to 8080".
+    #[test]
+    fn a_service_port_leads_to_the_port_of_the_same_name() {
+        let service = ExportedService {
+            ports: vec![port(Some("http"), 80), port(Some("grpc"), 9090)],
+            endpoints: vec![
+                endpoint(
+                    "",
+                    "10.244.0.5",
+                    &[port(Some("http"), 8080), port(Some("grpc"), 9191)],
+                ),
+                endpoint("", "10.244.0.6", &[port(Some("http"), 8081)]),
+            ],
+            ..ExportedService::default()
+        };
+        let to = |number| service.destinations(key(number), None);
+        assert_eq!(
+            to(80),
+            Ok(vec![
+                "10.244.0.5:8080".parse().unwrap(),
+                "10.244.0.6:8081".parse().unwrap()
+            ])
+        );
+        assert_eq!(to(9090), Ok(vec!["10.244.0.5:9191".parse().unwrap()]));
+        assert_eq!(
+            to(8080),
+            Err(Refusal::NotExported),
+            "a pod's port is no service port"
+        );
+        let hostname = Hostname::parse("a").unwrap();
+        assert_eq!(
+            service.destinations(key(8080), Some(&hostname)),
+            Err(Refusal::NotExported),
+            "endpoints are for headless services only"
+        );
+    }
+
+    /// Worked example B: "paris's gateway dials the pod with that hostname".
+    #[test]
+    fn an_endpoint_of_a_headless_service_is_dialled_by_its_hostname_and_own_port() {
+        let service = ExportedService {
+            ports: vec![port(Some("pg"), 5432)],
+            headless: true,
+            endpoints: vec![endpoint(
+                "db-0",
+                "10.244.0.7",
+                &[port(Some("pg"), 6432), port(Some("debug"), 1)],
+            )],
+            ..ExportedService::default()
+        };
+        let to = |name: &str, number| {
+            service.destinations(key(number), Some(&Hostname::parse(name).unwrap()))
+        };
+        assert_eq!(
+            to("db-0", 6432),
+            Ok(vec!["10.244.0.7:6432".parse().unwrap()])
+        );
+        assert_eq!(to("db-1", 6432), Err(Refusal::NoEndpoint));
+        assert_eq!(
+            to("db-0", 1),
+            Err(Refusal::NoEndpoint),
+            "the Service has no port debug"
+        );
+    }
+
+    /// Worked example B: `10-244-0-9` and `fd00-10-244--9`; design, "Import": "a trailing dash gets `0`".
+    #[test]
+    fn an_endpoint_without_hostname_gets_its_address_with_dashes() {
+        let name = |ip: &str| address_hostname(ip.parse().unwrap()).map(|name| name.to_string());
+        assert_eq!(name("10.244.0.9").as_deref(), Some("10-244-0-9"));
+        assert_eq!(name("fd00:10:244::9").as_deref(), Some("fd00-10-244--9"));
+        assert_eq!(name("fd00::").as_deref(), Some("fd00--0"));
+        assert_eq!(name("::1"), None, "no label begins with a dash");
+    }
+}

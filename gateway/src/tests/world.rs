@@ -1,0 +1,349 @@
+//! A small world for the tests: a root, members with a gateway each, pods, and a path that can be cut.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU16, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use landbridge_model::{
+    AllottedPort, ClusterId, ClusterSetId, GatewayAddress, Hostname, NetworkName, Peer, PortKey,
+    PortName, Protocol, ServiceKey, Target, Timestamp,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+};
+use tracing::info_span;
+
+use crate::{
+    caller::Workload,
+    core::{Core, CoreConfig},
+    health::LinkState,
+    metrics::Metrics,
+    pki::{Identity, Leaf, Root},
+    snapshot::{Callers, ExportedPort, ExportedService, ReadyEndpoint, Route, Snapshot},
+};
+
+/// The allotted port that `shop/web` has everywhere.
+pub(super) const PORT: u16 = 10_000;
+
+pub(super) fn now() -> Timestamp {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp::from_millis(i64::try_from(now.as_millis()).unwrap())
+}
+
+pub(super) fn id(name: &str) -> ClusterId {
+    ClusterId::parse(name).unwrap()
+}
+
+pub(super) fn web() -> ServiceKey {
+    ServiceKey::parse("shop", "web").unwrap()
+}
+
+pub(super) fn key(number: u16) -> PortKey {
+    PortKey {
+        protocol: Protocol::Tcp,
+        number: number.try_into().unwrap(),
+    }
+}
+
+/// An address that no other test, in this process or beside it, listens on.
+pub(super) fn fresh_ip() -> IpAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    let next = u8::try_from(next).unwrap();
+    IpAddr::V4(Ipv4Addr::new(127, 64 + (high & 0x3f), low, next))
+}
+
+/// Waits until something holds, at most five seconds.
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "not within 5 s: {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A clusterset.
+pub(super) struct World {
+    pub(super) root: Root,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::named("demo")
+    }
+
+    pub(super) fn named(set: &str) -> Self {
+        let set = ClusterSetId::parse(set).unwrap();
+        Self {
+            root: Root::generate(&set, now()).unwrap(),
+        }
+    }
+
+    pub(super) fn leaf(&self, cluster: &str, generation: u64) -> Leaf {
+        let member = self.root.issue_member(&id(cluster), now()).unwrap();
+        member
+            .issue_gateway(generation, &Hostname::parse("gw-0").unwrap(), now())
+            .unwrap()
+    }
+
+    pub(super) fn identity(&self, leaf: &Leaf) -> Identity {
+        Identity::from_pem(&leaf.chain_pem(), &leaf.key_pem(), &self.root.cert_pem()).unwrap()
+    }
+
+    /// A member with one gateway, which runs.
+    pub(super) fn site(&self, cluster: &str) -> Site {
+        self.site_with(cluster, &self.leaf(cluster, 1))
+    }
+
+    pub(super) fn site_with(&self, cluster: &str, leaf: &Leaf) -> Site {
+        let listen = fresh_ip();
+        let config = CoreConfig {
+            cluster: id(cluster),
+            set: self.root.set().clone(),
+            listen,
+            link: SocketAddr::new(listen, 0),
+            identity: self.identity(leaf),
+            span: info_span!("gateway", cluster),
+        };
+        let core = Core::bind(config, Metrics::new()).unwrap();
+        core.start();
+        Site {
+            core,
+            known: Mutex::new(Snapshot {
+                synced: true,
+                ..Snapshot::default()
+            }),
+        }
+    }
+}
+
+/// One member's gateway.
+pub(super) struct Site {
+    pub(super) core: Arc<Core>,
+    known: Mutex<Snapshot>,
+}
+
+impl Site {
+    pub(super) fn link_address(&self) -> SocketAddr {
+        self.core.transport.local_address().unwrap()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        let mut known = self.known.lock().unwrap();
+        change(&mut known);
+        known.revision += 1;
+        self.core.snapshots.publish(known.clone());
+    }
+
+    /// Lists a peer that is dialled at `addresses`.
+    pub(super) fn knows(&self, cluster: &str, addresses: &[SocketAddr]) {
+        self.knows_generation(cluster, 1, addresses);
+    }
+
+    pub(super) fn knows_generation(&self, cluster: &str, generation: u64, at: &[SocketAddr]) {
+        let peer = Peer {
+            cluster: id(cluster),
+            generation,
+            network: NetworkName::parse(cluster).unwrap(),
+            gateways: at.iter().copied().map(GatewayAddress).collect(),
+        };
+        self.change(|known| {
+            let mut peers = BTreeMap::clone(&known.peers);
+            peers.insert(id(cluster), peer);
+            known.peers = Arc::new(peers);
+        });
+    }
+
+    pub(super) fn forgets(&self, cluster: &str) {
+        self.change(|known| {
+            let mut peers = BTreeMap::clone(&known.peers);
+            peers.remove(&id(cluster));
+            known.peers = Arc::new(peers);
+        });
+    }
+
+    /// Allots [`PORT`] to `shop/web` port 80, served by `clusters`, and waits until it is listened on.
+    pub(super) async fn imports(&self, clusters: &[&str]) {
+        let route = Route {
+            target: Target {
+                service: web(),
+                port: key(80),
+                endpoint: None,
+            },
+            clusters: clusters.iter().map(|cluster| id(cluster)).collect(),
+        };
+        let at = (Protocol::Tcp, AllottedPort::new(PORT).unwrap());
+        self.change(|known| known.routes = Arc::new(BTreeMap::from([(at, Arc::new(route))])));
+        until("listening", || !self.core.listeners.bound().is_empty()).await;
+    }
+
+    /// Exports `shop/web` port 80 with these pods.
+    pub(super) fn exports(&self, pods: &[SocketAddr], proxy_protocol: bool) {
+        let name = PortName::parse("http").ok();
+        let endpoint = |pod: &SocketAddr| ReadyEndpoint {
+            hostname: None,
+            ip: pod.ip(),
+            ports: Arc::new([ExportedPort {
+                name: name.clone(),
+                key: key(pod.port()),
+            }]),
+        };
+        let exported = ExportedService {
+            ports: vec![ExportedPort {
+                name: name.clone(),
+                key: key(80),
+            }],
+            headless: false,
+            endpoints: pods.iter().map(endpoint).collect(),
+            proxy_protocol,
+        };
+        let exports = HashMap::from([(web(), Arc::new(exported))]);
+        self.change(|known| known.exports = Arc::new(exports));
+    }
+
+    pub(super) fn has_pod(&self, ip: IpAddr, workload: Workload) {
+        self.change(|known| known.callers = Arc::new(Callers::from([(ip, workload)])));
+    }
+
+    /// Waits until a link to `cluster` takes streams.
+    pub(super) async fn linked(&self, cluster: &str) {
+        until("linked", || {
+            let links = self.core.links.to(&id(cluster));
+            links.iter().any(|link| link.state().takes_streams())
+        })
+        .await;
+    }
+
+    pub(super) fn link_states(&self, cluster: &str) -> Vec<LinkState> {
+        self.core
+            .links
+            .to(&id(cluster))
+            .iter()
+            .map(|link| link.state())
+            .collect()
+    }
+
+    /// Calls `shop/web` as a client of this cluster does.
+    pub(super) async fn call(&self) -> TcpStream {
+        TcpStream::connect(SocketAddr::new(self.core.listen, PORT))
+            .await
+            .unwrap()
+    }
+
+    /// One question, one answer.
+    pub(super) async fn ask(&self, question: &str) -> std::io::Result<String> {
+        let mut client = self.call().await;
+        client.write_all(question.as_bytes()).await?;
+        client.shutdown().await?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.core.draining.cancel();
+        self.core.stop.cancel();
+    }
+}
+
+/// berlin imports what paris exports, each dialling the other.
+pub(super) async fn pair(pod: SocketAddr) -> (World, Site, Site) {
+    let world = World::new();
+    let (berlin, paris) = (world.site("berlin"), world.site("paris"));
+    paris.knows("berlin", &[berlin.link_address()]);
+    paris.exports(&[pod], false);
+    berlin.knows("paris", &[paris.link_address()]);
+    berlin.imports(&["paris"]).await;
+    berlin.linked("paris").await;
+    (world, berlin, paris)
+}
+
+/// A pod that does `serve` with each connection.
+pub(super) async fn pod<F: Future<Output = ()> + Send + 'static>(
+    serve: impl Fn(TcpStream) -> F + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind((fresh_ip(), 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(serve(client));
+        }
+    });
+    address
+}
+
+/// A pod that reads to the end, writes down what it read, and answers with its name.
+pub(super) async fn named(name: &'static str, heard: &Arc<Mutex<Vec<String>>>) -> SocketAddr {
+    let heard = Arc::clone(heard);
+    pod(move |mut client| {
+        let heard = Arc::clone(&heard);
+        async move {
+            let mut question = String::new();
+            if client.read_to_string(&mut question).await.is_ok() {
+                heard.lock().unwrap().push(question);
+                let _ = client.write_all(name.as_bytes()).await;
+            }
+        }
+    })
+    .await
+}
+
+/// A path between two gateways that can be cut: datagrams are then dropped in both directions.
+pub(super) struct Path {
+    pub(super) address: SocketAddr,
+    cut: Arc<AtomicBool>,
+}
+
+impl Path {
+    pub(super) async fn to(target: SocketAddr) -> Self {
+        let front = Arc::new(UdpSocket::bind((fresh_ip(), 0)).await.unwrap());
+        let back = Arc::new(UdpSocket::bind((fresh_ip(), 0)).await.unwrap());
+        let address = front.local_addr().unwrap();
+        let cut = Arc::new(AtomicBool::new(false));
+        let client = Arc::new(Mutex::new(None));
+        let (cut_in, front_in, back_in, client_in) = (
+            Arc::clone(&cut),
+            Arc::clone(&front),
+            Arc::clone(&back),
+            Arc::clone(&client),
+        );
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 65_536];
+            while let Ok((count, from)) = front_in.recv_from(&mut buffer).await {
+                *client_in.lock().unwrap() = Some(from);
+                if !cut_in.load(Ordering::Relaxed) {
+                    let _ = back_in.send_to(&buffer[..count], target).await;
+                }
+            }
+        });
+        let cut_out = Arc::clone(&cut);
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 65_536];
+            while let Ok((count, _)) = back.recv_from(&mut buffer).await {
+                let to = *client.lock().unwrap();
+                if let Some(to) = to.filter(|_| !cut_out.load(Ordering::Relaxed)) {
+                    let _ = front.send_to(&buffer[..count], to).await;
+                }
+            }
+        });
+        Self { address, cut }
+    }
+
+    pub(super) fn cut(&self, cut: bool) {
+        self.cut.store(cut, Ordering::Relaxed);
+    }
+}

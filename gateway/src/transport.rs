@@ -1,0 +1,308 @@
+//! Everything quinn, behind this one module, so that another QUIC driver or TLS over TCP can come second.
+//!
+//! A [`Transport`] dials and is dialled, a [`Connection`] is an authenticated peer with streams in both directions,
+//! and a stream that is dropped before it was finished is reset: half a transfer must never look like a whole one.
+
+mod config;
+mod stream;
+
+use std::{any::Any, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use landbridge_model::ClusterId;
+use quinn::{ConnectionError, Endpoint, EndpointConfig, TokioRuntime, VarInt};
+use rustls_pki_types::CertificateDer;
+use thiserror::Error;
+
+use self::config::Configs;
+pub(crate) use self::config::provider;
+pub(crate) use self::stream::{RecvStream, SendStream, StreamError};
+use crate::{
+    identity::GatewayId,
+    pki::Identity,
+    verifier::{self, Trust},
+};
+
+/// The application protocol of a link.
+pub(crate) const ALPN: &[u8] = b"landbridge/1";
+/// How long a handshake may take: three of the longest round trips, and then some.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// The name that is asked for in a handshake. It is not sent and not checked: certificates name SPIFFE ids.
+const SERVER_NAME: &str = "landbridge";
+/// TLS alerts arrive as QUIC error codes from here on (RFC 9001 section 4.8).
+const CRYPTO_ERROR: u64 = 0x100;
+const ALERT_CERTIFICATE_REQUIRED: u64 = 116;
+const ALERT_NO_APPLICATION_PROTOCOL: u64 = 120;
+/// Asked of the kernel, which gives what `rmem_max` allows: 4 MiB are 3 ms at 10 Gbit/s, more than a task waits for
+/// its turn.
+const SOCKET_BUFFER: usize = 4 << 20;
+
+/// Why a link is closed, as its other end reads it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum CloseReason {
+    /// The gateway goes.
+    Going,
+    /// The peer is no longer listed, or with another generation.
+    NotListed,
+    /// What was said makes no sense.
+    Protocol,
+    /// There are more connections than anyone needs.
+    TooMany,
+}
+
+impl CloseReason {
+    fn parts(self) -> (u32, &'static [u8]) {
+        match self {
+            Self::Going => (0, b"going"),
+            Self::NotListed => (1, b"not listed"),
+            Self::Protocol => (2, b"protocol"),
+            Self::TooMany => (3, b"too many connections"),
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, Error)]
+pub(crate) enum ConnectError {
+    /// Its certificate was refused here.
+    #[error("{0}")]
+    CertificateInvalid(String),
+    /// It refused the connection.
+    #[error("refused by the peer: {0}")]
+    Refused(String),
+    /// It cannot be reached, or does not speak.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+/// One socket, both dialling and being dialled.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    endpoint: Endpoint,
+    configs: Configs,
+}
+
+impl Transport {
+    /// Binds the socket. Peers are judged by `trust`.
+    pub(crate) fn bind(
+        address: SocketAddr,
+        identity: &Identity,
+        trust: Arc<Trust>,
+    ) -> io::Result<Self> {
+        let configs = Configs::new(identity, trust).map_err(io::Error::other)?;
+        let server = configs.server().map_err(io::Error::other)?;
+        let socket = std::net::UdpSocket::bind(address)?;
+        let options = socket2::SockRef::from(&socket);
+        // Less is slower, not wrong.
+        let _ = options.set_recv_buffer_size(SOCKET_BUFFER);
+        let _ = options.set_send_buffer_size(SOCKET_BUFFER);
+        let endpoint = Endpoint::new(
+            EndpointConfig::default(),
+            Some(server),
+            socket,
+            Arc::new(TokioRuntime),
+        )?;
+        Ok(Self { endpoint, configs })
+    }
+
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// Dials a gateway of `expected`. Before the other side's first word it is not known whether it took this one.
+    pub(crate) async fn dial(
+        &self,
+        address: SocketAddr,
+        expected: &ClusterId,
+    ) -> Result<Connection, ConnectError> {
+        let unreachable = |problem: &dyn ToString| ConnectError::Unreachable(problem.to_string());
+        let config = self
+            .configs
+            .client(expected)
+            .map_err(|problem| unreachable(&problem))?;
+        let connecting = self
+            .endpoint
+            .connect_with(config, address, SERVER_NAME)
+            .map_err(|problem| unreachable(&problem))?;
+        finish(connecting).await
+    }
+
+    /// The next one that dials; none once this transport is closed.
+    pub(crate) async fn accept(&self) -> Option<Incoming> {
+        self.endpoint.accept().await.map(Incoming)
+    }
+
+    /// Takes no more connections.
+    pub(crate) fn refuse_new(&self) {
+        self.endpoint.set_server_config(None);
+    }
+
+    /// Closes every connection and waits until that has been said.
+    pub(crate) async fn close(&self) {
+        let (code, reason) = CloseReason::Going.parts();
+        self.endpoint.close(VarInt::from_u32(code), reason);
+        // Peers that are gone do not answer, and they need not.
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.endpoint.wait_idle()).await;
+    }
+}
+
+async fn finish(connecting: quinn::Connecting) -> Result<Connection, ConnectError> {
+    match tokio::time::timeout(HANDSHAKE, connecting).await {
+        Ok(Ok(connection)) => Connection::new(connection),
+        Ok(Err(error)) => Err(connect_error(error)),
+        Err(_) => Err(ConnectError::Unreachable(
+            "the handshake took too long".to_owned(),
+        )),
+    }
+}
+
+/// What a connection was lost by.
+pub(crate) fn connect_error(error: ConnectionError) -> ConnectError {
+    match error {
+        ConnectionError::TransportError(error) if u64::from(error.code) >= CRYPTO_ERROR => {
+            ConnectError::CertificateInvalid(error.to_string())
+        }
+        ConnectionError::ConnectionClosed(close) => ConnectError::Refused(close.to_string()),
+        ConnectionError::ApplicationClosed(close) => ConnectError::Refused(close.to_string()),
+        other => ConnectError::Unreachable(other.to_string()),
+    }
+}
+
+/// One that dials.
+pub(crate) struct Incoming(quinn::Incoming);
+
+impl Incoming {
+    pub(crate) fn remote_address(&self) -> SocketAddr {
+        self.0.remote_address()
+    }
+
+    /// Turns it away without a handshake.
+    pub(crate) fn refuse(self) {
+        self.0.refuse();
+    }
+
+    /// Makes sure that it can be reached where it says it is, at no cost in memory (RFC 9000 section 8.1.2). Says
+    /// whether that was still to be done, and returns it where not.
+    pub(crate) fn validated(self) -> Option<Self> {
+        if self.0.remote_address_validated() || !self.0.may_retry() {
+            return Some(self);
+        }
+        match self.0.retry() {
+            Ok(()) => None,
+            Err(error) => Some(Self(error.into_incoming())),
+        }
+    }
+
+    /// Completes the handshake.
+    ///
+    /// # Errors
+    /// The reason as one word, and a sentence. Refusals of certificates have been counted where they were judged and
+    /// carry no word.
+    pub(crate) async fn handshake(
+        self,
+    ) -> Result<Connection, (Option<&'static str>, ConnectError)> {
+        let connecting = match self.0.accept() {
+            Ok(connecting) => connecting,
+            Err(error) => return Err((None, connect_error(error))),
+        };
+        match tokio::time::timeout(HANDSHAKE, connecting).await {
+            Ok(Ok(connection)) => Connection::new(connection).map_err(|error| (None, error)),
+            Ok(Err(error)) => Err((reason(&error), connect_error(error))),
+            Err(_) => {
+                let slow = "the handshake took too long".to_owned();
+                Err((Some("timeout"), ConnectError::Unreachable(slow)))
+            }
+        }
+    }
+}
+
+fn reason(error: &ConnectionError) -> Option<&'static str> {
+    match error {
+        ConnectionError::TransportError(error) => {
+            match u64::from(error.code).checked_sub(CRYPTO_ERROR) {
+                Some(ALERT_CERTIFICATE_REQUIRED) => Some("no_certificate"),
+                Some(ALERT_NO_APPLICATION_PROTOCOL) => Some("protocol"),
+                Some(_) => None,
+                None => Some("transport"),
+            }
+        }
+        ConnectionError::ApplicationClosed(_) | ConnectionError::ConnectionClosed(_) => {
+            Some("refused_by_peer")
+        }
+        ConnectionError::TimedOut => Some("timeout"),
+        _ => Some("transport"),
+    }
+}
+
+/// An authenticated peer.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    inner: quinn::Connection,
+    peer: GatewayId,
+}
+
+impl Connection {
+    fn new(inner: quinn::Connection) -> Result<Self, ConnectError> {
+        let chain = inner.peer_identity().and_then(|identity: Box<dyn Any>| {
+            identity.downcast::<Vec<CertificateDer<'static>>>().ok()
+        });
+        match chain.and_then(|chain| verifier::accepted(&chain)) {
+            Some(peer) => Ok(Self { inner, peer }),
+            None => Err(ConnectError::CertificateInvalid(
+                "the peer has no name".to_owned(),
+            )),
+        }
+    }
+
+    /// Who is on the other end.
+    pub(crate) fn peer(&self) -> &GatewayId {
+        &self.peer
+    }
+
+    pub(crate) fn remote_address(&self) -> SocketAddr {
+        self.inner.remote_address()
+    }
+
+    /// Opens a stream; waits while the peer allows no more.
+    pub(crate) async fn open(&self) -> Result<(SendStream, RecvStream), StreamError> {
+        let (send, recv) = self.inner.open_bi().await?;
+        Ok((SendStream::new(send), RecvStream::new(recv)))
+    }
+
+    /// The next stream that the peer opens.
+    pub(crate) async fn accept(&self) -> Result<(SendStream, RecvStream), StreamError> {
+        let (send, recv) = self.inner.accept_bi().await?;
+        Ok((SendStream::new(send), RecvStream::new(recv)))
+    }
+
+    /// Opens the control stream to the peer.
+    pub(crate) async fn open_control(&self) -> Result<SendStream, StreamError> {
+        Ok(SendStream::new(self.inner.open_uni().await?))
+    }
+
+    /// The control stream of the peer.
+    pub(crate) async fn accept_control(&self) -> Result<RecvStream, StreamError> {
+        Ok(RecvStream::new(self.inner.accept_uni().await?))
+    }
+
+    /// Datagrams received so far, and the smoothed round trip.
+    pub(crate) fn heard(&self) -> (u64, Duration) {
+        let stats = self.inner.stats();
+        (stats.udp_rx.datagrams, stats.path.rtt)
+    }
+
+    /// Closes it at once, with every stream.
+    pub(crate) fn close(&self, reason: CloseReason) {
+        let (code, reason) = reason.parts();
+        self.inner.close(VarInt::from_u32(code), reason);
+    }
+
+    /// Waits until it is closed, and says by what.
+    pub(crate) async fn closed(&self) -> ConnectError {
+        connect_error(self.inner.closed().await)
+    }
+
+    /// By what it was closed, if it is.
+    pub(crate) fn close_reason(&self) -> Option<ConnectError> {
+        self.inner.close_reason().map(connect_error)
+    }
+}

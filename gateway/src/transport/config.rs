@@ -1,0 +1,121 @@
+//! How QUIC and TLS are set.
+
+use std::{sync::Arc, time::Duration};
+
+use landbridge_model::ClusterId;
+use quinn::{
+    ClientConfig, ServerConfig, TransportConfig, VarInt,
+    crypto::rustls::{QuicClientConfig, QuicServerConfig},
+};
+use rustls::{
+    client::Resumption,
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::NoServerSessionStorage,
+    version::TLS13,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::ALPN;
+use crate::{
+    health::KEEP_ALIVE,
+    pki::Identity,
+    verifier::{Dialled, Dialling, Trust},
+};
+
+/// A connection closes after so much silence: far beyond suspicion, so that a hiccup cuts nothing.
+const IDLE: Duration = Duration::from_secs(10);
+/// Streams that a peer may have open at once on one connection: calls, not bytes, run out first.
+const MAX_STREAMS: u32 = 16_384;
+/// What one stream may have under way: 1 Gbit/s over 32 ms.
+const STREAM_WINDOW: u32 = 4 << 20;
+/// What all streams of a connection may have under way. A stream whose reader has stopped holds up to its own window
+/// of it: 64 of those leave the others alone.
+const CONNECTION_WINDOW: u32 = 256 << 20;
+/// What is kept for sending again: as much as one direction has under way at 10 Gbit/s over 50 ms.
+const SEND_WINDOW: u64 = 64 << 20;
+/// Handshakes that may wait to be accepted: a thousand members that come back at once.
+const MAX_INCOMING: usize = 1024;
+
+type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The provider of cryptography.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// Makes the configuration of each connection.
+#[derive(Debug)]
+pub(super) struct Configs {
+    provider: Arc<CryptoProvider>,
+    transport: Arc<TransportConfig>,
+    trust: Arc<Trust>,
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<PrivateKeyDer<'static>>,
+}
+
+impl Configs {
+    pub(super) fn new(identity: &Identity, trust: Arc<Trust>) -> Result<Self, BoxedError> {
+        Ok(Self {
+            provider: provider(),
+            transport: Arc::new(transport()?),
+            trust,
+            chain: identity.chain.clone(),
+            key: Arc::new(identity.key.clone_key()),
+        })
+    }
+
+    /// For being dialled: no tickets, no resumption, no early data, so that every connection is judged anew.
+    pub(super) fn server(&self) -> Result<ServerConfig, BoxedError> {
+        let verifier = Dialling {
+            trust: Arc::clone(&self.trust),
+        };
+        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.send_tls13_tickets = 0;
+        tls.session_storage = Arc::new(NoServerSessionStorage {});
+        tls.max_early_data_size = 0;
+        let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+        server.transport_config(Arc::clone(&self.transport));
+        server.max_incoming(MAX_INCOMING);
+        Ok(server)
+    }
+
+    /// For dialling `expected`.
+    pub(super) fn client(&self, expected: &ClusterId) -> Result<ClientConfig, BoxedError> {
+        let verifier = Dialled {
+            trust: Arc::clone(&self.trust),
+            expected: expected.clone(),
+        };
+        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.resumption = Resumption::disabled();
+        tls.enable_early_data = false;
+        tls.enable_sni = false;
+        let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+        client.transport_config(Arc::clone(&self.transport));
+        Ok(client)
+    }
+}
+
+pub(super) fn transport() -> Result<TransportConfig, BoxedError> {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        // The control stream, and one for whatever comes.
+        .max_concurrent_uni_streams(VarInt::from_u32(2))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(SEND_WINDOW)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IDLE.try_into()?))
+        // Datagrams are for UDP services, which are not carried yet.
+        .datagram_receive_buffer_size(None);
+    Ok(config)
+}

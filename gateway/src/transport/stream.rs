@@ -1,0 +1,123 @@
+//! The two halves of a stream.
+
+use bytes::Bytes;
+use quinn::{ConnectionError, ReadError, ReadExactError, VarInt, WriteError};
+use thiserror::Error;
+
+/// Sent when a transfer is given up: the other side resets its connection in turn.
+const ABORTED: VarInt = VarInt::from_u32(1);
+
+/// Why a stream cannot go on.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub(crate) enum StreamError {
+    /// It ended in the middle of something.
+    #[error("the stream ended early")]
+    Ended,
+    /// The connection below it is gone.
+    #[error("the link was lost: {0}")]
+    Lost(String),
+    /// The other side has given it up.
+    #[error("the stream was reset")]
+    Reset,
+}
+
+impl From<ConnectionError> for StreamError {
+    fn from(error: ConnectionError) -> Self {
+        Self::Lost(error.to_string())
+    }
+}
+
+impl From<WriteError> for StreamError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::ConnectionLost(error) => error.into(),
+            WriteError::ClosedStream | WriteError::Stopped(_) | WriteError::ZeroRttRejected => {
+                Self::Reset
+            }
+        }
+    }
+}
+
+impl From<ReadError> for StreamError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::ConnectionLost(error) => error.into(),
+            _ => Self::Reset,
+        }
+    }
+}
+
+/// The half that is written to. Dropped before [`SendStream::finish`], it is reset.
+#[derive(Debug)]
+pub(crate) struct SendStream {
+    inner: quinn::SendStream,
+    finished: bool,
+}
+
+impl SendStream {
+    pub(super) fn new(inner: quinn::SendStream) -> Self {
+        Self {
+            inner,
+            finished: false,
+        }
+    }
+
+    /// Writes some of `bytes` and says how many. Given up before it is done, it has written none.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
+        Ok(self.inner.write(bytes).await?)
+    }
+
+    /// Writes all of `bytes`.
+    pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        Ok(self.inner.write_all(bytes).await?)
+    }
+
+    /// Writes all of `bytes` without copying them.
+    pub(crate) async fn write_chunk(&mut self, bytes: Bytes) -> Result<(), StreamError> {
+        Ok(self.inner.write_chunk(bytes).await?)
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn finish(&mut self) {
+        self.finished = true;
+        // A stream that the peer has stopped is over either way.
+        let _ = self.inner.finish();
+    }
+}
+
+impl Drop for SendStream {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = self.inner.reset(ABORTED);
+        }
+    }
+}
+
+/// The half that is read from. Dropped before its end, the other side is told to stop.
+#[derive(Debug)]
+pub(crate) struct RecvStream {
+    inner: quinn::RecvStream,
+}
+
+impl RecvStream {
+    pub(super) fn new(inner: quinn::RecvStream) -> Self {
+        Self { inner }
+    }
+
+    /// Fills `buffer`. Given up before it is done, what was read is lost.
+    pub(crate) async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), StreamError> {
+        match self.inner.read_exact(buffer).await {
+            Ok(()) => Ok(()),
+            Err(ReadExactError::FinishedEarly(_)) => Err(StreamError::Ended),
+            Err(ReadExactError::ReadError(error)) => Err(error.into()),
+        }
+    }
+
+    /// Reads what is there, at most one chunk for each of `buffers`; none at the end.
+    pub(crate) async fn read_chunks(
+        &mut self,
+        buffers: &mut [Bytes],
+    ) -> Result<Option<usize>, StreamError> {
+        Ok(self.inner.read_chunks(buffers).await?)
+    }
+}

@@ -1,0 +1,311 @@
+//! Who may be on the other end of a link (design, "Identity and access"): the same judgement for who dials and who is
+//! dialled.
+//!
+//! rustls checks the chain to the set's root, dates and signatures. What is checked here is what the names say: one
+//! URI, of this set, signed by that very member, which is listed with that generation, and, when dialling, the member
+//! that was meant. Each refusal is a log line and a count, and hurts that handshake alone.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use landbridge_model::{ClusterId, ClusterSetId, Peer};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_cert_signed_by_trust_anchor,
+    },
+    crypto::{
+        CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    },
+    server::{
+        ParsedCertificate, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use thiserror::Error as ThisError;
+
+use crate::{
+    identity::{GatewayId, SpiffeId},
+    metrics::Metrics,
+    pki::{spiffe_id, uri_names},
+    shared::Snapshots,
+};
+
+/// Why a peer was refused.
+#[derive(Clone, Debug, Eq, PartialEq, ThisError)]
+#[error("a peer that claims to be {claim} is refused: {why}")]
+pub(crate) struct Refused {
+    /// One word for metrics.
+    pub(crate) reason: &'static str,
+    /// Who it says it is.
+    pub(crate) claim: String,
+    /// What is wrong with that, and what would be right.
+    pub(crate) why: String,
+}
+
+/// What both verifiers judge by.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    set: ClusterSetId,
+    snapshots: Arc<Snapshots>,
+    roots: Arc<RootCertStore>,
+    algorithms: WebPkiSupportedAlgorithms,
+    clients: Arc<dyn ClientCertVerifier>,
+    metrics: Metrics,
+}
+
+impl Trust {
+    /// Trusts `roots` to say who is of `set`, and the snapshots to say who is listed.
+    pub(crate) fn new(
+        set: ClusterSetId,
+        roots: &[CertificateDer<'static>],
+        provider: &Arc<CryptoProvider>,
+        snapshots: Arc<Snapshots>,
+        metrics: Metrics,
+    ) -> Result<Self, Error> {
+        let mut store = RootCertStore::empty();
+        for root in roots {
+            store.add(root.clone())?;
+        }
+        let roots = Arc::new(store);
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
+                .build()
+                .map_err(|problem| Error::General(problem.to_string()))?;
+        Ok(Self {
+            set,
+            snapshots,
+            roots,
+            algorithms: provider.signature_verification_algorithms,
+            clients,
+            metrics,
+        })
+    }
+
+    /// Judges what a peer showed after its chain was checked with the result `chain`.
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        chain: Result<(), Error>,
+        expected: Option<&ClusterId>,
+    ) -> Result<(), Error> {
+        let snapshot = self.snapshots.load();
+        let judged = chain
+            .map_err(|error| chain_refused(leaf, &error))
+            .and_then(|()| judge(&self.set, &snapshot.peers, leaf, intermediates, expected));
+        judged.map(drop).map_err(|refused| {
+            tracing::warn!(reason = refused.reason, "{refused}");
+            self.metrics.handshake_refused(refused.reason);
+            Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refused))))
+        })
+    }
+}
+
+fn chain_refused(leaf: &[u8], error: &Error) -> Refused {
+    let reason = match error {
+        Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "expired",
+        Error::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        ) => "not_yet_valid",
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => "unknown_issuer",
+        _ => "chain",
+    };
+    Refused {
+        reason,
+        claim: claim(leaf),
+        why: format!("its certificate does not lead to the set's root: {error}"),
+    }
+}
+
+/// Who a certificate that nobody vouches for says it is, for the log.
+fn claim(leaf: &[u8]) -> String {
+    match uri_names(leaf).as_deref() {
+        Ok([]) => "nobody".to_owned(),
+        Ok(names) => {
+            let all = names.join(", ");
+            all.chars().take(300).collect()
+        }
+        Err(_) => "something that is no certificate".to_owned(),
+    }
+}
+
+/// What the names of a chain say, that of a certificate and that of its issuer.
+fn judge(
+    set: &ClusterSetId,
+    peers: &BTreeMap<ClusterId, Peer>,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    expected: Option<&ClusterId>,
+) -> Result<GatewayId, Refused> {
+    let refused = |reason, why: String| Refused {
+        reason,
+        claim: claim(leaf),
+        why,
+    };
+    let id = match spiffe_id("its certificate", leaf) {
+        Ok(SpiffeId::Gateway(id)) => id,
+        Ok(_) => return Err(refused("name", "that is no gateway".to_owned())),
+        Err(problem) => return Err(refused("name", problem.to_string())),
+    };
+    if id.set != *set {
+        return Err(refused("set", format!("this is the set {set}")));
+    }
+    // With exactly one there is no doubt that the chain went through it: a stranger's beside it could lend its name.
+    let [issuer] = intermediates else {
+        let count = intermediates.len();
+        return Err(refused(
+            "issuer",
+            format!("{count} intermediates came with it, not one"),
+        ));
+    };
+    let wanted = SpiffeId::Member {
+        set: id.set.clone(),
+        cluster: id.cluster.clone(),
+    };
+    match spiffe_id("its issuer's certificate", issuer) {
+        Ok(found) if found == wanted => {}
+        Ok(found) => {
+            return Err(refused(
+                "issuer",
+                format!("{found} has issued its certificate"),
+            ));
+        }
+        Err(problem) => return Err(refused("issuer", problem.to_string())),
+    }
+    if let Some(expected) = expected.filter(|expected| **expected != id.cluster) {
+        return Err(refused(
+            "unexpected",
+            format!("the address was {expected}'s"),
+        ));
+    }
+    match peers.get(&id.cluster) {
+        None => Err(refused(
+            "not_listed",
+            format!("there is no Peer {}", id.cluster),
+        )),
+        Some(peer) if peer.generation != id.generation => Err(refused(
+            "generation",
+            format!(
+                "the Peer {} is of generation {}",
+                id.cluster, peer.generation
+            ),
+        )),
+        Some(_) => Ok(id),
+    }
+}
+
+/// The gateway that an accepted chain speaks for.
+pub(crate) fn accepted(chain: &[CertificateDer<'_>]) -> Option<GatewayId> {
+    match spiffe_id("the peer's certificate", chain.first()?) {
+        Ok(SpiffeId::Gateway(id)) => Some(id),
+        _ => None,
+    }
+}
+
+/// Judges who was dialled.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    pub(crate) trust: Arc<Trust>,
+    /// The member whose address it was.
+    pub(crate) expected: ClusterId,
+}
+
+impl ServerCertVerifier for Dialled {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let chain = ParsedCertificate::try_from(leaf).and_then(|parsed| {
+            verify_server_cert_signed_by_trust_anchor(
+                &parsed,
+                &self.trust.roots,
+                intermediates,
+                now,
+                self.trust.algorithms.all,
+            )
+        });
+        self.trust
+            .judge(leaf, intermediates, chain, Some(&self.expected))?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.trust.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.trust.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trust.algorithms.supported_schemes()
+    }
+}
+
+/// Judges who dials.
+#[derive(Debug)]
+pub(crate) struct Dialling {
+    pub(crate) trust: Arc<Trust>,
+}
+
+impl ClientCertVerifier for Dialling {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let chain = self
+            .trust
+            .clients
+            .verify_client_cert(leaf, intermediates, now);
+        self.trust
+            .judge(leaf, intermediates, chain.map(drop), None)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.trust.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.trust.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trust.algorithms.supported_schemes()
+    }
+}
