@@ -104,6 +104,18 @@ impl Admin {
         )
     }
 
+    /// That of a gateway.
+    pub(crate) fn gateway(handle: landbridge_gateway::Handle, registry: Registry) -> Self {
+        let (shown, listening) = (handle.clone(), handle.clone());
+        Self::new(
+            registry,
+            "the first full reading of imports, peers and pods, and for its listeners",
+            move || handle.is_ready(),
+            move || shown.snapshot(),
+        )
+        .with_listening(move || listening.listening())
+    }
+
     /// Serves `registry`, to which it adds what version is running; whether the component is ready, and if it is not,
     /// that it waits for `awaited`; and what the component believes.
     fn new(

@@ -3,7 +3,9 @@
 mod component;
 mod controller;
 mod crds;
+mod demo;
 mod dns;
+mod gateway;
 mod output;
 mod pki;
 
@@ -34,8 +36,12 @@ enum Command {
     Controller(Flags<config::controller::Settings>),
     /// Print the CustomResourceDefinitions of everything that Landbridge reads or writes.
     Crds(crds::Arguments),
+    /// Show Landbridge on this machine: clusters, an export, calls through the tunnel, a cluster that dies.
+    Demo(crate::demo::Arguments),
     /// Run a DNS server for clusterset.local.
     Dns(Flags<config::dns::Settings>),
+    /// Run an east-west gateway: the encrypted way to other clusters.
+    Gateway(Flags<config::gateway::Settings>),
     /// Make the certificates by which gateways know each other.
     Pki(pki::Arguments),
 }
@@ -48,7 +54,9 @@ pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode>
     match arguments.command {
         Command::Controller(flags) => component::run(&flags)?,
         Command::Crds(arguments) => crds::run(&arguments, out)?,
+        Command::Demo(arguments) => return demo::run(arguments),
         Command::Dns(flags) => component::run(&flags)?,
+        Command::Gateway(flags) => component::run(&flags)?,
         Command::Pki(arguments) => pki::run(&arguments, out)?,
     }
     Ok(Exit::Success.into())

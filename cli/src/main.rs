@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `command` | what can be asked for |
 //! | `config` | flags, environment and file into validated settings |
+//! | `demo` | a clusterset on one machine |
 //! | `admin` | metrics, health and state over HTTP |
 //! | `kubernetes` | clients, and who a cluster is |
 //! | `telemetry` | logs |
@@ -13,6 +14,7 @@
 mod admin;
 mod command;
 mod config;
+mod demo;
 mod exit;
 mod kubernetes;
 mod shutdown;

@@ -1,0 +1,55 @@
+//! `landbridge gateway`.
+
+use anyhow::Result;
+use landbridge_gateway::{Config, Gateway, Register};
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::component::{Component, serve};
+use crate::{
+    admin::{self, Admin},
+    config::{common::Common, gateway::Settings},
+    exit::Usage,
+    kubernetes,
+};
+
+impl Component for Settings {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        let client = kubernetes::client(&self.common.kubernetes).await?;
+        let identity = kubernetes::identity(&client, &self.membership);
+        let Some(identity) = shutdown.run_until_cancelled(identity).await else {
+            return Ok(());
+        };
+        let (cluster, set) = identity?;
+        let id = self.identity.id();
+        if (&cluster, &set) != (&id.cluster, &id.set) {
+            let remedy = "issue one with `landbridge pki gateway`, or correct the cluster's ClusterProperties";
+            return Err(Usage(format!(
+                "the certificate is {id}, but this is cluster {cluster} of set {set}: {remedy}"
+            ))
+            .into());
+        }
+        info!(%cluster, %set, name = %self.name, "gateway");
+        let admin_port = self.admin.port();
+        let config = Config {
+            cluster,
+            set,
+            name: self.name,
+            system_namespace: self.membership.system_namespace,
+            listen: self.listen,
+            link: self.link,
+            identity: self.identity,
+            register: self.register.then_some(Register { admin_port }),
+        };
+        let mut registry = Registry::with_prefix(admin::PREFIX);
+        let gateway = Gateway::bind(config, client, &mut registry).await?;
+        let admin = Admin::gateway(gateway.handle(), registry);
+        let running = Box::pin(gateway.run(shutdown.clone()));
+        serve(admin, self.admin, shutdown, running).await
+    }
+}
