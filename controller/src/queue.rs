@@ -22,8 +22,11 @@ const MOST_RUNNING: usize = 64;
 /// How soon failed work is tried again at first: a conflict is resolved by the next news of a watch, some
 /// milliseconds later.
 const FIRST_RETRY: Duration = Duration::from_millis(25);
-/// The longest wait between two tries: a hub that is back should hear within seconds.
-const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// The longest wait before an API that was away is tried again: whoever waits for it should hear within seconds.
+pub const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// The longest wait before an API that has said no is asked again: what it lacks, a right or a namespace, comes from
+/// people.
+pub const LONGEST_APPEAL: Duration = Duration::from_secs(30);
 
 /// What is to be planned.
 #[derive(Debug, Default)]
@@ -76,14 +79,14 @@ impl Queue {
         }
     }
 
-    /// `work` has failed; it is tried again, the later the more often it has failed. `draw`, between 0 and 1, spreads
-    /// what failed together.
-    pub fn failed(&mut self, work: &Work, now: Instant, draw: f64) {
+    /// `work` has failed; it is tried again, the later the more often it has failed, up to `longest`. `draw`, between
+    /// 0 and 1, spreads what failed together.
+    pub fn failed(&mut self, work: &Work, longest: Duration, now: Instant, draw: f64) {
         let touched = self.stop(work);
         let failures = self.failures.entry(work.clone()).or_default();
         let wait = FIRST_RETRY
             .saturating_mul(1 << (*failures).min(16))
-            .min(LONGEST_RETRY);
+            .min(longest);
         let first = *failures == 0;
         *failures = failures.saturating_add(1);
         if touched && first {
@@ -165,7 +168,7 @@ mod tests {
         queue.touch(import("web"));
         for _ in 0..10 {
             let work = queue.take().unwrap();
-            queue.failed(&work, now, 1.0);
+            queue.failed(&work, LONGEST_RETRY, now, 1.0);
             assert_eq!(queue.take(), None);
             let wakeup = queue.next_wakeup().unwrap();
             waits.push(wakeup - now);
@@ -176,7 +179,7 @@ mod tests {
         assert_eq!(waits[1], FIRST_RETRY * 2);
         assert_eq!(waits[9], LONGEST_RETRY);
         let work = queue.take().unwrap();
-        queue.failed(&work, now, 0.0);
+        queue.failed(&work, LONGEST_RETRY, now, 0.0);
         queue.touch(import("web"));
         assert_eq!(
             queue.take(),

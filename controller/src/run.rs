@@ -40,7 +40,7 @@ use crate::{
     metrics::{Metrics, Propagation},
     observed::{Event, Observed, Problem, Refusal, Touched},
     plan::{Plan, Work, plan},
-    queue::Queue,
+    queue::{LONGEST_APPEAL, LONGEST_RETRY, Queue},
 };
 
 /// How often silence is looked for and the snapshot renewed: a tenth of the silence that counts.
@@ -156,6 +156,7 @@ impl Controller {
         let events = events(&self.local, &self.hub, &self.config);
         let owner = Owner {
             executor: Executor::new(self.local, self.hub, self.metrics.clone()),
+            failures: BTreeMap::new(),
             gateways: Liveness::new(GATEWAY_SILENCE),
             jobs: JoinSet::new(),
             members: Liveness::new(MEMBER_SILENCE),
@@ -210,6 +211,8 @@ fn events(
 /// The owner of what was seen.
 struct Owner {
     executor: Arc<Executor>,
+    /// What each work has failed with, so that it is told once.
+    failures: BTreeMap<Work, String>,
     gateways: Liveness,
     jobs: JoinSet<(Work, Plan, Outcome)>,
     members: Liveness,
@@ -326,11 +329,16 @@ impl Owner {
                 if let Some((key, error)) = plan.tells_malformed {
                     self.observed.told(key, error);
                 }
+                self.failures.remove(work);
                 self.queue.done(work);
             }
             Some(failure) => {
-                log(&failure);
-                self.queue.failed(work, now, rand::random());
+                let longest = match failure.fault {
+                    Fault::Api | Fault::Outdated => LONGEST_RETRY,
+                    Fault::Refused => LONGEST_APPEAL,
+                };
+                self.queue.failed(work, longest, now, rand::random());
+                self.tell_failure(work, failure);
             }
         }
     }
@@ -419,6 +427,23 @@ impl Owner {
         }
     }
 
+    /// Tells of a write that failed, once for as long as it fails in the same way. What the next plan mends is no
+    /// trouble.
+    fn tell_failure(&mut self, work: &Work, failure: Failure) {
+        let Failure {
+            write,
+            message,
+            fault,
+        } = failure;
+        let is_known = self.failures.get(work) == Some(&message);
+        if fault == Fault::Outdated || is_known {
+            tracing::debug!(%write, %message, ?fault, "a write failed, it is tried again");
+        } else {
+            tracing::warn!(%write, %message, ?fault, "a write failed, it is tried again");
+            self.failures.insert(work.clone(), message);
+        }
+    }
+
     /// Tells what a plan has found wrong, where the plan before it did not.
     fn tell(&mut self, work: &Work, problems: Vec<Problem>) {
         let known = self.problems.remove(work).unwrap_or_default();
@@ -472,18 +497,6 @@ fn refusal(failure: &Failure) -> Option<Refusal> {
         refused: failure.fault == Fault::Refused,
         message: format!("The hub: {}", failure.message),
     })
-}
-
-fn log(failure: &Failure) {
-    let Failure {
-        write,
-        message,
-        fault,
-    } = failure;
-    match fault {
-        Fault::Outdated => tracing::debug!(%write, %message, "planned again"),
-        Fault::Api | Fault::Refused => tracing::warn!(%write, %message, ?fault, "a write failed"),
-    }
 }
 
 fn changed(what: &str, before: &BTreeSet<String>, after: &BTreeSet<String>) {

@@ -2,6 +2,7 @@
 //!
 //! | file | what is held |
 //! | --- | --- |
+//! | [`controller`] | controllers over two members and a hub: export, import, restarts, an absent hub |
 //! | [`support`] | starts clusters on addresses of their own, waits, shows the state when a wait is in vain |
 //! | [`watch`] | `landbridge_api::watch` against malformed objects, pages, 410, and an API that goes and returns |
 
@@ -11,5 +12,6 @@
     reason = "a test fails by panicking"
 )]
 
+mod controller;
 mod support;
 mod watch;
