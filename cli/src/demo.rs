@@ -74,7 +74,10 @@ struct Stage {
 ///
 /// # Errors
 /// What could not be set up, with the remedy. A story that went wrong is told in the report and the exit code.
-pub(crate) async fn run(args: Arguments, interrupted: CancellationToken) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(
+    args: Arguments,
+    interrupted: CancellationToken,
+) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let json = args.output == Some(Output::Json);
     let workloads = match &args.manifests {
@@ -90,9 +93,18 @@ pub(crate) async fn run(args: Arguments, interrupted: CancellationToken) -> anyh
         places.len()
     ));
     narrator.wait("starting the clusters");
-    let mut stage = Stage::set(layout, places, &workloads).await?;
+    let mut stage = Stage::set(layout, places, &workloads).await.with_context(|| {
+        format!(
+            "the demo cannot be set up on 127.{}.0.0/16 and the next (choose others with --loopback N)",
+            args.loopback
+        )
+    })?;
     let mut report = Report {
-        clusters: stage.sites.iter().map(|site| site.name().to_owned()).collect(),
+        clusters: stage
+            .sites
+            .iter()
+            .map(|site| site.name().to_owned())
+            .collect(),
         ready_ms: Some(begun.elapsed().into()),
         ..Report::default()
     };
@@ -111,10 +123,21 @@ pub(crate) async fn run(args: Arguments, interrupted: CancellationToken) -> anyh
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else if report.ok && !args.once {
-        stay(&mut narrator, &mut stage, &workloads, &mut report, &interrupted).await?;
+        stay(
+            &mut narrator,
+            &mut stage,
+            &workloads,
+            &mut report,
+            &interrupted,
+        )
+        .await?;
     }
     stage.strike().await?;
-    Ok(if report.ok || told.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.ok || told.is_none() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Finds out before anything starts whether this system has the addresses that the demo lives on.
@@ -133,11 +156,21 @@ fn check_loopback(places: &[Place]) -> anyhow::Result<()> {
 
 impl Stage {
     /// Starts everything and waits until it is ready.
-    async fn set(layout: Layout, places: Vec<Place>, workloads: &[Workload]) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("landbridge-demo-").tempdir().context("a temporary folder")?;
+    async fn set(
+        layout: Layout,
+        places: Vec<Place>,
+        workloads: &[Workload],
+    ) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("landbridge-demo-")
+            .tempdir()
+            .context("a temporary folder")?;
         let mut tasks = Tasks::new(CancellationToken::new());
         let hub = Hub::start(layout, &places).await?;
-        std::fs::write(folder.path().join("hub.kubeconfig"), hub.cluster().kubeconfig())?;
+        std::fs::write(
+            folder.path().join("hub.kubeconfig"),
+            hub.cluster().kubeconfig(),
+        )?;
         let wan = Wan::new(layout, places.len());
         let arrivals = Arrivals::default();
         let mut sites = Vec::new();
@@ -151,7 +184,14 @@ impl Stage {
             sites.push(site);
         }
         tasks.ready().await?;
-        Ok(Self { sites, hub, wan, arrivals, tasks, folder })
+        Ok(Self {
+            sites,
+            hub,
+            wan,
+            arrivals,
+            tasks,
+            folder,
+        })
     }
 
     /// Stops everything and leaves nothing behind.
@@ -175,14 +215,27 @@ async fn perform(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let workload = &workloads[0];
-    let mut story = Story { sites, wan, workload, arrivals, narrator, report };
+    let mut story = Story {
+        sites,
+        wan,
+        workload,
+        arrivals,
+        narrator,
+        report,
+    };
     story.tell().await
 }
 
 fn introduce(narrator: &mut Narrator, stage: &Stage, report: &Report) {
-    let ready = report.ready_ms.map(|ms| format!(" after {ms}")).unwrap_or_default();
+    let ready = report
+        .ready_ms
+        .map(|ms| format!(" after {ms}"))
+        .unwrap_or_default();
     narrator.step(&format!("0. The clusters are up{ready}"));
-    narrator.say(&format!("{:<10} {:<20} {:<20} {:<22}", "", "Kubernetes API", "DNS", "gateway (QUIC)"));
+    narrator.say(&format!(
+        "{:<10} {:<20} {:<20} {:<22}",
+        "", "Kubernetes API", "DNS", "gateway (QUIC)"
+    ));
     for site in &stage.sites {
         let place = &site.place;
         narrator.say(&format!(
@@ -206,15 +259,41 @@ async fn stay(
 ) -> anyhow::Result<()> {
     let workload = &workloads[0];
     let target = {
-        let Stage { sites, wan, arrivals, .. } = &*stage;
-        Story { sites, wan, workload, arrivals, narrator, report }.export_again().await?
+        let Stage {
+            sites,
+            wan,
+            arrivals,
+            ..
+        } = &*stage;
+        Story {
+            sites,
+            wan,
+            workload,
+            arrivals,
+            narrator,
+            report,
+        }
+        .export_again()
+        .await?
     };
-    let (Some(exporter), Some(calling)) = (stage.sites.first(), stage.sites.last()) else { return Ok(()) };
+    let (Some(exporter), Some(calling)) = (stage.sites.first(), stage.sites.last()) else {
+        return Ok(());
+    };
     narrator.step("Try it from another terminal; the service is exported again");
     let (place, config) = (&calling.place, calling.kubeconfig.display());
-    narrator.say(&format!("kubectl --kubeconfig {config} get serviceimports -A"));
-    narrator.say(&format!("dig @{} -p {} {}", place.dns().ip(), place.dns().port(), workload.dns_name()));
-    narrator.say(&format!("curl --interface {} http://{target}/", calling.caller_address()));
+    narrator.say(&format!(
+        "kubectl --kubeconfig {config} get serviceimports -A"
+    ));
+    narrator.say(&format!(
+        "dig @{} -p {} {}",
+        place.dns().ip(),
+        place.dns().port(),
+        workload.dns_name()
+    ));
+    narrator.say(&format!(
+        "curl --interface {} http://{target}/",
+        calling.caller_address()
+    ));
     narrator.say(&format!("curl http://{}/metrics", place.gateway_admin()));
     narrator.say(&format!(
         "kubectl --kubeconfig {} delete serviceexport -n {} {}",

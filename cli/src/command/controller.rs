@@ -1,4 +1,4 @@
-//! `landbridge controller`.
+//! `landbridge controller`: settings and clients of both APIs become a running controller.
 
 use anyhow::{Context, Result};
 use landbridge_controller::{Config, Controller};

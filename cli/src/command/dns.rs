@@ -1,4 +1,4 @@
-//! `landbridge dns`.
+//! `landbridge dns`: settings and a client become a running DNS server.
 
 use anyhow::Result;
 use landbridge_dns::{Config, DnsServer};

@@ -1,4 +1,4 @@
-//! `landbridge gateway`.
+//! `landbridge gateway`: settings, certificates and a client become a running gateway.
 
 use anyhow::Result;
 use landbridge_gateway::{Config, Gateway, Register};

@@ -98,10 +98,10 @@ impl super::Settings for Settings {
         }
         let listen = listen?;
         Some(Self {
-            admin: admin.unwrap_or(SocketAddr::new(listen, ADMIN_PORT)),
+            admin: admin.unwrap_or_else(|| SocketAddr::new(listen, ADMIN_PORT)),
             common: common?,
             identity: identity?,
-            link: link.unwrap_or(SocketAddr::new(every_address(listen), LINK_PORT)),
+            link: link.unwrap_or_else(|| SocketAddr::new(every_address(listen), LINK_PORT)),
             listen,
             membership: membership?,
             name: name?,

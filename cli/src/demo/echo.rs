@@ -12,7 +12,13 @@ use std::{
 };
 
 use http_body_util::Full;
-use hyper::{Request, Response, body::{Bytes, Incoming}, header, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    header,
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use landbridge_gateway::proxy::{self, ProxyError, ProxyHeader};
 use landbridge_model::ClusterId;
@@ -85,7 +91,12 @@ impl Echo {
         pod: String,
         arrivals: Arrivals,
     ) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, cluster, pod, arrivals })
+        Ok(Self {
+            listener: TcpListener::bind(address).await?,
+            cluster,
+            pod,
+            arrivals,
+        })
     }
 
     /// Answers until told to stop.
@@ -108,8 +119,13 @@ impl Echo {
 
     /// Serves one connection. A caller that goes away in the middle is its own affair.
     async fn serve(&self, mut stream: TcpStream, peer: SocketAddr) {
-        let Ok(told) = read_proxy_header(&mut stream).await else { return };
-        let from = told.as_ref().and_then(|told| told.addresses).map_or(peer, |(source, _)| source);
+        let Ok(told) = read_proxy_header(&mut stream).await else {
+            return;
+        };
+        let from = told
+            .as_ref()
+            .and_then(|told| told.addresses)
+            .map_or(peer, |(source, _)| source);
         let reply = Reply {
             cluster: self.cluster.to_string(),
             pod: self.pod.clone(),
@@ -117,7 +133,10 @@ impl Echo {
             from: from.to_string(),
         };
         let answer = service_fn(|request: Request<Incoming>| {
-            let id = request.headers().get(CALL_ID).and_then(|id| id.to_str().ok()?.parse().ok());
+            let id = request
+                .headers()
+                .get(CALL_ID)
+                .and_then(|id| id.to_str().ok()?.parse().ok());
             if let Some(id) = id {
                 self.arrivals.note(id);
             }
@@ -129,7 +148,9 @@ impl Echo {
                 .unwrap_or_default();
             async move { Ok::<_, Infallible>(response) }
         });
-        let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+        let _ = http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), answer)
+            .await;
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Failover {
     pub(super) ms: Option<Millis>,
     /// Calls that failed.
     pub(super) failed: u32,
+    /// The longest that a call which failed had to wait until it was told so.
+    pub(super) told_ms: Option<Millis>,
     /// Calls that were made.
     pub(super) of: u32,
     /// Calls that reached a workload more than once.
@@ -81,9 +83,19 @@ pub(super) fn failover(outcomes: &[Outcome], cut: Duration, duplicates: u32) -> 
     let failed = outcomes.iter().filter(|call| call.by.is_none());
     let last_failed = failed.clone().map(|call| call.begun).max();
     let good_since = last_failed.map_or(cut, |last| last.max(cut));
-    let good = outcomes.iter().filter(|call| call.by.is_some() && call.begun >= good_since);
+    let good = outcomes
+        .iter()
+        .filter(|call| call.by.is_some() && call.begun >= good_since);
     Failover {
-        ms: good.map(|call| call.ended).min().map(|ended| ended.saturating_sub(cut).into()),
+        ms: good
+            .map(|call| call.ended)
+            .min()
+            .map(|ended| ended.saturating_sub(cut).into()),
+        told_ms: failed
+            .clone()
+            .map(|call| call.ended.saturating_sub(call.begun))
+            .max()
+            .map(Millis::from),
         failed: count(failed),
         of: count(outcomes.iter()),
         duplicates,
@@ -120,6 +132,7 @@ mod tests {
         let told = failover(&calls, Duration::from_millis(100), 0);
         assert_eq!((told.failed, told.of), (2, 6));
         assert_eq!(told.ms, Some(Duration::from_millis(207).into()));
+        assert_eq!(told.told_ms, Some(Duration::from_millis(299).into()));
     }
 
     #[test]
@@ -131,7 +144,11 @@ mod tests {
 
     #[test]
     fn where_nothing_is_good_again_there_is_no_time_to_tell() {
-        let told = failover(&[call(0, 1, true), call(101, 400, false)], Duration::from_millis(100), 0);
+        let told = failover(
+            &[call(0, 1, true), call(101, 400, false)],
+            Duration::from_millis(100),
+            0,
+        );
         assert_eq!(told.ms, None);
     }
 }

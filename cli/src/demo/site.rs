@@ -101,13 +101,20 @@ impl Hub {
         let now = now();
         let member = self.root.issue_member(cluster, now)?;
         let leaf = member.issue_gateway(1, &gateway_name()?, now)?;
-        Ok(pki::Identity::from_pem(&leaf.chain_pem(), &leaf.key_pem(), &self.root.cert_pem())?)
+        Ok(pki::Identity::from_pem(
+            &leaf.chain_pem(),
+            &leaf.key_pem(),
+            &self.root.cert_pem(),
+        )?)
     }
 
     /// A client of the hub that goes over a member's end of the wide area network.
     async fn client(&self, place: &Place) -> anyhow::Result<Client> {
         let kubeconfig = self.cluster.kubeconfig();
-        let (direct, relayed) = (self.cluster.address().to_string(), place.to_hub().to_string());
+        let (direct, relayed) = (
+            self.cluster.address().to_string(),
+            place.to_hub().to_string(),
+        );
         client(&kubeconfig.replace(&direct, &relayed)).await
     }
 }
@@ -169,8 +176,19 @@ impl Site {
         start_gateway(&place, hub, client.clone(), tasks).await?;
         start_controller(&place, hub, client.clone(), tasks).await?;
         start_dns(&place, client.clone(), tasks).await?;
-        let caller = Caller::new(place.pod(CALLER_POD), place.dns(), Arc::new(AtomicU64::new(first_id(&place))))?;
-        Ok(Self { place, cluster, proxy, client, caller, kubeconfig })
+        let caller = Caller::new(
+            place.pod(CALLER_POD),
+            place.dns(),
+            Arc::new(AtomicU64::new(first_id(&place))),
+        )?;
+        Ok(Self {
+            place,
+            cluster,
+            proxy,
+            client,
+            caller,
+            kubeconfig,
+        })
     }
 
     /// Stops what is not a task: the service proxy and the API.
@@ -190,25 +208,43 @@ impl Site {
     }
 
     /// Creates a workload's Service, and echo pods behind it.
-    pub(super) async fn deploy(&self, workload: &Workload, arrivals: &Arrivals, tasks: &mut Tasks) -> anyhow::Result<()> {
+    pub(super) async fn deploy(
+        &self,
+        workload: &Workload,
+        arrivals: &Arrivals,
+        tasks: &mut Tasks,
+    ) -> anyhow::Result<()> {
         let store = self.cluster.store();
         let (within, name) = (workload.key.namespace.as_str(), workload.key.name.as_str());
         if store.get(("v1", "Namespace"), ("", within)).is_err() {
             store.create(namespace(within))?;
-            store.create(pod(within, "client", "client", self.caller_address()))?;
+            self.run_pod(within, "client", "client", self.caller_address())?;
         }
         let mut pods = Vec::new();
-        for (number, address) in workload.pod_numbers().map(|number| self.place.pod(number)).enumerate() {
+        for (number, address) in workload
+            .pod_numbers()
+            .map(|number| self.place.pod(number))
+            .enumerate()
+        {
             let pod_name = format!("{name}-{number}");
-            store.create(pod(within, &pod_name, name, address))?;
+            self.run_pod(within, &pod_name, name, address)?;
             for port in workload.echo_ports() {
                 let listen = (address, port.number).into();
-                let echo = Echo::bind(listen, self.place.name.clone(), pod_name.clone(), arrivals.clone()).await;
+                let echo = Echo::bind(
+                    listen,
+                    self.place.name.clone(),
+                    pod_name.clone(),
+                    arrivals.clone(),
+                )
+                .await;
                 let echo = echo.map_err(|error| address_taken(listen, &error))?;
-                tasks.spawn(format!("{}/{pod_name}", self.name()), |shutdown| async move {
-                    echo.run(shutdown).await;
-                    Ok(())
-                });
+                tasks.spawn(
+                    format!("{}/{pod_name}", self.name()),
+                    |shutdown| async move {
+                        echo.run(shutdown).await;
+                        Ok(())
+                    },
+                );
             }
             pods.push((pod_name, address));
         }
@@ -216,6 +252,39 @@ impl Site {
         store.create(workload.endpoints(&pods))?;
         Ok(())
     }
+
+    /// Creates a pod and reports that it runs; a status in the object that is created is not taken.
+    fn run_pod(
+        &self,
+        within: &str,
+        name: &str,
+        service_account: &str,
+        address: Ipv4Addr,
+    ) -> anyhow::Result<()> {
+        let store = self.cluster.store();
+        let mut pod = pod(within, name, service_account, address);
+        pod["metadata"]["resourceVersion"] =
+            store.create(pod.clone())?["metadata"]["resourceVersion"].clone();
+        store.update_status(pod)?;
+        Ok(())
+    }
+}
+
+/// A pod, and its status as the kubelet would report it.
+fn pod(within: &str, name: &str, service_account: &str, address: Ipv4Addr) -> Value {
+    let address = address.to_string();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"namespace": within, "name": name},
+        "spec": {"serviceAccountName": service_account, "containers": [{"name": "main", "image": "demo"}]},
+        "status": {
+            "phase": "Running",
+            "podIP": address,
+            "podIPs": [{"ip": address}],
+            "containerStatuses": [{"name": "main", "ready": true, "restartCount": 0, "image": "demo", "imageID": ""}],
+        },
+    })
 }
 
 /// An object with the type that Kubernetes' own kinds leave out of their Rust types.
@@ -235,7 +304,10 @@ fn first_id(place: &Place) -> u64 {
 fn prepare(cluster: &Cluster, place: &Place, set: &ClusterSetId) -> anyhow::Result<()> {
     let store = cluster.store();
     store.create(namespace(SYSTEM_NAMESPACE))?;
-    for (name, value) in [(CLUSTER_ID_PROPERTY, place.name.as_str()), (CLUSTER_SET_PROPERTY, set.as_str())] {
+    for (name, value) in [
+        (CLUSTER_ID_PROPERTY, place.name.as_str()),
+        (CLUSTER_SET_PROPERTY, set.as_str()),
+    ] {
         store.create(json!({
             "apiVersion": "about.k8s.io/v1beta1",
             "kind": "ClusterProperty",
@@ -246,18 +318,12 @@ fn prepare(cluster: &Cluster, place: &Place, set: &ClusterSetId) -> anyhow::Resu
     Ok(())
 }
 
-/// A running pod, as the kubelet would report it.
-fn pod(within: &str, name: &str, service_account: &str, address: Ipv4Addr) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"namespace": within, "name": name},
-        "spec": {"serviceAccountName": service_account, "containers": [{"name": "main", "image": "demo"}]},
-        "status": {"phase": "Running", "podIP": address.to_string(), "podIPs": [{"ip": address.to_string()}]},
-    })
-}
-
-async fn start_gateway(place: &Place, hub: &Hub, client: Client, tasks: &mut Tasks) -> anyhow::Result<()> {
+async fn start_gateway(
+    place: &Place,
+    hub: &Hub,
+    client: Client,
+    tasks: &mut Tasks,
+) -> anyhow::Result<()> {
     let mut registry = Registry::with_prefix(admin::PREFIX);
     let config = landbridge_gateway::Config {
         cluster: place.name.clone(),
@@ -267,14 +333,28 @@ async fn start_gateway(place: &Place, hub: &Hub, client: Client, tasks: &mut Tas
         listen: place.gateway().into(),
         link: place.link(),
         identity: hub.identity(&place.name)?,
-        register: Some(Register { admin_port: place.gateway_admin().port() }),
+        register: Some(Register {
+            admin_port: place.gateway_admin().port(),
+        }),
     };
     let gateway = Gateway::bind(config, client, &mut registry).await?;
     let admin = Admin::gateway(gateway.handle(), registry);
-    tasks.serve(format!("{}/gateway", place.name), place.gateway_admin(), admin, |stop| gateway.run(stop)).await
+    tasks
+        .serve(
+            format!("{}/gateway", place.name),
+            place.gateway_admin(),
+            admin,
+            |stop| gateway.run(stop),
+        )
+        .await
 }
 
-async fn start_controller(place: &Place, hub: &Hub, client: Client, tasks: &mut Tasks) -> anyhow::Result<()> {
+async fn start_controller(
+    place: &Place,
+    hub: &Hub,
+    client: Client,
+    tasks: &mut Tasks,
+) -> anyhow::Result<()> {
     let mut registry = Registry::with_prefix(admin::PREFIX);
     let config = landbridge_controller::Config {
         cluster: place.name.clone(),
@@ -285,15 +365,35 @@ async fn start_controller(place: &Place, hub: &Hub, client: Client, tasks: &mut 
         region: None,
         heartbeat: Duration::from_secs(3),
     };
-    let controller = Controller::bind(config, client, hub.client(place).await?, &mut registry).await?;
+    let controller =
+        Controller::bind(config, client, hub.client(place).await?, &mut registry).await?;
     let admin = Admin::controller(controller.handle(), registry);
-    tasks.serve(format!("{}/controller", place.name), place.controller_admin(), admin, |stop| controller.run(stop)).await
+    tasks
+        .serve(
+            format!("{}/controller", place.name),
+            place.controller_admin(),
+            admin,
+            |stop| controller.run(stop),
+        )
+        .await
 }
 
 async fn start_dns(place: &Place, client: Client, tasks: &mut Tasks) -> anyhow::Result<()> {
     let mut registry = Registry::with_prefix(admin::PREFIX);
-    let config = landbridge_dns::Config { listen: vec![place.dns()], ..landbridge_dns::Config::default() };
-    let server = DnsServer::bind(config, client, &mut registry).await.context("the DNS server")?;
+    let config = landbridge_dns::Config {
+        listen: vec![place.dns()],
+        ..landbridge_dns::Config::default()
+    };
+    let server = DnsServer::bind(config, client, &mut registry)
+        .await
+        .context("the DNS server")?;
     let admin = Admin::dns(server.handle(), registry);
-    tasks.serve(format!("{}/dns", place.name), place.dns_admin(), admin, |stop| server.run(stop)).await
+    tasks
+        .serve(
+            format!("{}/dns", place.name),
+            place.dns_admin(),
+            admin,
+            |stop| server.run(stop),
+        )
+        .await
 }

@@ -27,7 +27,11 @@ pub(super) struct Tasks {
 impl Tasks {
     /// None yet; all will stop with `shutdown`.
     pub(super) fn new(shutdown: CancellationToken) -> Self {
-        Self { running: JoinSet::new(), shutdown, ready: Vec::new() }
+        Self {
+            running: JoinSet::new(),
+            shutdown,
+            ready: Vec::new(),
+        }
     }
 
     /// Runs a task under a name.
@@ -37,7 +41,8 @@ impl Tasks {
     {
         let task = task(self.shutdown.child_token());
         let span = tracing::info_span!("task", name = %name);
-        self.running.spawn(async move { (name, task.await) }.instrument(span));
+        self.running
+            .spawn(async move { (name, task.await) }.instrument(span));
     }
 
     /// Runs a component and its admin endpoint.
@@ -73,13 +78,20 @@ impl Tasks {
     pub(super) async fn ready(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + STARTING;
         loop {
-            let waiting: Vec<&str> =
-                self.ready.iter().filter(|(_, ready)| !ready()).map(|(name, _)| name.as_str()).collect();
+            let waiting: Vec<&str> = self
+                .ready
+                .iter()
+                .filter(|(_, ready)| !ready())
+                .map(|(name, _)| name.as_str())
+                .collect();
             if waiting.is_empty() {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("not ready after {STARTING:?}: {}. LANDBRIDGE_LOG=info shows why", waiting.join(", "));
+                bail!(
+                    "not ready after {STARTING:?}: {}. LANDBRIDGE_LOG=info shows why",
+                    waiting.join(", ")
+                );
             }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(2)) => {}
@@ -108,10 +120,13 @@ impl Tasks {
             let mut outcome = Ok(());
             while let Some(ended) = self.running.join_next().await {
                 let (name, result) = ended.context("a task failed")?;
-                outcome = outcome.and(result.with_context(|| format!("{name} failed while stopping")));
+                outcome =
+                    outcome.and(result.with_context(|| format!("{name} failed while stopping")));
             }
             outcome
         };
-        tokio::time::timeout(STOPPING, all).await.with_context(|| format!("not everything stopped within {STOPPING:?}"))?
+        tokio::time::timeout(STOPPING, all)
+            .await
+            .with_context(|| format!("not everything stopped within {STOPPING:?}"))?
     }
 }

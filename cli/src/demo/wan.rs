@@ -48,7 +48,10 @@ pub(super) struct End {
 impl Wan {
     /// A network for `count` clusters, none cut off.
     pub(super) fn new(layout: Layout, count: usize) -> Self {
-        Self { layout, cut: Arc::new((0..count).map(|_| watch::Sender::new(false)).collect()) }
+        Self {
+            layout,
+            cut: Arc::new((0..count).map(|_| watch::Sender::new(false)).collect()),
+        }
     }
 
     /// Loses everything from and to a cluster from now on.
@@ -62,7 +65,10 @@ impl Wan {
     }
 
     fn passes(&self, index: usize, other: IpAddr) -> bool {
-        let other = self.layout.cluster_of(other).and_then(|other| self.cut.get(other));
+        let other = self
+            .layout
+            .cluster_of(other)
+            .and_then(|other| self.cut.get(other));
         !*self.cut[index].borrow() && other.is_none_or(|cut| !*cut.borrow())
     }
 
@@ -70,9 +76,17 @@ impl Wan {
     ///
     /// # Errors
     /// The address that could not be taken, and why.
-    pub(super) async fn connect(&self, place: &Place, hub: SocketAddr) -> Result<End, (SocketAddr, io::Error)> {
-        let public = UdpSocket::bind(place.public()).await.map_err(|error| (place.public(), error))?;
-        let to_hub = TcpListener::bind(place.to_hub()).await.map_err(|error| (place.to_hub(), error))?;
+    pub(super) async fn connect(
+        &self,
+        place: &Place,
+        hub: SocketAddr,
+    ) -> Result<End, (SocketAddr, io::Error)> {
+        let public = UdpSocket::bind(place.public())
+            .await
+            .map_err(|error| (place.public(), error))?;
+        let to_hub = TcpListener::bind(place.to_hub())
+            .await
+            .map_err(|error| (place.to_hub(), error))?;
         Ok(End {
             wan: self.clone(),
             index: place.index,
@@ -126,16 +140,32 @@ impl End {
         if flows.len() >= MOST_FLOWS {
             return None;
         }
-        let inside = Arc::new(UdpSocket::bind((self.public.local_addr().ok()?.ip(), 0)).await.ok()?);
+        let inside = Arc::new(
+            UdpSocket::bind((self.public.local_addr().ok()?.ip(), 0))
+                .await
+                .ok()?,
+        );
         inside.connect(self.gateway).await.ok()?;
         flows.insert(source, Arc::clone(&inside));
-        tasks.spawn(replies(self.wan.clone(), self.index, Arc::clone(&inside), Arc::clone(&self.public), source));
+        tasks.spawn(replies(
+            self.wan.clone(),
+            self.index,
+            Arc::clone(&inside),
+            Arc::clone(&self.public),
+            source,
+        ));
         Some(inside)
     }
 }
 
 /// Carries what the gateway sends back to `source`.
-async fn replies(wan: Wan, index: usize, inside: Arc<UdpSocket>, public: Arc<UdpSocket>, source: SocketAddr) {
+async fn replies(
+    wan: Wan,
+    index: usize,
+    inside: Arc<UdpSocket>,
+    public: Arc<UdpSocket>,
+    source: SocketAddr,
+) {
     let mut packet = vec![0; DATAGRAM];
     loop {
         match inside.recv(&mut packet).await {
@@ -151,7 +181,9 @@ async fn replies(wan: Wan, index: usize, inside: Arc<UdpSocket>, public: Arc<Udp
 
 /// Carries one connection to the hub, and holds its bytes back while the cluster is cut off.
 async fn stall_on_cut(member: TcpStream, hub: SocketAddr, cut: watch::Receiver<bool>) {
-    let Ok(hub) = TcpStream::connect(hub).await else { return };
+    let Ok(hub) = TcpStream::connect(hub).await else {
+        return;
+    };
     let (member_read, member_write) = member.into_split();
     let (hub_read, hub_write) = hub.into_split();
     tokio::join!(
@@ -167,7 +199,10 @@ async fn copy_while_whole(
 ) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length) = from.read(&mut buffer).await {
-        if length == 0 || cut.wait_for(|cut| !cut).await.is_err() || to.write_all(&buffer[..length]).await.is_err() {
+        if length == 0
+            || cut.wait_for(|cut| !cut).await.is_err()
+            || to.write_all(&buffer[..length]).await.is_err()
+        {
             break;
         }
     }
@@ -194,8 +229,12 @@ mod tests {
 
     async fn heard(socket: &UdpSocket) -> Option<(Vec<u8>, SocketAddr)> {
         let mut packet = [0; 64];
-        let waited = tokio::time::timeout(Duration::from_millis(200), socket.recv_from(&mut packet)).await;
-        waited.ok().and_then(Result::ok).map(|(length, from)| (packet[..length].to_vec(), from))
+        let waited =
+            tokio::time::timeout(Duration::from_millis(200), socket.recv_from(&mut packet)).await;
+        waited
+            .ok()
+            .and_then(Result::ok)
+            .map(|(length, from)| (packet[..length].to_vec(), from))
     }
 
     #[tokio::test]
@@ -206,7 +245,10 @@ mod tests {
         let (packet, flow) = heard(&gateway).await.unwrap();
         assert_eq!(packet, b"hello");
         gateway.send_to(b"welcome", flow).await.unwrap();
-        assert_eq!(heard(&peer).await.unwrap(), (b"welcome".to_vec(), place.public()));
+        assert_eq!(
+            heard(&peer).await.unwrap(),
+            (b"welcome".to_vec(), place.public())
+        );
 
         wan.cut(0);
         peer.send_to(b"lost", place.public()).await.unwrap();

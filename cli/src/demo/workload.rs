@@ -78,15 +78,26 @@ pub(super) fn builtin() -> anyhow::Result<Vec<Workload>> {
 /// The workloads of a folder's `.yaml`, `.yml` and `.json` files.
 pub(super) fn read(folder: &Path) -> anyhow::Result<Vec<Workload>> {
     let mut gathered = Gathered::default();
-    let entries = fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
-    let mut files: Vec<_> = entries.collect::<Result<Vec<_>, _>>()?.iter().map(fs::DirEntry::path).collect();
+    let entries = fs::read_dir(folder)
+        .with_context(|| format!("cannot read the folder {}", folder.display()))?;
+    let mut files: Vec<_> = entries
+        .collect::<Result<Vec<_>, _>>()?
+        .iter()
+        .map(fs::DirEntry::path)
+        .collect();
     files.sort();
-    let manifest = |path: &Path| path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json");
+    let manifest = |path: &Path| {
+        path.extension()
+            .is_some_and(|end| end == "yaml" || end == "yml" || end == "json")
+    };
     for file in files.iter().filter(|path| manifest(path)) {
-        let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let text =
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         gathered.read(&text, &file.display().to_string())?;
     }
-    gathered.workloads().with_context(|| format!("the manifests in {}", folder.display()))
+    gathered
+        .workloads()
+        .with_context(|| format!("the manifests in {}", folder.display()))
 }
 
 /// Objects of manifests, before it is known which belong together.
@@ -99,21 +110,25 @@ struct Gathered {
 impl Gathered {
     fn read(&mut self, text: &str, source: &str) -> anyhow::Result<()> {
         for document in serde_norway::Deserializer::from_str(text) {
-            let object = Value::deserialize(document).with_context(|| format!("{source} is not YAML"))?;
+            let object =
+                Value::deserialize(document).with_context(|| format!("{source} is not YAML"))?;
             if object.is_null() {
                 continue;
             }
             let kind = object["kind"].as_str().unwrap_or_default().to_owned();
             let as_what = || format!("{source}: cannot be read as a {kind}");
             match kind.as_str() {
-                "Service" => self.services.push(serde_json::from_value(object).with_context(as_what)?),
+                "Service" => self
+                    .services
+                    .push(serde_json::from_value(object).with_context(as_what)?),
                 "ServiceExport" => {
                     let yaml = if source.starts_with("the built-in") {
                         text.to_owned()
                     } else {
                         serde_norway::to_string(&object)?
                     };
-                    self.exports.push((serde_json::from_value(object).with_context(as_what)?, yaml));
+                    self.exports
+                        .push((serde_json::from_value(object).with_context(as_what)?, yaml));
                 }
                 other => bail!(
                     "{source} holds a {other:?}: the demo takes Services and ServiceExports, and puts its own endpoints behind them"
@@ -124,14 +139,24 @@ impl Gathered {
     }
 
     fn workloads(mut self) -> anyhow::Result<Vec<Workload>> {
-        ensure!(!self.exports.is_empty(), "hold no ServiceExport: add one of the same namespace and name as a Service");
-        ensure!(self.exports.len() <= MOST_SERVICES, "hold more than {MOST_SERVICES} ServiceExports: take some out");
+        ensure!(
+            !self.exports.is_empty(),
+            "hold no ServiceExport: add one of the same namespace and name as a Service"
+        );
+        ensure!(
+            self.exports.len() <= MOST_SERVICES,
+            "hold more than {MOST_SERVICES} ServiceExports: take some out"
+        );
         let mut workloads = Vec::new();
         for (index, (export, export_yaml)) in (0..).zip(std::mem::take(&mut self.exports)) {
             let (namespace, name) = names(&export.metadata);
             let key = ServiceKey::parse(&namespace, &name).context("a ServiceExport")?;
-            let service = self.services.iter().find(|service| names(&service.metadata) == (namespace.clone(), name.clone()));
-            let service = service.with_context(|| format!("export {key}, but hold no Service of that name"))?;
+            let service = self
+                .services
+                .iter()
+                .find(|service| names(&service.metadata) == (namespace.clone(), name.clone()));
+            let service = service
+                .with_context(|| format!("export {key}, but hold no Service of that name"))?;
             workloads.push(Workload {
                 service: fresh_service(service, &key),
                 export: fresh_export(&export, &key),
@@ -141,8 +166,12 @@ impl Gathered {
             });
         }
         // The story is told about the first: it needs one that can be called.
-        let callable = workloads.iter().position(|workload| !workload.echo_ports().is_empty() && !workload.is_headless());
-        let callable = callable.context("export nothing that can be called: add a ClusterIP Service with a TCP port")?;
+        let callable = workloads
+            .iter()
+            .position(|workload| !workload.echo_ports().is_empty() && !workload.is_headless());
+        let callable = callable.context(
+            "export nothing that can be called: add a ClusterIP Service with a TCP port",
+        )?;
         workloads.swap(0, callable);
         Ok(workloads)
     }
@@ -151,7 +180,13 @@ impl Gathered {
 type Metadata = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 fn names(metadata: &Metadata) -> (String, String) {
-    (metadata.namespace.clone().unwrap_or_else(|| "default".into()), metadata.name.clone().unwrap_or_default())
+    (
+        metadata
+            .namespace
+            .clone()
+            .unwrap_or_else(|| "default".into()),
+        metadata.name.clone().unwrap_or_default(),
+    )
 }
 
 /// What people write of an object's metadata; the rest is another API server's.
@@ -170,41 +205,70 @@ fn fresh_service(service: &Service, key: &ServiceKey) -> Service {
     if spec.cluster_ip.as_deref() != Some("None") {
         (spec.cluster_ip, spec.cluster_ips) = (None, None);
     }
-    Service { metadata: fresh(&service.metadata, key), spec: Some(spec), status: None }
+    Service {
+        metadata: fresh(&service.metadata, key),
+        spec: Some(spec),
+        status: None,
+    }
 }
 
 fn fresh_export(export: &ServiceExport, key: &ServiceKey) -> ServiceExport {
-    ServiceExport { metadata: fresh(&export.metadata, key), spec: export.spec.clone(), status: None }
+    ServiceExport {
+        metadata: fresh(&export.metadata, key),
+        spec: export.spec.clone(),
+        status: None,
+    }
 }
 
 impl Workload {
     fn is_headless(&self) -> bool {
-        self.service.spec.as_ref().is_some_and(|spec| spec.cluster_ip.as_deref() == Some("None"))
+        self.service
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.cluster_ip.as_deref() == Some("None"))
     }
 
     /// The TCP ports of the Service, and where echo servers stand behind them.
     pub(super) fn echo_ports(&self) -> Vec<EchoPort> {
-        let ports = self.service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+        let ports = self
+            .service
+            .spec
+            .iter()
+            .flat_map(|spec| spec.ports.iter().flatten());
         let tcp = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
         let wanted = |port: &k8s_openapi::api::core::v1::ServicePort| match port.target_port {
-            Some(IntOrString::Int(number)) => u16::try_from(number).ok().filter(|&number| number >= 1024),
+            Some(IntOrString::Int(number)) => {
+                u16::try_from(number).ok().filter(|&number| number >= 1024)
+            }
             _ => None,
         };
         tcp.zip(FIRST_ECHO_PORT..)
-            .map(|(port, spare)| EchoPort { name: port.name.clone(), number: wanted(port).unwrap_or(spare) })
+            .map(|(port, spare)| EchoPort {
+                name: port.name.clone(),
+                number: wanted(port).unwrap_or(spare),
+            })
             .collect()
     }
 
     /// The number of the first TCP port, which the story calls.
     pub(super) fn called_port(&self) -> u16 {
-        let ports = self.service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+        let ports = self
+            .service
+            .spec
+            .iter()
+            .flat_map(|spec| spec.ports.iter().flatten());
         let mut tcp = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
-        tcp.next().and_then(|port| u16::try_from(port.port).ok()).unwrap_or_default()
+        tcp.next()
+            .and_then(|port| u16::try_from(port.port).ok())
+            .unwrap_or_default()
     }
 
     /// Its name for every cluster of the set.
     pub(super) fn dns_name(&self) -> String {
-        format!("{}.{}.svc.clusterset.local", self.key.name, self.key.namespace)
+        format!(
+            "{}.{}.svc.clusterset.local",
+            self.key.name, self.key.namespace
+        )
     }
 
     /// The last numbers of its pods' addresses in any cluster.
@@ -286,17 +350,40 @@ metadata: {name: web, namespace: shop}
         assert_eq!(workload.service.metadata.uid, None);
         assert_eq!(workload.service.spec.as_ref().unwrap().cluster_ip, None);
         assert_eq!(workload.called_port(), 8081);
-        let expected = EchoPort { name: Some("http".into()), number: FIRST_ECHO_PORT };
-        assert_eq!(workload.echo_ports(), [expected], "a privileged target port is replaced");
+        let expected = EchoPort {
+            name: Some("http".into()),
+            number: FIRST_ECHO_PORT,
+        };
+        assert_eq!(
+            workload.echo_ports(),
+            [expected],
+            "a privileged target port is replaced"
+        );
     }
 
     #[test]
     fn what_cannot_be_used_is_told_with_the_remedy() {
         let (service, export) = WEB.split_once("---").unwrap();
-        assert!(check(export).unwrap_err().contains("export shop/web, but hold no Service of that name"));
-        assert!(check(service).unwrap_err().contains("hold no ServiceExport"));
-        assert!(check("kind: Deployment").unwrap_err().contains("takes Services and ServiceExports"));
+        assert!(
+            check(export)
+                .unwrap_err()
+                .contains("export shop/web, but hold no Service of that name")
+        );
+        assert!(
+            check(service)
+                .unwrap_err()
+                .contains("hold no ServiceExport")
+        );
+        assert!(
+            check("kind: Deployment")
+                .unwrap_err()
+                .contains("takes Services and ServiceExports")
+        );
         let headless = WEB.replace("10.96.0.7", "None");
-        assert!(check(&headless).unwrap_err().contains("add a ClusterIP Service with a TCP port"));
+        assert!(
+            check(&headless)
+                .unwrap_err()
+                .contains("add a ClusterIP Service with a TCP port")
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! `landbridge crds`.
+//! `landbridge crds`: can what it prints be read and applied?
 
 use serde::Deserialize;
 use serde_json::Value;
