@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::{Ipv4Net, Ipv6Net};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -95,17 +95,18 @@ impl Cluster {
             config.service_range_v4,
             config.service_range_v6,
         ));
-        let crd_error = |name: &str| {
-            let name = name.to_owned();
-            move |source| StartError::Crd { name, source }
-        };
-        store.furnish().map_err(crd_error("namespaces"))?;
-        for crd in &config.crds {
-            let name = crd.metadata.name.clone().unwrap_or_default();
-            let object = serde_json::to_value(crd)
-                .map_err(|error| ApiError::bad_request(error.to_string()))
-                .map_err(crd_error(&name))?;
-            store.create(object).map_err(crd_error(&name))?;
+        let namespaces = ["default", "kube-node-lease", "kube-public", "kube-system"];
+        let namespaces = namespaces.map(
+            |name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        );
+        for object in namespaces
+            .into_iter()
+            .chain(config.crds.iter().map(|crd| json!(crd)))
+        {
+            let name = object["metadata"]["name"].to_string();
+            store
+                .create(object)
+                .map_err(|source| StartError::Crd { name, source })?;
         }
         let bind = |source| StartError::Bind {
             address: config.listen,

@@ -4,15 +4,13 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::object::{list, name, size, text};
+use crate::object::{list, members, name, strings, text};
 
 /// One column of a Table.
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
     pub(crate) name: String,
     pub(crate) kind: String,
-    pub(crate) format: String,
-    pub(crate) description: String,
     /// 0 is shown always, more only with `-o wide`.
     pub(crate) priority: i64,
     cell: Cell,
@@ -33,160 +31,168 @@ enum Step {
     Where { path: Vec<String>, equals: String },
 }
 
+/// The columns of core kinds, as `Title=what`: a JSON path, or the name of a computation below.
+/// A title that ends in `+` is shown by `-o wide` only.
+const CORE: [(&str, &str); 9] = [
+    ("ConfigMap", "Name=name|Data=data|Age=age"),
+    (
+        "CustomResourceDefinition",
+        "Name=name|Created At=.metadata.creationTimestamp",
+    ),
+    (
+        "EndpointSlice",
+        "Name=name|AddressType=.addressType|Ports=slice ports|Endpoints=endpoints|Age=age",
+    ),
+    (
+        "Event",
+        "Last Seen=last seen|Type=.type|Reason=.reason|Object=regarding|Message=.note|Name+=name",
+    ),
+    ("Lease", "Name=name|Holder=.spec.holderIdentity|Age=age"),
+    ("Namespace", "Name=name|Status=.status.phase|Age=age"),
+    (
+        "Pod",
+        "Name=name|Ready=ready|Status=pod status|Restarts=restarts|Age=age|IP+=.status.podIP|\
+         Node+=.spec.nodeName|Nominated Node+=.status.nominatedNodeName|Readiness Gates+=none",
+    ),
+    ("Secret", "Name=name|Type=.type|Data=data|Age=age"),
+    (
+        "Service",
+        "Name=name|Type=.spec.type|Cluster-IP=.spec.clusterIP|External-IP=external address|\
+         Port(s)=service ports|Age=age|Selector+=selector",
+    ),
+];
+
 impl Column {
     /// What this column shows of `object` at `now`.
     pub(crate) fn cell(&self, object: &Value, now: Timestamp) -> Value {
-        match &self.cell {
-            Cell::Computed(compute) => compute(object, now),
-            Cell::Path(steps) => {
-                walk(steps, object).map_or(Value::Null, |found| self.shown(found, now))
-            }
-        }
-    }
-
-    fn shown(&self, found: &Value, now: Timestamp) -> Value {
+        let found = match &self.cell {
+            Cell::Computed(compute) => return compute(object, now),
+            Cell::Path(steps) => walk(steps, object),
+        };
         match (self.kind.as_str(), found) {
-            ("date", found) => since(found.as_str().unwrap_or_default(), now),
-            ("string", Value::Null | Value::String(_)) => found.clone(),
-            ("string", other) => Value::from(other.to_string()),
-            ("boolean", Value::Bool(_)) | ("integer" | "number", Value::Number(_)) => found.clone(),
+            ("core", found) => or_none(found.and_then(Value::as_str).unwrap_or_default()),
+            ("date", Some(found)) => since(found.as_str().unwrap_or_default(), now),
+            ("string", Some(Value::Null | Value::String(_)))
+            | ("boolean", Some(Value::Bool(_)))
+            | ("integer" | "number", Some(Value::Number(_))) => json!(found),
+            ("string", Some(other)) => json!(other.to_string()),
             _ => Value::Null,
         }
     }
 
-    fn computed(name: &str, priority: i64, compute: fn(&Value, Timestamp) -> Value) -> Self {
-        Self {
-            name: name.to_owned(),
-            kind: "string".into(),
-            format: if name == "Name" {
-                "name".into()
-            } else {
-                String::new()
-            },
-            description: String::new(),
-            priority,
-            cell: Cell::Computed(compute),
-        }
+    /// The column as a Table defines it.
+    pub(crate) fn definition(&self) -> Value {
+        let format = if self.name == "Name" { "name" } else { "" };
+        let kind = if self.kind == "core" {
+            "string"
+        } else {
+            &self.kind
+        };
+        json!({"name": self.name, "type": kind, "format": format, "description": "",
+            "priority": self.priority})
     }
 }
 
-/// The columns of a core kind; name and age for one that has none of its own.
+/// The columns of a core kind.
 pub(crate) fn core(kind: &str) -> Vec<Column> {
-    let column = Column::computed;
-    let name = column("Name", 0, |object, _| Value::from(name(object)));
-    let age = column("Age", 0, age);
-    let of = |pointer: fn(&Value, Timestamp) -> Value, title: &str| column(title, 0, pointer);
-    let mut all = match kind {
-        "ConfigMap" => vec![of(
-            |o, _| json!(size(o, "/data") + size(o, "/binaryData")),
-            "Data",
-        )],
-        "CustomResourceDefinition" => {
-            return vec![
-                name,
-                of(
-                    |o, _| json!(text(o, "/metadata/creationTimestamp")),
-                    "Created At",
-                ),
-            ];
-        }
-        "EndpointSlice" => vec![
-            of(|o, _| json!(text(o, "/addressType")), "AddressType"),
-            of(slice_ports, "Ports"),
-            of(slice_endpoints, "Endpoints"),
-        ],
-        "Event" => return event_columns(),
-        "Lease" => vec![of(|o, _| json!(text(o, "/spec/holderIdentity")), "Holder")],
-        "Namespace" => vec![of(|o, _| json!(text(o, "/status/phase")), "Status")],
-        "Pod" => vec![
-            of(pod_ready, "Ready"),
-            of(pod_status, "Status"),
-            of(pod_restarts, "Restarts"),
-        ],
-        "Secret" => vec![
-            of(|o, _| json!(text(o, "/type")), "Type"),
-            of(|o, _| json!(size(o, "/data")), "Data"),
-        ],
-        "Service" => vec![
-            of(|o, _| json!(text(o, "/spec/type")), "Type"),
-            of(|o, _| or_none(text(o, "/spec/clusterIP")), "Cluster-IP"),
-            of(external_address, "External-IP"),
-            of(service_ports, "Port(s)"),
-        ],
-        _ => Vec::new(),
-    };
-    all.insert(0, name);
-    all.push(age);
-    match kind {
-        "Pod" => all.extend([
-            column("IP", 1, |o, _| or_none(text(o, "/status/podIP"))),
-            column("Node", 1, |o, _| or_none(text(o, "/spec/nodeName"))),
-            column("Nominated Node", 1, |o, _| {
-                or_none(text(o, "/status/nominatedNodeName"))
-            }),
-            column("Readiness Gates", 1, |_, _| or_none("")),
-        ]),
-        "Service" => all.push(column("Selector", 1, service_selector)),
-        _ => {}
-    }
-    all
+    let columns = CORE
+        .iter()
+        .find(|(known, _)| *known == kind)
+        .map_or("", |(_, columns)| columns);
+    columns.split('|').filter_map(core_column).collect()
 }
 
 /// The columns that a CRD's version asks for, behind the name; the age when it asks for none.
 /// Fails with the JSON path that cannot be read.
 pub(crate) fn custom(wanted: &[Value]) -> Result<Vec<Column>, String> {
-    let mut all = vec![Column::computed("Name", 0, |object, _| {
-        Value::from(name(object))
-    })];
+    let mut all: Vec<Column> = core_column("Name=name").into_iter().collect();
     if wanted.is_empty() {
-        all.push(Column::computed("Age", 0, age));
+        all.extend(core_column("Age=age"));
     }
     for column in wanted {
         let path = text(column, "/jsonPath");
-        let steps = parse(path).ok_or_else(|| {
-            format!("additionalPrinterColumns: only simple JSON paths are read, not {path}")
-        })?;
+        let refuse =
+            || format!("additionalPrinterColumns: only simple JSON paths are read, not {path}");
         all.push(Column {
             name: text(column, "/name").to_owned(),
             kind: text(column, "/type").to_owned(),
-            format: text(column, "/format").to_owned(),
-            description: text(column, "/description").to_owned(),
             priority: column.get("priority").and_then(Value::as_i64).unwrap_or(0),
-            cell: Cell::Path(steps),
+            cell: Cell::Path(parse(path).ok_or_else(refuse)?),
         });
     }
     Ok(all)
 }
 
-fn event_columns() -> Vec<Column> {
-    let column = Column::computed;
-    vec![
-        column("Last Seen", 0, last_seen),
-        column("Type", 0, |o, _| json!(text(o, "/type"))),
-        column("Reason", 0, |o, _| json!(text(o, "/reason"))),
-        column("Object", 0, |o, _| {
-            let kind = text(o, "/regarding/kind").to_lowercase();
-            json!(format!("{kind}/{}", text(o, "/regarding/name")))
-        }),
-        column("Subobject", 1, |o, _| {
-            json!(text(o, "/regarding/fieldPath"))
-        }),
-        column("Source", 1, |o, _| json!(text(o, "/reportingController"))),
-        column("Message", 0, |o, _| json!(text(o, "/note").trim())),
-        column("First Seen", 1, |o, now| {
-            since(text(o, "/metadata/creationTimestamp"), now)
-        }),
-        column("Count", 1, |o, _| {
-            let counts = ["/series/count", "/deprecatedCount"].into_iter();
-            json!(
-                counts
-                    .filter_map(|at| o.pointer(at)?.as_i64())
-                    .next()
-                    .unwrap_or(1)
+fn core_column(column: &str) -> Option<Column> {
+    let (title, what) = column.split_once('=')?;
+    let cell = parse(what)
+        .map(Cell::Path)
+        .or_else(|| computation(what).map(Cell::Computed))?;
+    let name = title.trim_end_matches('+').to_owned();
+    Some(Column {
+        name,
+        kind: "core".into(),
+        priority: i64::from(title.ends_with('+')),
+        cell,
+    })
+}
+
+fn computation(what: &str) -> Option<fn(&Value, Timestamp) -> Value> {
+    Some(match what {
+        "age" => |object, now| since(text(object, "/metadata/creationTimestamp"), now),
+        "data" => |o, _| json!(members(o, "/data").chain(members(o, "/binaryData")).count()),
+        "endpoints" => |slice, _| {
+            let endpoints = list(slice, "/endpoints").iter();
+            let addresses = endpoints.filter_map(|one| strings(one, "/addresses").next());
+            first_three(addresses.map(str::to_owned).collect())
+        },
+        "external address" => external_address,
+        "last seen" => last_seen,
+        "name" => |object, _| json!(name(object)),
+        "none" => |_, _| or_none(""),
+        "pod status" => |pod, _| match text(pod, "/metadata/deletionTimestamp") {
+            "" => or_none(text(pod, "/status/phase")),
+            _ => json!("Terminating"),
+        },
+        "ready" => |pod, _| {
+            let ready = list(pod, "/status/containerStatuses")
+                .iter()
+                .filter(|one| one["ready"] == true);
+            json!(format!(
+                "{}/{}",
+                ready.count(),
+                list(pod, "/spec/containers").len()
+            ))
+        },
+        "regarding" => |event, _| {
+            let kind = text(event, "/regarding/kind").to_lowercase();
+            json!(format!("{kind}/{}", text(event, "/regarding/name")))
+        },
+        "restarts" => |pod, _| {
+            let statuses = list(pod, "/status/containerStatuses").iter();
+            let restarts: i64 = statuses
+                .filter_map(|one| one["restartCount"].as_i64())
+                .sum();
+            json!(restarts.to_string())
+        },
+        "selector" => |service, _| {
+            let pairs = members(service, "/spec/selector");
+            joined(pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or(""))))
+        },
+        "service ports" => |service, _| {
+            let ports = list(service, "/spec/ports").iter();
+            joined(ports.map(|port| format!("{}/{}", port["port"], text(port, "/protocol"))))
+        },
+        "slice ports" => |slice, _| {
+            first_three(
+                list(slice, "/ports")
+                    .iter()
+                    .map(|port| port["port"].to_string())
+                    .collect(),
             )
-        }),
-        column("Name", 1, |o, _| json!(name(o))),
-    ]
+        },
+        _ => return None,
+    })
 }
 
 fn last_seen(event: &Value, now: Timestamp) -> Value {
@@ -195,128 +201,52 @@ fn last_seen(event: &Value, now: Timestamp) -> Value {
         "/deprecatedLastTimestamp",
         "/eventTime",
     ];
-    let created = text(event, "/metadata/creationTimestamp");
     let seen = times
         .iter()
         .map(|at| text(event, at))
         .find(|time| !time.is_empty());
-    since(seen.unwrap_or(created), now)
-}
-
-fn age(object: &Value, now: Timestamp) -> Value {
-    since(text(object, "/metadata/creationTimestamp"), now)
-}
-
-fn or_none(value: &str) -> Value {
-    Value::from(if value.is_empty() { "<none>" } else { value })
-}
-
-fn joined(parts: &[String]) -> Value {
-    Value::from(if parts.is_empty() {
-        "<none>".to_owned()
-    } else {
-        parts.join(",")
-    })
+    since(
+        seen.unwrap_or_else(|| text(event, "/metadata/creationTimestamp")),
+        now,
+    )
 }
 
 fn external_address(service: &Value, _: Timestamp) -> Value {
     if text(service, "/spec/type") == "ExternalName" {
         return json!(text(service, "/spec/externalName"));
     }
-    let strings = |pointer| list(service, pointer).iter().filter_map(Value::as_str);
-    let mut found: Vec<String> = strings("/spec/externalIPs").map(str::to_owned).collect();
     let ingress = list(service, "/status/loadBalancer/ingress").iter();
-    found.extend(ingress.map(|one| format!("{}{}", text(one, "/ip"), text(one, "/hostname"))));
-    match (found.is_empty(), text(service, "/spec/type")) {
-        (true, "LoadBalancer") => json!("<pending>"),
-        _ => joined(&found),
-    }
-}
-
-fn service_ports(service: &Value, _: Timestamp) -> Value {
-    let shown = list(service, "/spec/ports").iter().map(|port| {
-        let node = port
-            .get("nodePort")
-            .map(|node| format!(":{node}"))
-            .unwrap_or_default();
-        format!("{}{node}/{}", port["port"], text(port, "/protocol"))
-    });
-    joined(&shown.collect::<Vec<_>>())
-}
-
-fn service_selector(service: &Value, _: Timestamp) -> Value {
-    let selector = service.pointer("/spec/selector").and_then(Value::as_object);
-    let pairs = selector.into_iter().flatten();
-    let shown = pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or("")));
-    joined(&shown.collect::<Vec<_>>())
-}
-
-/// kubectl's own rule: no ports is `<unset>`, more than three are told by their number.
-fn slice_ports(slice: &Value, _: Timestamp) -> Value {
-    let ports = list(slice, "/ports");
-    let shown: Vec<String> = ports
-        .iter()
-        .take(3)
-        .map(|port| port["port"].to_string())
-        .collect();
-    match ports.len() {
-        0 => json!("<unset>"),
-        many => more(&shown, many),
-    }
-}
-
-fn slice_endpoints(slice: &Value, _: Timestamp) -> Value {
-    let endpoints = list(slice, "/endpoints").iter();
-    let first = endpoints.flat_map(|endpoint| list(endpoint, "/addresses").first());
-    let all: Vec<String> = first.filter_map(Value::as_str).map(str::to_owned).collect();
-    match all.len() {
-        0 => json!("<unset>"),
-        many => more(&all[..many.min(3)], many),
-    }
-}
-
-fn more(shown: &[String], all: usize) -> Value {
-    match all.saturating_sub(shown.len()) {
-        0 => joined(shown),
-        rest => json!(format!("{} + {rest} more...", shown.join(","))),
-    }
-}
-
-fn pod_ready(pod: &Value, _: Timestamp) -> Value {
-    let ready = list(pod, "/status/containerStatuses")
-        .iter()
-        .filter(|one| one["ready"] == true);
-    json!(format!(
-        "{}/{}",
-        ready.count(),
-        list(pod, "/spec/containers").len()
-    ))
-}
-
-fn pod_status(pod: &Value, _: Timestamp) -> Value {
-    if !text(pod, "/metadata/deletionTimestamp").is_empty() {
-        return json!("Terminating");
-    }
-    let reason = Some(text(pod, "/status/reason")).filter(|reason| !reason.is_empty());
-    json!(reason.unwrap_or_else(|| text(pod, "/status/phase")))
-}
-
-fn pod_restarts(pod: &Value, _: Timestamp) -> Value {
-    let statuses = list(pod, "/status/containerStatuses").iter();
-    json!(
-        statuses
-            .filter_map(|one| one["restartCount"].as_i64())
-            .sum::<i64>()
-            .to_string()
+    let ingress = ingress.map(|one| format!("{}{}", text(one, "/ip"), text(one, "/hostname")));
+    joined(
+        strings(service, "/spec/externalIPs")
+            .map(str::to_owned)
+            .chain(ingress),
     )
 }
 
+fn or_none(value: &str) -> Value {
+    json!(if value.is_empty() { "<none>" } else { value })
+}
+
+fn joined(parts: impl Iterator<Item = String>) -> Value {
+    or_none(&parts.collect::<Vec<_>>().join(","))
+}
+
+/// kubectl's own rule for slices: nothing is `<unset>`, more than three are told by their number.
+fn first_three(mut parts: Vec<String>) -> Value {
+    let rest = parts.len().saturating_sub(3);
+    parts.truncate(3);
+    match (parts.is_empty(), rest) {
+        (true, _) => json!("<unset>"),
+        (false, 0) => json!(parts.join(",")),
+        (false, rest) => json!(format!("{} + {rest} more...", parts.join(","))),
+    }
+}
+
 /// How long ago `time` was, in the words of kubectl; `<unknown>` without a time.
-pub(crate) fn since(time: &str, now: Timestamp) -> Value {
-    let Ok(time) = time.parse::<Timestamp>() else {
-        return json!("<unknown>");
-    };
-    json!(human(now.as_second() - time.as_second()))
+fn since(time: &str, now: Timestamp) -> Value {
+    let ago = |time: Timestamp| human(now.as_second() - time.as_second());
+    json!(time.parse().map_or_else(|_| "<unknown>".to_owned(), ago))
 }
 
 /// A duration as kubectl shortens it.
@@ -458,6 +388,13 @@ mod tests {
         check(r".metadata.annotations.a\.b/c", "string", json!("x"));
         check(".metadata.annotations['a.b/c']", "string", json!("x"));
         assert!(custom(&[json!({"name": "C", "type": "string", "jsonPath": "spec..x"})]).is_err());
+    }
+
+    #[test]
+    fn core_columns_are_all_known() {
+        for (kind, columns) in CORE {
+            assert_eq!(core(kind).len(), columns.split('|').count(), "{kind}");
+        }
     }
 
     #[test]

@@ -14,14 +14,14 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::answer::{self, Page, Style};
+use crate::answer::{Page, Style, deleted, error_event};
 use crate::discovery;
-use crate::error::ApiError;
+use crate::error::{ApiError, Cause};
+use crate::object::{list, text};
 use crate::patch::Patch;
 use crate::request::{Query, Route, Target, accepted, dry_run};
-use crate::resource::{Resource, Served};
-use crate::state::{Part, Preconditions};
-use crate::store::{Store, key};
+use crate::state::{Key, Options, Part};
+use crate::store::{Store, key, present};
 use crate::stream;
 
 /// kube-apiserver's own bound on a request's body.
@@ -30,88 +30,46 @@ const MAX_BODY: usize = 3 * 1024 * 1024;
 /// What every answer is made of.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
+type Answer = Result<Response<Body>, ApiError>;
+
 /// One request about a kind's objects.
 struct Call {
     store: Store,
-    target: Target,
-    query: Query,
-    part: Part,
     style: Style,
+    /// The namespace that the path names, and the object, if it names one.
+    within: Option<String>,
+    key: Key,
+    query: Query,
+    options: Options,
 }
 
 /// Answers a request; a refusal becomes a `Status`.
 pub(crate) async fn respond(store: Store, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    match answer(store, parts, body).await {
-        Ok(response) => response,
-        Err(error) => {
-            tracing::debug!(%method, path, %error, "refused");
-            json(error.code(), answer::bytes(&error.status()))
-        }
-    }
+    answer(store, parts, body).await.unwrap_or_else(|error| {
+        tracing::debug!(%method, path, %error, "refused");
+        json(error.code(), &error.status())
+    })
 }
 
-async fn answer(store: Store, parts: Parts, body: Incoming) -> Result<Response<Body>, ApiError> {
+async fn answer(store: Store, parts: Parts, body: Incoming) -> Answer {
     // No Kubernetes client sends an origin; a web page in a browser on this machine would.
     if parts.headers.contains_key(ORIGIN) {
         return Err(ApiError::bad_request(
             "requests from web pages are not answered",
         ));
     }
-    let route = Route::parse(parts.uri.path()).ok_or_else(ApiError::unknown_path)?;
-    let Route::Objects(target) = route else {
-        return about_itself(&store, &parts, &route);
-    };
-    let at = store
-        .lock()
-        .served(&target.group, &target.version, &target.plural)?;
-    let scoped = at.resource.namespaced;
-    if (target.namespace.is_some() && !scoped)
-        || (target.name.is_some() && scoped && target.namespace.is_none())
-    {
-        return Err(ApiError::unknown_path());
-    }
-    let part = match target.subresource.as_deref() {
-        None => Part::Main,
-        Some("status") if at.version().status => Part::Status,
-        Some(_) => return Err(ApiError::unknown_path()),
-    };
-    let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-    let form = accepted(header(&parts, &ACCEPT))?;
-    let style = Style {
-        at,
-        form,
-        include_object: query.include_object.clone(),
-    };
-    let media = header(&parts, &CONTENT_TYPE).to_owned();
-    let call = Call {
-        store,
-        target,
-        query,
-        part,
-        style,
-    };
-    match (&parts.method, call.target.name.is_some()) {
-        (&Method::GET, true) => call.get(),
-        (&Method::GET, false) if call.query.watch => call.watch(),
-        (&Method::GET, false) => call.list(),
-        (&Method::POST, false) => call.create(decode(&media, &read(body).await?)?),
-        (&Method::PUT, true) => call.update(decode(&media, &read(body).await?)?),
-        (&Method::PATCH, true) => call.patch(&Patch::parse(&media, &read(body).await?)?),
-        (&Method::DELETE, _) if call.part == Part::Main => {
-            call.delete(&decode_options(&media, &read(body).await?)?)
-        }
-        _ => Err(ApiError::method_not_allowed()),
+    match Route::parse(parts.uri.path()).ok_or_else(ApiError::unknown_path)? {
+        Route::Objects(target) => Call::new(store, target, &parts)?.answer(&parts, body).await,
+        route if parts.method == Method::GET => about_itself(&store, &route),
+        _ => Err(not_allowed()),
     }
 }
 
 /// Discovery, health and version.
-fn about_itself(store: &Store, parts: &Parts, route: &Route) -> Result<Response<Body>, ApiError> {
-    if parts.method != Method::GET {
-        return Err(ApiError::method_not_allowed());
-    }
-    let kinds: Vec<Arc<Resource>> = store.lock().resources().cloned().collect();
+fn about_itself(store: &Store, route: &Route) -> Answer {
+    let kinds = store.lock().resources.clone();
     let told = match route {
         Route::Api => discovery::core_versions(),
         Route::ApiGroups => discovery::groups(&kinds),
@@ -120,137 +78,195 @@ fn about_itself(store: &Store, parts: &Parts, route: &Route) -> Result<Response<
         Route::OpenApi(group, version) => discovery::openapi(&kinds, group, version)?,
         Route::OpenApiIndex => discovery::openapi_index(&kinds),
         Route::Version => discovery::version(),
-        Route::Health | Route::Objects(_) => {
-            return Ok(response(
-                200,
-                "text/plain; charset=utf-8",
-                full(b"ok".to_vec()),
-            ));
-        }
+        Route::Health | Route::Objects(_) => return Ok(response(200, full("ok"))),
     };
-    Ok(json(200, answer::bytes(&told)))
+    Ok(json(200, &told))
 }
 
 impl Call {
-    fn at(&self) -> &Served {
-        &self.style.at
+    fn new(store: Store, target: Target, parts: &Parts) -> Result<Self, ApiError> {
+        let at = store
+            .lock()
+            .served(&target.group, &target.version, &target.plural)?;
+        let (named, placed) = (target.name.is_some(), target.namespace.is_some());
+        if placed != at.resource.namespaced && (placed || named) {
+            return Err(ApiError::unknown_path());
+        }
+        let part = match target.subresource.as_deref() {
+            None => Part::Main,
+            Some("status") if at.version().status => Part::Status,
+            Some(_) => return Err(ApiError::unknown_path()),
+        };
+        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+        let form = accepted(header(parts, &ACCEPT))?;
+        let (namespace, name) = (target.namespace.as_deref(), target.name.as_deref());
+        let key = key(&at, namespace.unwrap_or_default(), name.unwrap_or_default());
+        let style = Style {
+            at,
+            form,
+            include_object: query.include_object.clone(),
+        };
+        let (dry_run, strict) = (query.dry_run, query.strict);
+        let options = Options {
+            dry_run,
+            strict,
+            part,
+            ..Options::default()
+        };
+        Ok(Self {
+            store,
+            style,
+            within: target.namespace,
+            key,
+            query,
+            options,
+        })
     }
 
-    fn namespace(&self) -> &str {
-        self.target.namespace.as_deref().unwrap_or_default()
-    }
-
-    fn key(&self) -> crate::state::Key {
-        key(
-            self.at(),
-            self.namespace(),
-            self.target.name.as_deref().unwrap_or_default(),
-        )
+    async fn answer(mut self, parts: &Parts, body: Incoming) -> Answer {
+        let (named, placed) = (!self.key.name.is_empty(), self.within.is_some());
+        let media = header(parts, &CONTENT_TYPE);
+        let (at, key) = (&self.style.at, &self.key);
+        match (&parts.method, named) {
+            (&Method::GET, true) => {
+                let found = Arc::clone(self.store.lock().find(at, key)?);
+                Ok(self.shown(200, &present(at, &found)))
+            }
+            (&Method::GET, false) if self.query.watch => self.watch(),
+            (&Method::GET, false) => {
+                let page = self.page()?;
+                Ok(json(200, &page.encode(&self.style, Timestamp::now())))
+            }
+            (&Method::POST, false) if placed || !at.resource.namespaced => {
+                let object = decode(media, &read(body).await?)?;
+                let made = self
+                    .store
+                    .write(at, key, &self.options, |state, to| state.create(to, object))?;
+                Ok(self.shown(201, &made))
+            }
+            (&Method::PUT, true) => {
+                let object = decode(media, &read(body).await?)?;
+                let kept = self
+                    .store
+                    .write(at, key, &self.options, |state, to| state.update(to, object))?;
+                Ok(self.shown(200, &kept))
+            }
+            (&Method::PATCH, true) => {
+                let patch = Patch::parse(at, media, &read(body).await?)?;
+                let kept = self
+                    .store
+                    .write(at, key, &self.options, |state, to| state.patch(to, &patch))?;
+                Ok(self.shown(200, &kept))
+            }
+            (&Method::DELETE, _) if self.options.part == Part::Main => {
+                let body = read(body).await?;
+                if !body.is_empty() {
+                    self.insist(&decode(media, &body)?)?;
+                }
+                if named {
+                    self.delete()
+                } else {
+                    self.delete_collection()
+                }
+            }
+            _ => Err(not_allowed()),
+        }
     }
 
     fn shown(&self, code: u16, object: &Arc<Value>) -> Response<Body> {
-        json(code, self.style.object(object, Timestamp::now()))
+        json(code, &self.style.object(object, Timestamp::now()))
     }
 
-    fn get(&self) -> Result<Response<Body>, ApiError> {
-        let found = Arc::clone(self.store.lock().find(self.at(), &self.key())?);
-        Ok(self.shown(200, &crate::store::present(self.at(), &found)))
+    fn page(&self) -> Result<Page, ApiError> {
+        Page::read(
+            &self.store.lock(),
+            &self.style.at,
+            self.within.as_deref(),
+            &self.query,
+        )
     }
 
-    fn list(&self) -> Result<Response<Body>, ApiError> {
-        let within = self.target.namespace.as_deref();
-        let page = Page::read(&self.store.lock(), self.at(), within, &self.query)?;
-        Ok(json(200, page.encode(&self.style, Timestamp::now())))
-    }
-
-    fn watch(&self) -> Result<Response<Body>, ApiError> {
-        answer::check_initial_events(self.at(), &self.query)?;
-        let from = match self.query.initial_events {
-            Some(true) => None,
-            Some(false) => Some(
-                self.query
-                    .version
-                    .unwrap_or_else(|| self.store.lock().version()),
-            ),
-            None => self.query.version,
-        };
-        let (selector, within) = (
-            self.query.selector.clone(),
-            self.target.namespace.as_deref(),
-        );
+    fn watch(&self) -> Answer {
+        let at = &self.style.at;
+        if self.query.streamed_list {
+            let message = "Forbidden: sendInitialEvents is forbidden for watch unless the WatchList \
+                           feature gate is enabled";
+            return Err(ApiError::invalid(
+                &at.resource,
+                "",
+                &[Cause::new("sendInitialEvents", message)],
+            ));
+        }
+        let (selector, within) = (self.query.selector.clone(), self.within.as_deref());
         // As in kube-apiserver, a version that is gone is told within the watch.
-        let body = match self.store.watch_at(self.at(), within, selector, from) {
+        let body = match self
+            .store
+            .watch_from(at, within, selector, self.query.version)
+        {
             Ok(watch) => stream::events(watch, self.style.clone(), &self.query),
-            Err(error) => full(answer::error_event(&error)),
+            Err(error) => full(error_event(&error)),
         };
-        Ok(response(200, "application/json", body))
+        Ok(response(200, body))
     }
 
-    fn create(&self, object: Value) -> Result<Response<Body>, ApiError> {
-        if self.at().resource.namespaced && self.target.namespace.is_none() {
-            return Err(ApiError::method_not_allowed());
+    /// Takes what a delete's body insists on.
+    fn insist(&mut self, body: &Value) -> Result<(), ApiError> {
+        for wanted in list(body, "/dryRun") {
+            self.options.dry_run |= dry_run(wanted.as_str().unwrap_or("?"))?;
         }
-        let options = self.query.write;
-        let kept = self
-            .store
-            .create_at(self.at(), self.namespace(), object, options)?;
-        Ok(self.shown(201, &kept))
-    }
-
-    fn update(&self, object: Value) -> Result<Response<Body>, ApiError> {
-        let (part, options) = (self.part, self.query.write);
-        let kept = self
-            .store
-            .update_at(self.at(), &self.key(), object, part, options)?;
-        Ok(self.shown(200, &kept))
-    }
-
-    fn patch(&self, patch: &Patch) -> Result<Response<Body>, ApiError> {
-        let (part, options) = (self.part, self.query.write);
-        let kept = self
-            .store
-            .patch_at(self.at(), &self.key(), patch, part, options)?;
-        Ok(self.shown(200, &kept))
-    }
-
-    fn delete(&self, body: &Value) -> Result<Response<Body>, ApiError> {
-        let mut options = self.query.write;
-        for wanted in body["dryRun"].as_array().into_iter().flatten() {
-            options.dry_run |= dry_run(wanted.as_str().unwrap_or("?"))?;
-        }
-        let precondition = |field: &str| {
-            let given = body.pointer(&format!("/preconditions/{field}"));
-            given.and_then(Value::as_str).map(str::to_owned)
-        };
-        let insist = Preconditions {
-            uid: precondition("uid"),
-            version: precondition("resourceVersion"),
-        };
-        if self.target.name.is_some() {
-            let (object, held) = self
-                .store
-                .delete_at(self.at(), &self.key(), &insist, options)?;
-            return Ok(match held {
-                true => self.shown(200, &object),
-                false => json(200, answer::bytes(&answer::deleted(self.at(), &object))),
-            });
-        }
-        let within = self.target.namespace.as_deref();
-        let page = Page::read(&self.store.lock(), self.at(), within, &self.query)?;
-        for key in page.keys() {
-            match self.store.delete_at(self.at(), key, &insist, options) {
-                Err(error) if error.code() != 404 => return Err(error),
-                _ => {}
+        for field in ["/metadata/uid", "/metadata/resourceVersion"] {
+            let wanted = text(body, &field.replace("metadata", "preconditions"));
+            if !wanted.is_empty() {
+                self.options.insist.push((field, wanted.to_owned()));
             }
         }
-        Ok(json(200, page.encode(&self.style, Timestamp::now())))
+        Ok(())
+    }
+
+    fn delete(&self) -> Answer {
+        let (at, mut held) = (&self.style.at, false);
+        let left = self
+            .store
+            .write(at, &self.key, &self.options, |state, to| {
+                let (object, stays) = state.delete(to)?;
+                held = stays;
+                Ok(object)
+            })?;
+        Ok(if held {
+            self.shown(200, &left)
+        } else {
+            json(200, &deleted(at, &left))
+        })
+    }
+
+    fn delete_collection(&self) -> Answer {
+        let page = self.page()?;
+        for key in &page.keys {
+            let delete = self
+                .store
+                .write(&self.style.at, key, &self.options, |state, to| {
+                    Ok(state.delete(to)?.0)
+                });
+            // Somebody else may have been faster.
+            delete.map(|_| ()).or_else(|error| {
+                if error.code() == 404 {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            })?;
+        }
+        Ok(json(200, &page.encode(&self.style, Timestamp::now())))
     }
 }
 
 async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     match Limited::new(body, MAX_BODY).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::too_large(MAX_BODY)),
+        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::new(
+            413,
+            format!("the request's body is over {MAX_BODY} bytes"),
+        )),
         Err(error) => Err(ApiError::bad_request(format!(
             "the body broke off: {error}"
         ))),
@@ -258,27 +274,24 @@ async fn read(body: Incoming) -> Result<Bytes, ApiError> {
 }
 
 fn decode(media: &str, body: &[u8]) -> Result<Value, ApiError> {
-    match media.split(';').next().unwrap_or_default().trim() {
+    let read = match media.split(';').next().unwrap_or_default().trim() {
         "" | "application/json" => serde_json::from_slice(body).map_err(|error| error.to_string()),
         "application/yaml" => serde_norway::from_slice(body).map_err(|error| error.to_string()),
         _ => {
-            return Err(ApiError::unsupported_media(
-                "the body of the request was in an unknown format - accepted media types include: \
-                 application/json, application/yaml; where kubectl sends protobuf, use \
-                 `kubectl create -f`",
-            ));
+            let message = "the body of the request was in an unknown format - accepted media types \
+                           include: application/json, application/yaml; where kubectl sends \
+                           protobuf, use `kubectl create -f`";
+            return Err(ApiError::new(415, message));
         }
-    }
-    .map_err(|error| ApiError::bad_request(format!("the body cannot be read: {error}")))
+    };
+    read.map_err(|error| ApiError::bad_request(format!("the body cannot be read: {error}")))
 }
 
-/// The body of a delete, which may be absent.
-fn decode_options(media: &str, body: &[u8]) -> Result<Value, ApiError> {
-    if body.is_empty() {
-        Ok(Value::Null)
-    } else {
-        decode(media, body)
-    }
+fn not_allowed() -> ApiError {
+    ApiError::new(
+        405,
+        "the server does not allow this method on the requested resource",
+    )
 }
 
 fn header<'a>(parts: &'a Parts, name: &HeaderName) -> &'a str {
@@ -289,20 +302,20 @@ fn header<'a>(parts: &'a Parts, name: &HeaderName) -> &'a str {
         .unwrap_or_default()
 }
 
-fn json(code: u16, body: Vec<u8>) -> Response<Body> {
-    response(code, "application/json", full(body))
+fn json(code: u16, body: &Value) -> Response<Body> {
+    response(code, full(body.to_string()))
 }
 
-fn full(body: Vec<u8>) -> Body {
-    Full::new(Bytes::from(body)).boxed_unsync()
+fn full(body: impl Into<Bytes>) -> Body {
+    Full::new(body.into()).boxed_unsync()
 }
 
-fn response(code: u16, media: &'static str, body: Body) -> Response<Body> {
+fn response(code: u16, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() =
         StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response
         .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(media));
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

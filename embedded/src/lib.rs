@@ -10,7 +10,6 @@ mod answer;
 mod cluster;
 mod columns;
 mod discovery;
-mod endpoints;
 mod error;
 mod handler;
 mod object;
@@ -27,5 +26,5 @@ mod stream;
 
 pub use cluster::{Cluster, ClusterConfig, StartError};
 pub use error::ApiError;
-pub use state::{Part, WriteOptions};
+pub use state::Part;
 pub use store::{Event, EventKind, Listing, Store, Watch};

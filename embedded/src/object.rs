@@ -1,7 +1,6 @@
 //! Pure: small readers and writers over JSON objects, so that the rest never indexes into what
 //! a client sent and a wrong type reads as "absent" instead of panicking.
 
-use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 /// The string at a JSON pointer, or "" when there is none.
@@ -20,18 +19,26 @@ pub(crate) fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
         .map_or(&[], Vec::as_slice)
 }
 
-/// How many members the map at a JSON pointer has.
-pub(crate) fn size(object: &Value, pointer: &str) -> usize {
+/// The strings of the list at a JSON pointer.
+pub(crate) fn strings<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a str> {
+    list(object, pointer).iter().filter_map(Value::as_str)
+}
+
+/// The members of the map at a JSON pointer.
+pub(crate) fn members<'a>(
+    object: &'a Value,
+    pointer: &str,
+) -> impl Iterator<Item = (&'a String, &'a Value)> {
     object
         .pointer(pointer)
         .and_then(Value::as_object)
-        .map_or(0, Map::len)
+        .into_iter()
+        .flatten()
 }
 
 /// The map under `key`, made when it is missing or is something else.
 pub(crate) fn map<'a>(object: &'a mut Value, key: &str) -> &'a mut Map<String, Value> {
-    let slot = as_map(object).entry(key).or_insert(Value::Null);
-    as_map(slot)
+    as_map(as_map(object).entry(key).or_insert(Value::Null))
 }
 
 /// `value` as a map; anything else is replaced by an empty one.
@@ -44,14 +51,9 @@ pub(crate) fn as_map(value: &mut Value) -> &mut Map<String, Value> {
         .expect("anything else was replaced by a map just above")
 }
 
-/// Puts a string under `metadata.<key>`.
+/// Puts a value under `metadata.<key>`.
 pub(crate) fn set_meta(object: &mut Value, key: &str, value: impl Into<Value>) {
     map(object, "metadata").insert(key.to_owned(), value.into());
-}
-
-/// Copies `metadata.<key>` from `from`, or removes it when `from` has none.
-pub(crate) fn keep_meta(object: &mut Value, from: &Value, key: &str) {
-    keep(map(object, "metadata"), from.get("metadata"), key);
 }
 
 /// Copies `key` from `from`, or removes it when `from` has none.
@@ -70,9 +72,4 @@ pub(crate) fn name(object: &Value) -> &str {
 /// `metadata.namespace`, or "" for cluster-scoped objects.
 pub(crate) fn namespace(object: &Value) -> &str {
     text(object, "/metadata/namespace")
-}
-
-/// A time as Kubernetes writes `metav1.Time`: UTC, whole seconds.
-pub(crate) fn seconds(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

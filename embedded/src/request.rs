@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use crate::error::ApiError;
 use crate::selector::Selector;
-use crate::state::WriteOptions;
 
 /// What a path names.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,17 +35,21 @@ pub(crate) struct Target {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
     pub(crate) bookmarks: bool,
+    pub(crate) dry_run: bool,
+    /// The token of a list's next page.
     pub(crate) from: Option<String>,
+    /// What a Table's rows carry: `Metadata` (default), `None` or `Object`.
     pub(crate) include_object: String,
-    pub(crate) initial_events: Option<bool>,
     pub(crate) limit: Option<usize>,
+    /// The `resourceVersionMatch`.
     pub(crate) matching: String,
     pub(crate) selector: Selector,
+    pub(crate) streamed_list: bool,
+    pub(crate) strict: bool,
     pub(crate) timeout_seconds: Option<u64>,
     /// The `resourceVersion`; "" and "0" both mean "whatever is there".
     pub(crate) version: Option<u64>,
     pub(crate) watch: bool,
-    pub(crate) write: WriteOptions,
 }
 
 /// In which form objects are answered.
@@ -60,14 +63,15 @@ pub(crate) enum Form {
 impl Route {
     /// Reads a path; `None` when it names nothing that this API has.
     pub(crate) fn parse(path: &str) -> Option<Self> {
+        let decode = |part| {
+            percent_encoding::percent_decode_str(part)
+                .decode_utf8_lossy()
+                .into_owned()
+        };
         let decoded: Vec<String> = path
             .split('/')
             .filter(|part| !part.is_empty())
-            .map(|part| {
-                percent_encoding::percent_decode_str(part)
-                    .decode_utf8_lossy()
-                    .into_owned()
-            })
+            .map(decode)
             .collect();
         let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
         let own = |text: &str| text.to_owned();
@@ -93,32 +97,22 @@ impl Route {
 
 impl Target {
     fn parse(group: &str, version: &str, rest: &[&str]) -> Option<Self> {
-        let own = |text: &str| Some(text.to_owned());
-        let mut target = Self {
+        let own = |text: Option<&&str>| text.map(|text| (*text).to_owned());
+        // `namespaces/<name>` and its status are the Namespace itself, more is what it holds.
+        let (namespace, rest) = match rest {
+            ["namespaces", namespace, inner @ ..] if !matches!(inner, [] | ["status"]) => {
+                (Some(namespace), inner)
+            }
+            whole => (None, whole),
+        };
+        (rest.len() <= 3).then_some(Self {
             group: group.to_owned(),
             version: version.to_owned(),
-            ..Self::default()
-        };
-        let rest = match rest {
-            // `namespaces/<name>` and its status are the Namespace itself, more is what it holds.
-            ["namespaces", namespace, inner @ ..] if !matches!(inner, [] | ["status"]) => {
-                target.namespace = own(namespace);
-                inner
-            }
-            whole => whole,
-        };
-        match rest {
-            [plural] => target.plural = (*plural).to_owned(),
-            [plural, name] => {
-                (target.plural, target.name) = ((*plural).to_owned(), own(name));
-            }
-            [plural, name, subresource] => {
-                (target.plural, target.name) = ((*plural).to_owned(), own(name));
-                target.subresource = own(subresource);
-            }
-            _ => return None,
-        }
-        Some(target)
+            namespace: own(namespace),
+            plural: own(rest.first())?,
+            name: own(rest.get(1)),
+            subresource: own(rest.get(2)),
+        })
     }
 }
 
@@ -129,59 +123,52 @@ impl Query {
             .into_owned()
             .collect();
         let text = |name: &str| pairs.get(name).map_or("", String::as_str);
-        let truth = |name: &str| match text(name) {
-            "" => None,
-            value => Some(value != "false" && value != "0"),
+        let truth = |name: &str| !["", "0", "false"].contains(&text(name));
+        let number = |name: &str| -> Result<Option<u64>, ApiError> {
+            let refuse =
+                |_| ApiError::bad_request(format!("Invalid value: {name} is not a number"));
+            let given = Some(text(name)).filter(|given| !given.is_empty());
+            let number = given
+                .map(|given| given.parse().map_err(refuse))
+                .transpose()?;
+            Ok(number.filter(|number| *number > 0))
         };
-        let number = |name: &str| match text(name) {
-            "" => Ok(None),
-            value => value.parse::<u64>().map(Some).map_err(|_| {
-                ApiError::bad_request(format!(
-                    "Invalid value: \"{value}\": {name} is not a number"
-                ))
-            }),
-        };
-        let limit = number("limit")?.filter(|limit| *limit > 0);
         Ok(Self {
-            bookmarks: truth("allowWatchBookmarks").unwrap_or(false),
+            bookmarks: truth("allowWatchBookmarks"),
+            dry_run: dry_run(text("dryRun"))?,
             from: Some(text("continue").to_owned()).filter(|token| !token.is_empty()),
             include_object: text("includeObject").to_owned(),
-            initial_events: truth("sendInitialEvents"),
-            limit: limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+            limit: number("limit")?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
             matching: text("resourceVersionMatch").to_owned(),
             selector: Selector::parse(text("labelSelector"), text("fieldSelector"))?,
-            timeout_seconds: number("timeoutSeconds")?.filter(|seconds| *seconds > 0),
-            version: number("resourceVersion")?.filter(|version| *version > 0),
-            watch: truth("watch").unwrap_or(false),
-            write: WriteOptions {
-                dry_run: dry_run(text("dryRun"))?,
-                strict: text("fieldValidation") == "Strict",
-            },
+            streamed_list: !text("sendInitialEvents").is_empty(),
+            strict: text("fieldValidation") == "Strict",
+            timeout_seconds: number("timeoutSeconds")?,
+            version: number("resourceVersion")?,
+            watch: truth("watch"),
         })
     }
 }
 
 /// The first form in an `Accept` header that this API answers in.
 pub(crate) fn accepted(header: &str) -> Result<Form, ApiError> {
-    if header.trim().is_empty() {
-        return Ok(Form::Object);
-    }
-    let forms = header.split(',').filter_map(|range| {
+    let form = |range: &str| {
         let mut parts = range.split(';').map(str::trim);
-        let json = matches!(parts.next()?, "application/json" | "application/*" | "*/*");
+        let json = ["", "application/json", "application/*", "*/*"].contains(&parts.next()?);
         match (json, parts.find_map(|part| part.strip_prefix("as="))) {
             (true, None) => Some(Form::Object),
             (true, Some("Table")) => Some(Form::Table),
-            (true, Some("PartialObjectMetadata" | "PartialObjectMetadataList")) => {
+            (true, Some(partial)) if partial.starts_with("PartialObjectMetadata") => {
                 Some(Form::PartialObject)
             }
             _ => None,
         }
-    });
-    forms
-        .into_iter()
-        .next()
-        .ok_or_else(ApiError::not_acceptable)
+    };
+    let message = "only the following media types are accepted: application/json";
+    header
+        .split(',')
+        .find_map(form)
+        .ok_or_else(|| ApiError::new(406, message))
 }
 
 /// `dryRun` has one legal value.

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::columns::{self, Column};
-use crate::object::{list, text};
+use crate::object::{list, strings, text};
 use crate::schema::Schema;
 
 /// One kind under one API group.
@@ -29,6 +29,8 @@ pub(crate) struct Resource {
     pub(crate) namespaced: bool,
     /// Under which name the objects are kept. The two Event groups share one.
     pub(crate) storage: Arc<str>,
+    /// In which version they are kept.
+    pub(crate) stored_api_version: String,
     /// Whether `metadata.generation` counts changes of what is wished for.
     pub(crate) generation: bool,
     /// Whether an update without a resourceVersion overwrites.
@@ -42,8 +44,6 @@ pub(crate) struct Resource {
 pub(crate) struct Version {
     pub(crate) name: String,
     pub(crate) status: bool,
-    /// Whether objects are kept in this version's form.
-    pub(crate) stored: bool,
     pub(crate) columns: Vec<Column>,
     pub(crate) shape: Shape,
 }
@@ -52,10 +52,12 @@ pub(crate) struct Version {
 #[derive(Debug)]
 pub(crate) enum Shape {
     /// A core kind: decoded into its Rust type and back, which drops what is unknown.
-    Core(fn(Value) -> Result<Value, serde_json::Error>),
+    Core(Decode),
     /// A custom kind with its structural schema.
     Custom(Schema),
 }
+
+type Decode = fn(Value) -> Result<Value, serde_json::Error>;
 
 /// A kind in the version that a client speaks.
 #[derive(Clone, Debug)]
@@ -85,11 +87,6 @@ impl Served {
     pub(crate) fn api_version(&self) -> String {
         api_version(&self.resource.group, &self.version().name)
     }
-
-    /// Whether this kind is named `plural` in the core group.
-    pub(crate) fn is_core(&self, plural: &str) -> bool {
-        self.resource.is_core(plural)
-    }
 }
 
 impl Resource {
@@ -98,62 +95,42 @@ impl Resource {
         qualified(&self.group, &self.plural)
     }
 
-    /// Whether this kind is named `plural` in the core group.
-    pub(crate) fn is_core(&self, plural: &str) -> bool {
-        self.group.is_empty() && self.plural == plural
+    pub(crate) fn is(&self, group: &str, plural: &str) -> bool {
+        self.group == group && self.plural == plural
     }
 
-    /// Whether these are CustomResourceDefinitions.
-    pub(crate) fn is_crd(&self) -> bool {
-        self.plural == "customresourcedefinitions" && self.group == "apiextensions.k8s.io"
-    }
-
-    /// The version that is kept; the first one where none is marked.
-    pub(crate) fn stored_api_version(&self) -> String {
-        let stored = self.versions.iter().find(|version| version.stored);
-        let version = stored.or_else(|| self.versions.first());
-        api_version(&self.group, version.map_or("v1", |version| &version.name))
-    }
-
-    /// Reads a CRD. Fails with what the CRD lacks; served versions only.
+    /// Reads a CRD. Fails with the field and what it lacks; serves the served versions only.
     pub(crate) fn from_crd(crd: &Value) -> Result<Self, String> {
         let (group, plural) = (text(crd, "/spec/group"), text(crd, "/spec/names/plural"));
-        let wanted = qualified(group, plural);
-        if group.is_empty() || text(crd, "/metadata/name") != wanted {
+        let (wanted, kind) = (qualified(group, plural), text(crd, "/spec/names/kind"));
+        if group.is_empty() || kind.is_empty() || text(crd, "/metadata/name") != wanted {
             return Err(format!(
                 "metadata.name: must be spec.names.plural+\".\"+spec.group: {wanted}"
             ));
         }
         let versions = list(crd, "/spec/versions");
-        if versions
-            .iter()
-            .filter(|version| version["storage"] == true)
-            .count()
-            != 1
-        {
+        let mut stored = versions.iter().filter(|version| version["storage"] == true);
+        let (Some(storage), None) = (stored.next(), stored.next()) else {
             return Err("spec.versions: must have exactly one version marked as storage".into());
-        }
+        };
         let served = versions.iter().filter(|version| version["served"] == true);
         let mut versions: Vec<Version> = served.map(custom_version).collect::<Result<_, _>>()?;
         versions.sort_by_key(|version| Reverse(precedence(&version.name)));
-        let kind = text(crd, "/spec/names/kind");
         let singular = Some(text(crd, "/spec/names/singular")).filter(|name| !name.is_empty());
-        let strings = |pointer: &str| -> Vec<String> {
-            list(crd, pointer)
-                .iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect()
-        };
         Ok(Self {
             group: group.to_owned(),
             kind: kind.to_owned(),
             plural: plural.to_owned(),
             singular: singular.map_or_else(|| kind.to_lowercase(), str::to_owned),
-            short_names: strings("/spec/names/shortNames"),
-            categories: strings("/spec/names/categories"),
+            short_names: strings(crd, "/spec/names/shortNames")
+                .map(str::to_owned)
+                .collect(),
+            categories: strings(crd, "/spec/names/categories")
+                .map(str::to_owned)
+                .collect(),
             namespaced: text(crd, "/spec/scope") == "Namespaced",
             storage: wanted.into(),
+            stored_api_version: api_version(group, text(storage, "/name")),
             generation: true,
             unconditional: false,
             versions,
@@ -163,75 +140,40 @@ impl Resource {
 
 /// The kinds that are there without any CRD.
 pub(crate) fn core_kinds() -> Vec<Resource> {
-    let crd = roundtrip::<CustomResourceDefinition>;
+    let mut slices = core(
+        "discovery.k8s.io",
+        "EndpointSlice",
+        "",
+        roundtrip::<EndpointSlice>,
+    );
+    slices.generation = true;
+    let mut leases = core("coordination.k8s.io", "Lease", "", roundtrip::<Lease>);
+    leases.unconditional = false;
+    let mut namespaces = core("", "Namespace", "ns", roundtrip::<Namespace>);
+    namespaces.namespaced = false;
+    let (mut pods, mut services) = (
+        core("", "Pod", "po", roundtrip::<Pod>),
+        core("", "Service", "svc", roundtrip::<Service>),
+    );
+    for workload in [&mut pods, &mut services] {
+        workload.categories.push("all".into());
+    }
+    let mut events = core("", "Event", "ev", roundtrip::<Event>);
+    let newer = core("events.k8s.io", "Event", "ev", roundtrip::<NewEvent>);
+    (events.storage, events.stored_api_version) =
+        (newer.storage.clone(), "events.k8s.io/v1".into());
+    let decode = roundtrip::<CustomResourceDefinition>;
+    let mut crds = core(
+        "apiextensions.k8s.io",
+        "CustomResourceDefinition",
+        "crd",
+        decode,
+    );
+    (crds.namespaced, crds.generation, crds.unconditional) = (false, true, false);
+    let maps = core("", "ConfigMap", "cm", roundtrip::<ConfigMap>);
+    let secrets = core("", "Secret", "", roundtrip::<Secret>);
     vec![
-        core(
-            "",
-            "ConfigMap",
-            "configmaps",
-            &["cm"],
-            roundtrip::<ConfigMap>,
-        ),
-        core("", "Event", "events", &["ev"], roundtrip::<Event>),
-        core(
-            "events.k8s.io",
-            "Event",
-            "events",
-            &["ev"],
-            roundtrip::<NewEvent>,
-        ),
-        Resource {
-            namespaced: false,
-            ..core(
-                "",
-                "Namespace",
-                "namespaces",
-                &["ns"],
-                roundtrip::<Namespace>,
-            )
-        },
-        Resource {
-            categories: vec!["all".into()],
-            ..core("", "Pod", "pods", &["po"], roundtrip::<Pod>)
-        },
-        core("", "Secret", "secrets", &[], roundtrip::<Secret>),
-        Resource {
-            categories: vec!["all".into()],
-            ..core("", "Service", "services", &["svc"], roundtrip::<Service>)
-        },
-        Resource {
-            unconditional: false,
-            ..core(
-                "coordination.k8s.io",
-                "Lease",
-                "leases",
-                &[],
-                roundtrip::<Lease>,
-            )
-        },
-        Resource {
-            generation: true,
-            ..core(
-                "discovery.k8s.io",
-                "EndpointSlice",
-                "endpointslices",
-                &[],
-                roundtrip::<EndpointSlice>,
-            )
-        },
-        Resource {
-            namespaced: false,
-            generation: true,
-            unconditional: false,
-            categories: vec!["api-extensions".into()],
-            ..core(
-                "apiextensions.k8s.io",
-                "CustomResourceDefinition",
-                "customresourcedefinitions",
-                &["crd", "crds"],
-                crd,
-            )
-        },
+        maps, crds, slices, events, newer, leases, namespaces, pods, secrets, services,
     ]
 }
 
@@ -257,37 +199,33 @@ fn qualified(group: &str, plural: &str) -> String {
     }
 }
 
-fn core(
-    group: &str,
-    kind: &str,
-    plural: &str,
-    short_names: &[&str],
-    decode: fn(Value) -> Result<Value, serde_json::Error>,
-) -> Resource {
-    // Events are kept once, in the newer group's form.
-    let storage = if plural == "events" {
-        "events"
-    } else {
-        &qualified(group, plural)
-    };
+/// A namespaced core kind in `v1`, without generation, and with unconditional updates.
+fn core(group: &str, kind: &str, short_name: &str, decode: Decode) -> Resource {
+    let singular = kind.to_lowercase();
+    let plural = format!("{singular}s");
     let status = ["CustomResourceDefinition", "Namespace", "Pod", "Service"].contains(&kind);
+    let (columns, shape) = (columns::core(kind), Shape::Core(decode));
     Resource {
         group: group.to_owned(),
         kind: kind.to_owned(),
-        plural: plural.to_owned(),
-        singular: kind.to_lowercase(),
-        short_names: short_names.iter().map(|name| (*name).to_owned()).collect(),
+        storage: qualified(group, &plural).into(),
+        stored_api_version: api_version(group, "v1"),
+        plural,
+        singular,
+        short_names: [short_name]
+            .iter()
+            .filter(|one| !one.is_empty())
+            .map(|one| (*one).into())
+            .collect(),
         categories: Vec::new(),
         namespaced: true,
-        storage: storage.into(),
         generation: false,
         unconditional: true,
         versions: vec![Version {
             name: "v1".into(),
             status,
-            stored: true,
-            columns: columns::core(kind),
-            shape: Shape::Core(decode),
+            columns,
+            shape,
         }],
     }
 }
@@ -299,14 +237,15 @@ fn custom_version(version: &Value) -> Result<Version, String> {
             "spec.versions[{name}].schema.openAPIV3Schema: Required value"
         ));
     };
-    let schema = Schema::new(schema.clone())
-        .map_err(|pattern| format!("spec.versions[{name}].schema: bad pattern: {pattern}"))?;
+    let bad = |pattern| format!("spec.versions[{name}].schema: bad pattern: {pattern}");
+    let shape = Shape::Custom(Schema::new(schema.clone()).map_err(bad)?);
+    let status = version.pointer("/subresources/status").is_some();
+    let columns = columns::custom(list(version, "/additionalPrinterColumns"))?;
     Ok(Version {
-        status: version.pointer("/subresources/status").is_some(),
-        stored: version["storage"] == true,
-        columns: columns::custom(list(version, "/additionalPrinterColumns"))?,
-        shape: Shape::Custom(schema),
         name,
+        status,
+        columns,
+        shape,
     })
 }
 

@@ -3,38 +3,45 @@
 use serde_json::Value;
 
 use crate::error::ApiError;
-use crate::object::{name, namespace, text};
+use crate::object::{name, namespace};
 
 /// What a list or a watch is narrowed to. Every requirement has to hold.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Selector {
     labels: Vec<Requirement>,
-    fields: Vec<(String, bool, String)>,
+    fields: Vec<Requirement>,
 }
 
-/// One requirement on labels. `values` is used by `In` and `NotIn` only.
+/// One requirement on a label or a field.
 #[derive(Clone, Debug, PartialEq)]
 struct Requirement {
     key: String,
-    operator: Operator,
+    /// The values of which one is wanted; any value when there are none.
     values: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Operator {
-    Exists,
-    In,
-    NotExists,
-    NotIn,
+    /// Whether the opposite is required.
+    negated: bool,
 }
 
 impl Selector {
-    /// Reads the two query parameters. A malformed selector or a field that the API does not
-    /// select by is a 400, as in kube-apiserver.
+    /// Reads the two query parameters. A malformed selector, or a field other than the two that
+    /// every kind has, is a 400, as in kube-apiserver.
     pub(crate) fn parse(labels: &str, fields: &str) -> Result<Self, ApiError> {
+        let parse = |part: &&str, read: fn(&str) -> Option<Requirement>| {
+            let refuse =
+                || ApiError::bad_request(format!("unable to parse requirement: \"{part}\""));
+            read(part).ok_or_else(refuse)
+        };
+        let labels = split_outside_brackets(labels);
+        let fields: Vec<&str> = fields.split(',').filter(|part| !part.is_empty()).collect();
         Ok(Self {
-            labels: parse_labels(labels)?,
-            fields: parse_fields(fields)?,
+            labels: labels
+                .iter()
+                .map(|part| parse(part, parse_label))
+                .collect::<Result<_, _>>()?,
+            fields: fields
+                .iter()
+                .map(|part| parse(part, parse_field))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -45,142 +52,84 @@ impl Selector {
 
     /// Whether `object` is selected.
     pub(crate) fn matches(&self, object: &Value) -> bool {
+        let labels = object.pointer("/metadata/labels");
+        let label = |key: &str| {
+            labels
+                .and_then(|labels| labels.get(key))
+                .and_then(Value::as_str)
+        };
+        let field = |key: &str| match key {
+            "metadata.name" => Some(name(object)),
+            _ => Some(namespace(object)),
+        };
         self.labels
             .iter()
-            .all(|requirement| requirement.matches(object))
-            && self.fields.iter().all(|(field, equal, wanted)| {
-                (field_value(object, field).is_some_and(|found| found == wanted)) == *equal
-            })
+            .all(|requirement| requirement.holds(label(&requirement.key)))
+            && self
+                .fields
+                .iter()
+                .all(|requirement| requirement.holds(field(&requirement.key)))
     }
 }
 
 impl Requirement {
-    fn matches(&self, object: &Value) -> bool {
-        let labels = object.pointer("/metadata/labels");
-        let found = labels
-            .and_then(|labels| labels.get(&self.key))
-            .and_then(Value::as_str);
-        let listed = found.is_some_and(|found| self.values.iter().any(|value| value == found));
-        match self.operator {
-            Operator::Exists => found.is_some(),
-            Operator::In => listed,
-            Operator::NotExists => found.is_none(),
-            Operator::NotIn => !listed,
-        }
-    }
-}
-
-/// The fields that can be selected by: the two of every kind, and the few that kubectl and
-/// common clients use on core kinds.
-const FIELDS: [(&str, &str); 9] = [
-    ("involvedObject.kind", "/regarding/kind"),
-    ("involvedObject.name", "/regarding/name"),
-    ("involvedObject.namespace", "/regarding/namespace"),
-    ("involvedObject.uid", "/regarding/uid"),
-    ("metadata.name", "/metadata/name"),
-    ("metadata.namespace", "/metadata/namespace"),
-    ("spec.nodeName", "/spec/nodeName"),
-    ("status.phase", "/status/phase"),
-    ("type", "/type"),
-];
-
-fn field_value<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
-    match field {
-        "metadata.name" => Some(name(object)),
-        "metadata.namespace" => Some(namespace(object)),
-        _ => FIELDS
-            .iter()
-            .find(|(known, _)| *known == field)
-            .map(|(_, path)| text(object, path)),
-    }
-}
-
-fn parse_fields(fields: &str) -> Result<Vec<(String, bool, String)>, ApiError> {
-    let parts = fields.split(',').filter(|part| !part.is_empty());
-    parts
-        .map(|part| {
-            let (field, equal, value) = split_equality(part).ok_or_else(|| {
-                ApiError::bad_request(format!(
-                    "unable to parse field selector: invalid selector '{part}'"
-                ))
-            })?;
-            if !FIELDS.iter().any(|(known, _)| *known == field) {
-                let message = format!("field label not supported: {field}");
-                return Err(ApiError::bad_request(message));
-            }
-            Ok((field.to_owned(), equal, value.to_owned()))
+    fn new(key: &str, values: Vec<String>, negated: bool) -> Option<Self> {
+        let key = key.trim();
+        let legal = !key.is_empty() && !key.contains([' ', '(', ')', '!', '=']);
+        legal.then(|| Self {
+            key: key.to_owned(),
+            values,
+            negated,
         })
-        .collect()
-}
+    }
 
-fn parse_labels(labels: &str) -> Result<Vec<Requirement>, ApiError> {
-    split_outside_brackets(labels)
-        .into_iter()
-        .map(|part| {
-            parse_requirement(part).ok_or_else(|| {
-                ApiError::bad_request(format!("unable to parse requirement: \"{part}\""))
-            })
-        })
-        .collect()
+    fn holds(&self, found: Option<&str>) -> bool {
+        let wanted = |found| self.values.is_empty() || self.values.iter().any(|one| one == found);
+        found.is_some_and(wanted) != self.negated
+    }
 }
 
 /// Splits at commas, except within the brackets of a set.
 fn split_outside_brackets(labels: &str) -> Vec<&str> {
-    let mut depth = 0_usize;
-    labels
-        .split(|c| {
-            match c {
-                '(' => depth += 1,
-                ')' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-            c == ',' && depth == 0
-        })
+    let mut within = false;
+    let parts = labels.split(|c| {
+        within = (within || c == '(') && c != ')';
+        c == ',' && !within
+    });
+    parts
         .map(str::trim)
         .filter(|part| !part.is_empty())
         .collect()
 }
 
-fn parse_requirement(part: &str) -> Option<Requirement> {
-    let requirement = |key: &str, operator, values: Vec<String>| {
-        let key = key.trim();
-        let legal = !key.is_empty() && !key.contains([' ', '(', ')', '!', '=']);
-        legal.then(|| Requirement {
-            key: key.to_owned(),
-            operator,
-            values,
-        })
-    };
+/// `key in (a,b)`, `key notin (a,b)`, `key=a`, `key==a`, `key!=a`, `key` or `!key`.
+fn parse_label(part: &str) -> Option<Requirement> {
     if let Some((head, set)) = part.split_once('(') {
         let values = set
             .strip_suffix(')')?
             .split(',')
             .map(|value| value.trim().to_owned());
         let (key, word) = head.trim().rsplit_once(' ')?;
-        let operator = match word {
-            "in" => Operator::In,
-            "notin" => Operator::NotIn,
-            _ => return None,
-        };
-        return requirement(key, operator, values.collect());
+        let negated = ["in", "notin"].iter().position(|known| *known == word)? == 1;
+        return Requirement::new(key, values.collect(), negated);
     }
-    if let Some((key, equal, value)) = split_equality(part) {
-        let operator = if equal { Operator::In } else { Operator::NotIn };
-        return requirement(key, operator, vec![value.trim().to_owned()]);
+    if part.contains('=') {
+        return parse_equality(part);
     }
-    match part.strip_prefix('!') {
-        Some(key) => requirement(key, Operator::NotExists, Vec::new()),
-        None => requirement(part, Operator::Exists, Vec::new()),
-    }
+    let bare = part.strip_prefix('!');
+    Requirement::new(bare.unwrap_or(part), Vec::new(), bare.is_some())
 }
 
-/// `a=b`, `a==b` or `a!=b`; the middle says whether equality is meant.
-fn split_equality(part: &str) -> Option<(&str, bool, &str)> {
-    if let Some((key, value)) = part.split_once("!=") {
-        return Some((key, false, value));
-    }
-    let (key, value) = part.split_once('=')?;
-    Some((key, true, value.strip_prefix('=').unwrap_or(value)))
+fn parse_field(part: &str) -> Option<Requirement> {
+    let known = ["metadata.name", "metadata.namespace"];
+    parse_equality(part).filter(|requirement| known.contains(&requirement.key.as_str()))
+}
+
+fn parse_equality(part: &str) -> Option<Requirement> {
+    let unequal = part.split_once("!=");
+    let (key, value) = unequal.or_else(|| part.split_once('='))?;
+    let value = value.strip_prefix('=').unwrap_or(value).trim().to_owned();
+    Requirement::new(key, vec![value], unequal.is_some())
 }
 
 #[cfg(test)]

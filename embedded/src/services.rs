@@ -1,48 +1,47 @@
-//! Pure: Services as kube-apiserver completes them: defaults, IP families, and ClusterIPs allotted
-//! from the cluster's ranges. Node ports are not allotted: nothing here listens on nodes.
+//! Pure: Services and EndpointSlices as kube-apiserver completes and checks them: defaults, IP
+//! families, and ClusterIPs allotted from the cluster's ranges. Node ports are not allotted:
+//! nothing here listens on nodes. Slices may hold loopback addresses: they are the demo's pods.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::{Value, json};
 
 use crate::admit::is_label;
 use crate::error::{ApiError, Cause};
-use crate::object::{list, map, name, namespace, text};
+use crate::object::{list, map, members, name, namespace, strings, text};
 use crate::resource::Resource;
 
-/// How many addresses of an IPv6 range are used. Any IPv6 range is larger than a demo needs; the
-/// bound keeps the search for a free one short.
-const IPV6_SHARE: u128 = 1 << 16;
+/// How many addresses of a range are used at most: a /16, more than any demo or test asks for. It
+/// keeps the search for a free one short.
+const MAX_ADDRESSES: u128 = 1 << 16;
 
 /// kube-apiserver's default for `sessionAffinityConfig.clientIP.timeoutSeconds`: three hours.
 const AFFINITY_SECONDS: u64 = 10_800;
 
+/// kube-apiserver's limit of one slice.
+const MAX_ENDPOINTS: usize = 1000;
+
 /// The ClusterIPs in use and the ranges that they come from.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterIps {
-    v4: Ipv4Net,
-    v6: Option<Ipv6Net>,
+    /// By family, IPv4 first: that is the cluster's default.
+    ranges: BTreeMap<&'static str, IpNet>,
     /// Which Service has an address, as `namespace/name`.
     used: BTreeMap<IpAddr, String>,
-    /// Behind the address given last, so that a released one rests for as long as possible.
-    next: BTreeMap<Family, u128>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Family {
-    IPv4,
-    IPv6,
+    /// The address given last in a family. A released one rests until the search comes round.
+    last: BTreeMap<&'static str, u128>,
 }
 
 impl ClusterIps {
     pub(crate) fn new(v4: Ipv4Net, v6: Option<Ipv6Net>) -> Self {
+        let ranges = [Some(("IPv4", v4.into())), v6.map(|v6| ("IPv6", v6.into()))];
+        let ranges = ranges.into_iter().flatten().collect();
         Self {
-            v4,
-            v6,
+            ranges,
             used: BTreeMap::new(),
-            next: BTreeMap::new(),
+            last: BTreeMap::new(),
         }
     }
 
@@ -54,41 +53,25 @@ impl ClusterIps {
         service: &mut Value,
         old: Option<&Value>,
     ) -> Result<(), ApiError> {
-        let spec = map(service, "spec");
-        spec.entry("type").or_insert_with(|| json!("ClusterIP"));
-        spec.entry("sessionAffinity")
-            .or_insert_with(|| json!("None"));
-        default_ports(service);
-        default_affinity(service);
+        default_spec(service);
         if text(service, "/spec/type") == "ExternalName" {
             return Ok(());
         }
-        map(service, "spec")
-            .entry("internalTrafficPolicy")
-            .or_insert_with(|| json!("Cluster"));
-        let invalid = |name: &str, cause: Cause| ApiError::invalid(resource, name, &[cause]);
-        let called = name(service).to_owned();
-        let mut wanted = self
-            .wanted_addresses(service, old)
-            .map_err(|cause| invalid(&called, cause))?;
-        let families = self
-            .families(service, old, &wanted)
-            .map_err(|cause| invalid(&called, cause))?;
-        let spec = map(service, "spec");
-        spec.insert(
-            "ipFamilies".into(),
-            json!(families.iter().map(|f| f.name()).collect::<Vec<_>>()),
-        );
+        let invalid = |cause| ApiError::invalid(resource, name(service), &[cause]);
+        let mut wanted = self.wanted_addresses(service, old).map_err(invalid)?;
+        let (policy, families) = self.families(service, old, &wanted).map_err(invalid)?;
         if wanted.first().is_none_or(|first| first != "None") {
             wanted.truncate(families.len());
-            for family in families.iter().skip(wanted.len()) {
-                let free = self.free(*family).ok_or_else(|| {
-                    ApiError::internal("failed to allocate a serviceIP: range is full")
-                })?;
-                wanted.push(free.to_string());
+            for family in &families[wanted.len()..] {
+                let full = || ApiError::new(500, "failed to allocate a serviceIP: range is full");
+                wanted.push(self.free(family).ok_or_else(full)?.to_string());
             }
         }
         let spec = map(service, "spec");
+        spec.entry("internalTrafficPolicy")
+            .or_insert_with(|| json!("Cluster"));
+        spec.insert("ipFamilyPolicy".into(), json!(policy));
+        spec.insert("ipFamilies".into(), json!(families));
         spec.insert("clusterIP".into(), json!(wanted.first()));
         spec.insert("clusterIPs".into(), json!(wanted));
         Ok(())
@@ -96,320 +79,334 @@ impl ClusterIps {
 
     /// Frees what `before` had and takes what `after` has.
     pub(crate) fn settle(&mut self, before: Option<&Value>, after: Option<&Value>) {
-        for address in before.into_iter().flat_map(addresses) {
-            self.used.remove(&address);
-        }
-        if let Some(service) = after {
-            let owner = owner(service);
-            for address in addresses(service) {
-                let number = number(address);
-                if self.used.insert(address, owner.clone()).is_none()
-                    && before.is_none_or(|before| !addresses(before).any(|kept| kept == address))
-                {
-                    self.next.insert(Family::of(address), number + 1);
-                }
+        let had: Vec<IpAddr> = before.into_iter().flat_map(addresses).collect();
+        self.used.retain(|address, _| !had.contains(address));
+        for (address, owner) in after
+            .into_iter()
+            .flat_map(|it| addresses(it).map(move |ip| (ip, owner(it))))
+        {
+            self.used.insert(address, owner);
+            if !had.contains(&address) {
+                self.last.insert(family(address), number(address));
             }
         }
     }
 
     /// What the Service asks for, or had already; checked to be its own to have.
     fn wanted_addresses(&self, service: &Value, old: Option<&Value>) -> Result<Vec<String>, Cause> {
-        let field = "spec.clusterIPs";
-        let single = text(service, "/spec/clusterIP");
-        let strings = |object| {
-            list(object, "/spec/clusterIPs")
-                .iter()
-                .filter_map(Value::as_str)
+        let own = |object| {
+            strings(object, "/spec/clusterIPs")
+                .map(str::to_owned)
+                .collect()
         };
-        let mut wanted: Vec<String> = strings(service).map(str::to_owned).collect();
-        let had: Vec<&str> = old.into_iter().flat_map(strings).collect();
+        let (mut wanted, had): (Vec<String>, Vec<String>) =
+            (own(service), old.map_or(Vec::new(), own));
+        let single = text(service, "/spec/clusterIP");
         if wanted.is_empty() && !single.is_empty() {
             wanted.push(single.to_owned());
         }
         if wanted.is_empty() {
-            wanted = had.iter().map(|address| (*address).to_owned()).collect();
+            wanted.clone_from(&had);
         }
-        if !single.is_empty() && wanted.first().is_some_and(|first| first != single) {
-            return Err(Cause::invalid(
-                field,
-                &json!(wanted),
-                "first value must match `clusterIP`",
-            ));
+        let refuse = |why: &str| Cause::invalid("spec.clusterIPs[0]", &json!(wanted), why);
+        if !single.is_empty() && wanted[0] != single {
+            return Err(refuse("first value must match `clusterIP`"));
         }
-        if let (Some(had), Some(wanted)) = (had.first(), wanted.first())
-            && had != wanted
-        {
-            return Err(Cause::invalid(
-                "spec.clusterIPs[0]",
-                &json!([wanted]),
-                "may not change once set",
-            ));
+        if had.first().is_some_and(|had| *had != wanted[0]) {
+            return Err(refuse("may not change once set"));
         }
-        let mine = owner(service);
-        for (index, address) in wanted.iter().enumerate() {
-            if address == "None" && wanted.len() == 1 {
-                return Ok(wanted);
+        for address in wanted.iter().filter(|address| *address != "None") {
+            let Ok(parsed) = address.parse::<IpAddr>() else {
+                return Err(refuse("must be a valid IP address or None"));
+            };
+            let range = self.ranges.get(family(parsed));
+            if range.is_none_or(|range| !range.contains(&parsed)) {
+                return Err(refuse(&format!(
+                    "the provided IP {address} is not in the valid range"
+                )));
             }
-            let path = format!("{field}[{index}]");
-            let shown = json!(address);
-            let parsed: IpAddr = address
-                .parse()
-                .map_err(|_| Cause::invalid(&path, &shown, "must be a valid IP address or None"))?;
-            if !self.holds(parsed) {
-                let message = format!(
-                    "failed to allocate IP {address}: the provided IP is not in the valid range"
-                );
-                return Err(Cause::invalid(&path, &shown, &message));
-            }
-            if self.used.get(&parsed).is_some_and(|owner| *owner != mine) {
-                let message =
-                    format!("failed to allocate IP {address}: provided IP is already allocated");
-                return Err(Cause::invalid(&path, &shown, &message));
+            if self
+                .used
+                .get(&parsed)
+                .is_some_and(|owner_now| *owner_now != owner(service))
+            {
+                return Err(refuse(&format!(
+                    "provided IP {address} is already allocated"
+                )));
             }
         }
         Ok(wanted)
     }
 
-    /// The families that the Service gets, and its policy, by the rules of the dual-stack KEP-563.
+    /// The Service's policy and families, by the rules of the dual-stack KEP-563.
     fn families(
         &self,
-        service: &mut Value,
+        service: &Value,
         old: Option<&Value>,
         wanted: &[String],
-    ) -> Result<Vec<Family>, Cause> {
+    ) -> Result<(String, Vec<&'static str>), Cause> {
         let headless = wanted.first().is_some_and(|first| first == "None");
-        let selectorless = headless && crate::object::size(service, "/spec/selector") == 0;
-        let before = old
-            .map_or("", |old| text(old, "/spec/ipFamilyPolicy"))
-            .to_owned();
-        let policy = match (text(service, "/spec/ipFamilyPolicy"), before.as_str()) {
-            ("", "") if selectorless => "RequireDualStack",
-            ("", "") => "SingleStack",
-            ("", before) => before,
-            (given, _) => given,
-        }
-        .to_owned();
-        let listed = list(service, "/spec/ipFamilies")
-            .iter()
-            .filter_map(Value::as_str);
-        let mut families: Vec<Family> = listed.filter_map(Family::parse).collect();
+        // Such a Service may have both families whatever the cluster has: somebody else fills it.
+        let free = headless && members(service, "/spec/selector").next().is_none();
+        let default = if free {
+            "RequireDualStack"
+        } else {
+            "SingleStack"
+        };
+        let before = old.map_or("", |old| text(old, "/spec/ipFamilyPolicy"));
+        let given = [text(service, "/spec/ipFamilyPolicy"), before, default];
+        let policy = given
+            .into_iter()
+            .find(|policy| !policy.is_empty())
+            .unwrap_or(default);
+        let known = |object| -> Vec<&'static str> {
+            let named = strings(object, "/spec/ipFamilies");
+            named
+                .filter_map(|name| ["IPv4", "IPv6"].into_iter().find(|known| *known == name))
+                .collect()
+        };
+        let mut families = known(service);
         if families.is_empty() {
-            let kept = old
-                .map_or(&[][..], |old| list(old, "/spec/ipFamilies"))
-                .iter();
-            families = kept
-                .filter_map(Value::as_str)
-                .filter_map(Family::parse)
-                .collect();
+            families = old.map_or(Vec::new(), known);
         }
-        let parsed = wanted.iter().filter_map(|address| address.parse().ok());
-        for family in parsed
-            .map(Family::of)
-            .skip(families.len())
-            .collect::<Vec<_>>()
-        {
-            families.push(family);
+        let implied = wanted
+            .iter()
+            .filter_map(|address| address.parse().ok())
+            .map(family);
+        families.extend(implied.skip(families.len()).collect::<Vec<_>>());
+        if families.is_empty() {
+            families.push("IPv4");
         }
-        let field = "spec.ipFamilyPolicy";
-        let both = self.v6.is_some();
+        let refuse = |why| Err(Cause::invalid("spec.ipFamilyPolicy", &json!(policy), why));
         if policy == "SingleStack" && old.is_some() {
             families.truncate(1);
         }
         if policy == "SingleStack" && families.len() > 1 {
-            let message = "must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified";
-            return Err(Cause::invalid(field, &json!(policy), message));
+            return refuse(
+                "must be 'RequireDualStack' or 'PreferDualStack' for multiple IP families",
+            );
         }
-        if policy == "RequireDualStack" && !both && !selectorless {
-            let message = "this cluster is not configured for dual-stack services";
-            return Err(Cause::invalid(field, &json!(policy), message));
+        let dual = self.ranges.len() == 2 || free;
+        if policy == "RequireDualStack" && !dual {
+            return refuse("this cluster is not configured for dual-stack services");
         }
-        if !both && !selectorless && families.contains(&Family::IPv6) {
+        if let Some(family) = families
+            .iter()
+            .find(|family| !free && !self.ranges.contains_key(*family))
+        {
             return Err(Cause::invalid(
                 "spec.ipFamilies",
-                &json!("IPv6"),
+                &json!(family),
                 "not configured on this cluster",
             ));
         }
-        let first = *families.first().unwrap_or(&Family::IPv4);
-        if families.is_empty() {
-            families.push(first);
+        if policy != "SingleStack" && families.len() == 1 && dual {
+            families.push(if families[0] == "IPv4" {
+                "IPv6"
+            } else {
+                "IPv4"
+            });
         }
-        if policy != "SingleStack" && families.len() == 1 && (both || selectorless) {
-            families.push(first.other());
-        }
-        map(service, "spec").insert("ipFamilyPolicy".into(), policy.into());
-        Ok(families)
-    }
-
-    fn holds(&self, address: IpAddr) -> bool {
-        match address {
-            IpAddr::V4(address) => self.v4.contains(&address),
-            IpAddr::V6(address) => self.v6.is_some_and(|range| range.contains(&address)),
-        }
+        Ok((policy.to_owned(), families))
     }
 
     /// The next free address, going round from the one given last. The first and the last address
     /// of a range are left alone.
-    fn free(&self, family: Family) -> Option<IpAddr> {
-        let (first, size) = match family {
-            Family::IPv4 => {
-                let size = 1_u128 << (32 - u32::from(self.v4.prefix_len()));
-                (u128::from(u32::from(self.v4.network())), size)
-            }
-            Family::IPv6 => {
-                let range = self.v6?;
-                let size = 1_u128.checked_shl(128 - u32::from(range.prefix_len()));
-                (
-                    u128::from(range.network()),
-                    size.unwrap_or(u128::MAX).min(IPV6_SHARE),
-                )
-            }
+    fn free(&self, family: &str) -> Option<IpAddr> {
+        let range = self.ranges.get(family)?;
+        let (first, last) = (
+            number(range.network()) + 1,
+            number(range.broadcast()).checked_sub(1)?,
+        );
+        let usable = (last + 1).checked_sub(first)?.min(MAX_ADDRESSES);
+        let start = self.last.get(family).map_or(0, |last| last + 1 - first);
+        let address = |number: u128| match family {
+            "IPv4" => Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into(),
+            _ => IpAddr::from(Ipv6Addr::from(number)),
         };
-        let usable = size.checked_sub(2)?;
-        let start = self
-            .next
-            .get(&family)
-            .map_or(0, |next| next.saturating_sub(first + 1));
-        let around = (0..usable).map(|step| first + 1 + (start + step) % usable);
-        around
-            .map(|number| family.address(number))
-            .find(|free| !self.used.contains_key(free))
+        let mut around = (0..usable).map(|step| address(first + (start + step) % usable));
+        around.find(|free| !self.used.contains_key(free))
     }
 }
 
-impl Family {
-    fn parse(name: &str) -> Option<Self> {
-        [Self::IPv4, Self::IPv6]
-            .into_iter()
-            .find(|family| family.name() == name)
-    }
-
-    fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() {
-            Self::IPv4
-        } else {
-            Self::IPv6
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::IPv4 => "IPv4",
-            Self::IPv6 => "IPv6",
-        }
-    }
-
-    fn other(self) -> Self {
-        match self {
-            Self::IPv4 => Self::IPv6,
-            Self::IPv6 => Self::IPv4,
-        }
-    }
-
-    fn address(self, number: u128) -> IpAddr {
-        match self {
-            Self::IPv4 => Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into(),
-            Self::IPv6 => Ipv6Addr::from(number).into(),
-        }
-    }
-}
-
-/// Everything that is wrong with a Service's ports and affinity.
-pub(crate) fn causes(service: &Value) -> Vec<Cause> {
+/// Everything that is wrong with a Service's type, ports and affinity.
+pub(crate) fn service_causes(service: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let kind = text(service, "/spec/type");
-    if !["", "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"].contains(&kind) {
-        let allowed = "ClusterIP, ExternalName, LoadBalancer, NodePort";
-        causes.push(Cause::unsupported("spec.type", &kind.into(), allowed));
-    }
-    if !["", "ClientIP", "None"].contains(&text(service, "/spec/sessionAffinity")) {
-        let field = "spec.sessionAffinity";
-        causes.push(Cause::unsupported(
-            field,
-            &service["spec"]["sessionAffinity"],
-            "ClientIP, None",
-        ));
-    }
-    let headless = text(service, "/spec/clusterIP") == "None";
+    let kinds = ["", "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+    one_of(kind, &kinds, "spec.type", &mut causes);
+    let affinity = text(service, "/spec/sessionAffinity");
+    one_of(
+        affinity,
+        &["", "ClientIP", "None"],
+        "spec.sessionAffinity",
+        &mut causes,
+    );
     let ports = list(service, "/spec/ports");
-    if ports.is_empty() && !headless && kind != "ExternalName" {
-        causes.push(Cause::required("spec.ports", ""));
+    if ports.is_empty() && text(service, "/spec/clusterIP") != "None" && kind != "ExternalName" {
+        causes.push(Cause::new("spec.ports", "Required value"));
     }
+    port_causes(ports, "spec.ports", &mut causes);
     for (index, port) in ports.iter().enumerate() {
-        port_causes(ports, index, port, &mut causes);
+        let same =
+            |other: &&Value| other["port"] == port["port"] && protocol(other) == protocol(port);
+        if ports[..index].iter().any(|other| same(&other)) {
+            causes.push(Cause::new(
+                &format!("spec.ports[{index}]"),
+                format!("Duplicate value: {port}"),
+            ));
+        }
+        if text(port, "/name").is_empty() && ports.len() > 1 {
+            causes.push(Cause::new(
+                &format!("spec.ports[{index}].name"),
+                "Required value",
+            ));
+        }
     }
     causes
 }
 
-fn port_causes(ports: &[Value], index: usize, port: &Value, causes: &mut Vec<Cause>) {
-    let path = format!("spec.ports[{index}]");
-    let number = port["port"].as_i64().unwrap_or(0);
-    if !(1..=65_535).contains(&number) {
-        let message = "must be between 1 and 65535, inclusive";
+/// Everything that is wrong with a slice; `old` is the slice that it replaces.
+pub(crate) fn slice_causes(slice: &Value, old: Option<&Value>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let family = text(slice, "/addressType");
+    one_of(
+        family,
+        &["FQDN", "IPv4", "IPv6"],
+        "addressType",
+        &mut causes,
+    );
+    if old.is_some_and(|old| text(old, "/addressType") != family) {
         causes.push(Cause::invalid(
-            &format!("{path}.port"),
-            &port["port"],
-            message,
+            "addressType",
+            &json!(family),
+            "field is immutable",
         ));
     }
-    let name = text(port, "/name");
-    if name.is_empty() && ports.len() > 1 {
-        causes.push(Cause::required(&format!("{path}.name"), ""));
-    }
-    if !name.is_empty() && !is_label(name) {
-        let message = "must be a lower case RFC 1123 label";
-        causes.push(Cause::invalid(
-            &format!("{path}.name"),
-            &name.into(),
-            message,
+    let endpoints = list(slice, "/endpoints");
+    if endpoints.len() > MAX_ENDPOINTS {
+        causes.push(Cause::new(
+            "endpoints",
+            format!("Too many: must have at most {MAX_ENDPOINTS} items"),
         ));
     }
-    let protocol = |port: &Value| match text(port, "/protocol") {
-        "" => "TCP".to_owned(),
-        given => given.to_owned(),
-    };
-    if !["SCTP", "TCP", "UDP"].contains(&protocol(port).as_str()) {
-        let field = format!("{path}.protocol");
-        causes.push(Cause::unsupported(
-            &field,
-            &port["protocol"],
-            "SCTP, TCP, UDP",
-        ));
-    }
-    for other in &ports[..index] {
-        if !name.is_empty() && text(other, "/name") == name {
-            causes.push(Cause::duplicate(&format!("{path}.name"), &name.into()));
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        let path = format!("endpoints[{index}]");
+        let legal = |address: &str| match family {
+            "IPv4" => address.parse::<Ipv4Addr>().is_ok(),
+            "IPv6" => address.parse::<Ipv6Addr>().is_ok(),
+            _ => true,
+        };
+        let addresses = &endpoint["addresses"];
+        let mut given = strings(endpoint, "/addresses").peekable();
+        if given.peek().is_none() || !given.all(legal) {
+            let why = format!("must contain at least 1 address, each a valid {family} address");
+            causes.push(Cause::invalid(
+                &format!("{path}.addresses"),
+                addresses,
+                &why,
+            ));
         }
-        if other["port"] == port["port"] && protocol(other) == protocol(port) {
-            causes.push(Cause::duplicate(
-                &path,
-                &json!({"port": number, "protocol": protocol(port)}),
+        label(
+            text(endpoint, "/hostname"),
+            &format!("{path}.hostname"),
+            &mut causes,
+        );
+    }
+    let ports = list(slice, "/ports");
+    port_causes(ports, "ports", &mut causes);
+    causes
+}
+
+/// The defaults of a slice's ports.
+pub(crate) fn complete_slice(slice: &mut Value) {
+    default_ports(slice, |port| {
+        port.entry("name").or_insert_with(|| json!(""));
+    });
+}
+
+/// What Services and slices ask of their ports alike.
+fn port_causes(ports: &[Value], path: &str, causes: &mut Vec<Cause>) {
+    for (index, port) in ports.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let number = port["port"].as_i64();
+        if number.is_some_and(|number| !(1..=65_535).contains(&number)) {
+            let why = "must be between 1 and 65535, inclusive";
+            causes.push(Cause::invalid(&format!("{path}.port"), &port["port"], why));
+        }
+        one_of(
+            protocol(port),
+            &["SCTP", "TCP", "UDP"],
+            &format!("{path}.protocol"),
+            causes,
+        );
+        let called = text(port, "/name");
+        label(called, &format!("{path}.name"), causes);
+        if !called.is_empty()
+            && ports[..index]
+                .iter()
+                .any(|other| text(other, "/name") == called)
+        {
+            causes.push(Cause::new(
+                &format!("{path}.name"),
+                format!("Duplicate value: \"{called}\""),
             ));
         }
     }
 }
 
-fn default_ports(service: &mut Value) {
-    let ports = map(service, "spec")
-        .get_mut("ports")
-        .and_then(Value::as_array_mut);
-    for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
-        let number = port.get("port").cloned();
-        port.entry("protocol").or_insert_with(|| json!("TCP"));
-        port.entry("targetPort").or_insert_with(|| json!(number));
+fn one_of(given: &str, allowed: &[&str], field: &str, causes: &mut Vec<Cause>) {
+    if !allowed.contains(&given) {
+        let message = format!(
+            "Unsupported value: \"{given}\": supported values: {}",
+            allowed.join(", ")
+        );
+        causes.push(Cause::new(field, message));
     }
 }
 
-fn default_affinity(service: &mut Value) {
-    if text(service, "/spec/sessionAffinity") == "ClientIP" {
-        let default = json!({"clientIP": {"timeoutSeconds": AFFINITY_SECONDS}});
-        let spec = map(service, "spec");
-        if spec.get("sessionAffinityConfig").is_none_or(Value::is_null) {
-            spec.insert("sessionAffinityConfig".into(), default);
-        }
-    } else {
-        map(service, "spec").remove("sessionAffinityConfig");
+fn label(given: &str, field: &str, causes: &mut Vec<Cause>) {
+    if !given.is_empty() && !is_label(given) {
+        causes.push(Cause::invalid(
+            field,
+            &json!(given),
+            "must be a lower case RFC 1123 label",
+        ));
     }
+}
+
+fn default_spec(service: &mut Value) {
+    let spec = map(service, "spec");
+    spec.entry("type").or_insert_with(|| json!("ClusterIP"));
+    spec.entry("sessionAffinity")
+        .or_insert_with(|| json!("None"));
+    if spec["sessionAffinity"] == "ClientIP" {
+        let default = || json!({"clientIP": {"timeoutSeconds": AFFINITY_SECONDS}});
+        spec.entry("sessionAffinityConfig").or_insert_with(default);
+    } else {
+        spec.remove("sessionAffinityConfig");
+    }
+    default_ports(
+        service.get_mut("spec").unwrap_or(&mut Value::Null),
+        |port| {
+            let number = port.get("port").cloned();
+            port.entry("targetPort").or_insert_with(|| json!(number));
+        },
+    );
+}
+
+fn default_ports(holder: &mut Value, more: impl Fn(&mut serde_json::Map<String, Value>)) {
+    let ports = holder.get_mut("ports").and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
+        port.entry("protocol").or_insert_with(|| json!("TCP"));
+        more(port);
+    }
+}
+
+fn protocol(port: &Value) -> &str {
+    Some(text(port, "/protocol"))
+        .filter(|given| !given.is_empty())
+        .unwrap_or("TCP")
 }
 
 fn owner(service: &Value) -> String {
@@ -417,9 +414,11 @@ fn owner(service: &Value) -> String {
 }
 
 fn addresses(service: &Value) -> impl Iterator<Item = IpAddr> {
-    list(service, "/spec/clusterIPs")
-        .iter()
-        .filter_map(|one| one.as_str()?.parse().ok())
+    strings(service, "/spec/clusterIPs").filter_map(|one| one.parse().ok())
+}
+
+fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -437,7 +436,7 @@ mod tests {
 
     fn resource() -> Arc<Resource> {
         let mut kinds = crate::resource::core_kinds().into_iter();
-        Arc::new(kinds.find(|kind| kind.is_core("services")).unwrap())
+        Arc::new(kinds.find(|kind| kind.is("", "services")).unwrap())
     }
 
     fn ips(v6: bool) -> ClusterIps {
@@ -447,6 +446,37 @@ mod tests {
 
     fn service(name: &str, spec: Value) -> Value {
         json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec})
+    }
+
+    fn wrong(found: &[Cause]) -> Vec<&str> {
+        found.iter().map(|cause| cause.field.as_str()).collect()
+    }
+
+    #[test]
+    fn wrong_slices_name_their_fields() {
+        let check = |slice: Value, fields: &[&str]| {
+            assert_eq!(wrong(&slice_causes(&slice, None)), fields, "{slice}");
+        };
+        check(
+            json!({"addressType": "IPv4", "endpoints": [{"addresses": ["192.0.2.1"]}]}),
+            &[],
+        );
+        check(
+            json!({"addressType": "ipv4", "endpoints": []}),
+            &["addressType"],
+        );
+        check(
+            json!({"addressType": "IPv6", "endpoints": [{"addresses": ["192.0.2.1"], "hostname": "A"}, {}]}),
+            &[
+                "endpoints[0].addresses",
+                "endpoints[0].hostname",
+                "endpoints[1].addresses",
+            ],
+        );
+        check(
+            json!({"addressType": "IPv4", "ports": [{"name": "a", "port": 0}, {"name": "a", "port": 1, "protocol": "X"}]}),
+            &["ports[0].port", "ports[1].protocol", "ports[1].name"],
+        );
     }
 
     fn check(ips: &ClusterIps, spec: Value, expected: &str) {

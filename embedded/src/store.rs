@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use rand::Rng;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::admit;
@@ -16,17 +16,12 @@ use crate::patch::Patch;
 use crate::resource::Served;
 use crate::selector::Selector;
 use crate::services::ClusterIps;
-use crate::state::{Change, How, Key, Part, Preconditions, Stamp, State, WriteOptions};
+use crate::state::{Change, Key, Options, Part, Stamp, State, Write};
 
 /// A handle on one cluster's objects. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Store {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     /// The newest version. Watchers wait on it and then read the history from where they stand,
     /// so that none needs a queue of its own.
     newest: watch::Sender<u64>,
@@ -78,10 +73,8 @@ impl Store {
         let state = State::new(ips);
         let newest = watch::Sender::new(state.version());
         Self {
-            shared: Arc::new(Shared {
-                state: Mutex::new(state),
-                newest,
-            }),
+            state: Arc::new(Mutex::new(state)),
+            newest,
         }
     }
 
@@ -91,9 +84,10 @@ impl Store {
     /// # Errors
     /// What the API answers: 404 without the namespace, 409 when it exists, 422 when invalid.
     pub fn create(&self, object: Value) -> Result<Arc<Value>, ApiError> {
-        let at = self.served_object(&object)?;
-        let within = home(&at, namespace(&object)).to_owned();
-        self.create_at(&at, &within, object, WriteOptions::default())
+        let (at, key) = self.place(&object)?;
+        self.write(&at, &key, &Options::default(), |state, to| {
+            state.create(to, object)
+        })
     }
 
     /// Replaces an object, save for its status where the kind keeps that apart.
@@ -101,7 +95,10 @@ impl Store {
     /// # Errors
     /// What the API answers: 404 when it is not there, 409 when its resourceVersion is older.
     pub fn update(&self, object: Value) -> Result<Arc<Value>, ApiError> {
-        self.update_part(object, Part::Main)
+        let (at, key) = self.place(&object)?;
+        self.write(&at, &key, &Options::default(), |state, to| {
+            state.update(to, object)
+        })
     }
 
     /// Replaces an object's status and nothing else.
@@ -109,7 +106,12 @@ impl Store {
     /// # Errors
     /// As [`Self::update`].
     pub fn update_status(&self, object: Value) -> Result<Arc<Value>, ApiError> {
-        self.update_part(object, Part::Status)
+        let (at, key) = self.place(&object)?;
+        let options = Options {
+            part: Part::Status,
+            ..Options::default()
+        };
+        self.write(&at, &key, &options, |state, to| state.update(to, object))
     }
 
     /// Applies a JSON merge patch to an object, or to its status.
@@ -118,20 +120,18 @@ impl Store {
     /// What the API answers: 404 when it is not there, 422 when the outcome is invalid.
     pub fn merge_patch(
         &self,
-        (api_version, kind): (&str, &str),
+        kind: (&str, &str),
         (namespace, name): (&str, &str),
         patch: Value,
         part: Part,
     ) -> Result<Arc<Value>, ApiError> {
-        let at = self.lock().served_kind(api_version, kind)?;
-        let key = key(&at, namespace, name);
-        self.patch_at(
-            &at,
-            &key,
-            &Patch::Merge(patch),
+        let at = self.lock().served_kind(kind.0, kind.1)?;
+        let (key, patch) = (key(&at, namespace, name), Patch::Merge(patch));
+        let options = Options {
             part,
-            WriteOptions::default(),
-        )
+            ..Options::default()
+        };
+        self.write(&at, &key, &options, |state, to| state.patch(to, &patch))
     }
 
     /// Deletes an object. `namespace` is ignored for kinds that have none.
@@ -140,46 +140,38 @@ impl Store {
     /// 404 when it is not there.
     pub fn delete(
         &self,
-        (api_version, kind): (&str, &str),
+        kind: (&str, &str),
         (namespace, name): (&str, &str),
     ) -> Result<(), ApiError> {
-        let at = self.lock().served_kind(api_version, kind)?;
+        let at = self.lock().served_kind(kind.0, kind.1)?;
         let key = key(&at, namespace, name);
-        self.delete_at(
-            &at,
-            &key,
-            &Preconditions::default(),
-            WriteOptions::default(),
-        )?;
+        self.write(&at, &key, &Options::default(), |state, to| {
+            Ok(state.delete(to)?.0)
+        })?;
         Ok(())
     }
 
-    /// Reads an object.
+    /// Reads an object. `kind` is its `apiVersion` and `kind`, the other its namespace and name.
     ///
     /// # Errors
     /// 404 when it is not there.
     pub fn get(
         &self,
-        (api_version, kind): (&str, &str),
+        kind: (&str, &str),
         (namespace, name): (&str, &str),
     ) -> Result<Arc<Value>, ApiError> {
         let state = self.lock();
-        let at = state.served_kind(api_version, kind)?;
-        let found = state.find(&at, &key(&at, namespace, name))?;
-        Ok(present(&at, found))
+        let at = state.served_kind(kind.0, kind.1)?;
+        Ok(present(&at, state.find(&at, &key(&at, namespace, name))?))
     }
 
     /// Lists a kind, in one namespace or in all.
     ///
     /// # Errors
     /// 400 when the kind is not served.
-    pub fn list(
-        &self,
-        (api_version, kind): (&str, &str),
-        namespace: Option<&str>,
-    ) -> Result<Listing, ApiError> {
+    pub fn list(&self, kind: (&str, &str), namespace: Option<&str>) -> Result<Listing, ApiError> {
         let state = self.lock();
-        let at = state.served_kind(api_version, kind)?;
+        let at = state.served_kind(kind.0, kind.1)?;
         let found = state.list(&at, namespace, state.version())?;
         let items = found.values().map(|object| present(&at, object)).collect();
         Ok(Listing {
@@ -192,13 +184,9 @@ impl Store {
     ///
     /// # Errors
     /// 400 when the kind is not served.
-    pub fn watch(
-        &self,
-        (api_version, kind): (&str, &str),
-        namespace: Option<&str>,
-    ) -> Result<Watch, ApiError> {
-        let at = self.lock().served_kind(api_version, kind)?;
-        self.watch_at(&at, namespace, Selector::default(), None)
+    pub fn watch(&self, kind: (&str, &str), namespace: Option<&str>) -> Result<Watch, ApiError> {
+        let at = self.lock().served_kind(kind.0, kind.1)?;
+        self.watch_from(&at, namespace, Selector::default(), None)
     }
 
     /// Keeps an object as it is, without any check, so that a test can see what a watch makes of
@@ -207,114 +195,40 @@ impl Store {
     /// # Errors
     /// 400 when `apiVersion` and `kind` name nothing that is served.
     pub fn insert_unchecked(&self, object: Value) -> Result<Arc<Value>, ApiError> {
-        let at = self.served_object(&object)?;
-        let mut object = object;
-        admit::to_stored(&at, &mut object);
-        self.write(|state, _| Ok(state.insert_unchecked(&at, object)))
+        let (at, key) = self.place(&object)?;
+        let insert = |state: &mut State, _: Write<'_>| Ok(state.insert_unchecked(&at, object));
+        self.write(&at, &key, &Options::default(), insert)
     }
 
     /// Forgets the history and leaves every version behind, so that all watches end with 410.
     pub fn compact(&self) {
-        let forgotten = self.write(|state, _| {
-            state.compact();
-            Ok(())
-        });
-        debug_assert_eq!(forgotten, Ok(()), "compacting cannot be refused");
-    }
-
-    pub(crate) fn create_at(
-        &self,
-        at: &Served,
-        within: &str,
-        object: Value,
-        options: WriteOptions,
-    ) -> Result<Arc<Value>, ApiError> {
-        let kept = self.write(|state, stamp| state.create(at, within, object, options, stamp))?;
-        Ok(present(at, &kept))
-    }
-
-    pub(crate) fn update_at(
-        &self,
-        at: &Served,
-        key: &Key,
-        object: Value,
-        part: Part,
-        options: WriteOptions,
-    ) -> Result<Arc<Value>, ApiError> {
-        let kept = self.write(|state, stamp| {
-            state.update(
-                at,
-                key,
-                object,
-                How {
-                    part,
-                    options,
-                    stamp,
-                },
-            )
-        })?;
-        Ok(present(at, &kept))
-    }
-
-    pub(crate) fn patch_at(
-        &self,
-        at: &Served,
-        key: &Key,
-        patch: &Patch,
-        part: Part,
-        options: WriteOptions,
-    ) -> Result<Arc<Value>, ApiError> {
-        let kept = self.write(|state, stamp| {
-            state.patch(
-                at,
-                key,
-                patch,
-                How {
-                    part,
-                    options,
-                    stamp,
-                },
-            )
-        })?;
-        Ok(present(at, &kept))
-    }
-
-    /// The object, and whether it is still there because finalizers hold it.
-    pub(crate) fn delete_at(
-        &self,
-        at: &Served,
-        key: &Key,
-        insist: &Preconditions,
-        options: WriteOptions,
-    ) -> Result<(Arc<Value>, bool), ApiError> {
-        let (left, held) =
-            self.write(|state, stamp| state.delete(at, key, insist, options, stamp))?;
-        Ok((present(at, &left), held))
+        let mut state = self.lock();
+        state.compact();
+        self.newest.send_replace(state.version());
     }
 
     /// A watch from `from` on, or from what there is now.
-    pub(crate) fn watch_at(
+    pub(crate) fn watch_from(
         &self,
         at: &Served,
         within: Option<&str>,
         selector: Selector,
         from: Option<u64>,
     ) -> Result<Watch, ApiError> {
-        let newest = self.shared.newest.subscribe();
+        let newest = self.newest.subscribe();
         let state = self.lock();
         let mut ready = VecDeque::new();
         let cursor = from.unwrap_or_else(|| state.version());
+        drop(state.since(cursor)?);
         if from.is_none() {
             let found = state.list(at, within, cursor)?;
             let selected = found.values().filter(|object| selector.matches(object));
-            ready.extend(selected.map(|object| Event {
+            let added = |object| Event {
                 kind: EventKind::Added,
                 object: present(at, object),
-            }));
-        } else {
-            drop(state.since(cursor)?);
+            };
+            ready.extend(selected.map(added));
         }
-        drop(state);
         let (store, at, within) = (self.clone(), at.clone(), within.map(str::to_owned));
         Ok(Watch {
             store,
@@ -328,39 +242,40 @@ impl Store {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic in a test's thread leaves at most one write undone; the map itself stays whole.
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        // A panic in a test's thread leaves at most one write undone; the maps stay whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn served_object(&self, object: &Value) -> Result<Served, ApiError> {
-        self.lock()
-            .served_kind(text(object, "/apiVersion"), text(object, "/kind"))
-    }
-
-    fn update_part(&self, object: Value, part: Part) -> Result<Arc<Value>, ApiError> {
-        let at = self.served_object(&object)?;
-        let key = key(&at, namespace(&object), name(&object));
-        self.update_at(&at, &key, object, part, WriteOptions::default())
-    }
-
-    fn write<T>(
+    /// Runs one write under the lock, wakes the watchers, and shows the object as it is then.
+    pub(crate) fn write(
         &self,
-        change: impl FnOnce(&mut State, &Stamp) -> Result<T, ApiError>,
-    ) -> Result<T, ApiError> {
+        at: &Served,
+        key: &Key,
+        options: &Options,
+        change: impl FnOnce(&mut State, Write<'_>) -> Result<Arc<Value>, ApiError>,
+    ) -> Result<Arc<Value>, ApiError> {
         let stamp = stamp();
         let mut state = self.lock();
-        let outcome = change(&mut state, &stamp);
-        let version = state.version();
+        let outcome = change(
+            &mut state,
+            Write {
+                at,
+                key,
+                options,
+                stamp: &stamp,
+            },
+        );
+        self.newest.send_replace(state.version());
         drop(state);
-        self.shared.newest.send_if_modified(|newest| {
-            let later = version > *newest;
-            *newest = version.max(*newest);
-            later
-        });
-        outcome
+        outcome.map(|object| present(at, &object))
+    }
+
+    fn place(&self, object: &Value) -> Result<(Served, Key), ApiError> {
+        let at = self
+            .lock()
+            .served_kind(text(object, "/apiVersion"), text(object, "/kind"))?;
+        let key = key(&at, namespace(object), name(object));
+        Ok((at, key))
     }
 }
 
@@ -376,7 +291,7 @@ impl Watch {
             }
             // The store that holds the sender lives at least as long as this watch.
             if self.newest.changed().await.is_err() {
-                return Err(ApiError::expired("the cluster is gone"));
+                return Err(ApiError::new(410, "the cluster is gone"));
             }
         }
     }
@@ -406,11 +321,6 @@ impl Watch {
         self.cursor
     }
 
-    /// Whether everything up to [`Self::version`] has been told.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.ready.is_empty()
-    }
-
     /// What a change means to those who see only what is selected.
     fn event(&self, change: &Change) -> Option<Event> {
         let mine = change.storage == self.at.resource.storage
@@ -418,15 +328,13 @@ impl Watch {
                 .within
                 .as_ref()
                 .is_none_or(|within| *within == change.key.namespace);
-        if !mine {
-            return None;
-        }
         let before = change
             .before
             .as_ref()
             .is_some_and(|before| self.selector.matches(before));
         let after = !change.deleted && self.selector.matches(&change.object);
         let kind = match (before, after) {
+            _ if !mine => return None,
             (false, false) => return None,
             (false, true) => EventKind::Added,
             (true, false) => EventKind::Deleted,
@@ -441,7 +349,7 @@ impl Watch {
 
 /// The object as the client's version of the kind shows it.
 pub(crate) fn present(at: &Served, object: &Arc<Value>) -> Arc<Value> {
-    if !admit::differs(at, object) {
+    if text(object, "/apiVersion") == at.api_version() {
         return Arc::clone(object);
     }
     let mut shown = (**object).clone();
@@ -449,18 +357,16 @@ pub(crate) fn present(at: &Served, object: &Arc<Value>) -> Arc<Value> {
     Arc::new(shown)
 }
 
+/// Where an object of the kind stands; no namespace given means `default`.
 pub(crate) fn key(at: &Served, namespace: &str, name: &str) -> Key {
-    Key {
-        namespace: home(at, namespace).to_owned(),
-        name: name.to_owned(),
-    }
-}
-
-fn home<'a>(at: &Served, namespace: &'a str) -> &'a str {
-    match (at.resource.namespaced, namespace) {
+    let namespace = match (at.resource.namespaced, namespace) {
         (false, _) => "",
         (true, "") => "default",
         (true, given) => given,
+    };
+    Key {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
     }
 }
 
@@ -470,31 +376,21 @@ fn stamp() -> Stamp {
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let parts = [
+    let uid = [
         &hex[..8],
         &hex[8..12],
         &hex[12..16],
         &hex[16..20],
         &hex[20..],
-    ];
+    ]
+    .join("-");
     // The letters that Kubernetes generates names from: no vowels, so no words.
     let letters = b"bcdfghjklmnpqrstvwxz2456789";
     let draw = |_| char::from(letters[rand::rng().random_range(0..letters.len())]);
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     Stamp {
-        now: Timestamp::now(),
-        uid: parts.join("-"),
+        now,
+        uid,
         suffix: (0..5).map(draw).collect(),
-    }
-}
-
-impl Store {
-    /// Makes the namespaces that every cluster starts with.
-    pub(crate) fn furnish(&self) -> Result<(), ApiError> {
-        for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
-            let object =
-                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-            self.create(object)?;
-        }
-        Ok(())
     }
 }

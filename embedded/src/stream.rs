@@ -32,8 +32,6 @@ struct Feed {
     style: Style,
     end: Instant,
     bookmark: Option<Instant>,
-    /// Whether the end of the initial events has still to be told.
-    announce: bool,
     over: bool,
 }
 
@@ -44,14 +42,12 @@ pub(crate) fn events(watch: Watch, style: Style, query: &Query) -> Body {
         + query
             .timeout_seconds
             .map_or(DEFAULT_TIMEOUT, Duration::from_secs);
-    let announce = query.initial_events == Some(true) && query.bookmarks;
     let bookmark = query.bookmarks.then(|| next_bookmark(now, end));
     let feed = Feed {
         watch,
         style,
         end,
         bookmark,
-        announce,
         over: false,
     };
     let chunks = unfold(feed, async |mut feed| {
@@ -67,55 +63,32 @@ impl Feed {
         if self.over {
             return None;
         }
-        let mut chunk = Vec::new();
-        if self.announce && self.watch.is_drained() {
-            self.end_initial_events(&mut chunk);
-            return Some(chunk);
-        }
-        tokio::select! {
-            event = self.watch.next() => match event {
-                Ok(event) => {
-                    chunk = self.style.event(event.kind, &event.object, Timestamp::now());
-                }
-                Err(error) => {
-                    self.over = true;
-                    return Some(error_event(&error));
-                }
-            },
+        let event = tokio::select! {
+            event = self.watch.next() => event,
             () = sleep_until(self.bookmark.unwrap_or(self.end)), if self.bookmark.is_some() => {
                 let now = Instant::now();
                 self.bookmark = Some(next_bookmark(now, self.end)).filter(|next| *next > now);
-                return Some(self.style.bookmark(self.watch.version(), false));
+                return Some(self.style.bookmark(self.watch.version(), Timestamp::now()));
             }
             () = sleep_until(self.end) => return None,
-        }
-        self.fill(&mut chunk);
-        if self.announce && self.watch.is_drained() {
-            self.end_initial_events(&mut chunk);
+        };
+        let (now, mut chunk, mut next) = (Timestamp::now(), Vec::new(), event.map(Some));
+        for told in 1.. {
+            match next {
+                Ok(Some(event)) => chunk.extend(self.style.event(event.kind, &event.object, now)),
+                Ok(None) => break,
+                Err(error) => {
+                    self.over = true;
+                    chunk.extend(error_event(&error));
+                    break;
+                }
+            }
+            if told == CHUNK {
+                break;
+            }
+            next = self.watch.try_next();
         }
         Some(chunk)
-    }
-
-    /// Adds what is there already.
-    fn fill(&mut self, chunk: &mut Vec<u8>) {
-        for _ in 1..CHUNK {
-            if self.announce && self.watch.is_drained() {
-                return;
-            }
-            // An error is found again, and told, by the next chunk.
-            let Ok(Some(event)) = self.watch.try_next() else {
-                return;
-            };
-            chunk.extend(
-                self.style
-                    .event(event.kind, &event.object, Timestamp::now()),
-            );
-        }
-    }
-
-    fn end_initial_events(&mut self, chunk: &mut Vec<u8>) {
-        self.announce = false;
-        chunk.extend(self.style.bookmark(self.watch.version(), true));
     }
 }
 

@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::pick::Picker;
 use super::table::{Backends, Frontend, Protocol};
 use super::udp::{Flows, MAX_DATAGRAM};
-use super::{Context, count, tcp, udp};
+use super::{Context, tcp, udp};
 
 /// How often idle UDP flows are looked for.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -115,28 +115,29 @@ fn carry(client: TcpStream, from: SocketAddr, endpoint: Option<SocketAddr>, cont
         return tcp::reset(&client);
     };
     let Ok(place) = Arc::clone(&context.places).try_acquire_owned() else {
-        count(&context.ledger.overflow);
+        context.count(|counters| &mut counters.overflow);
         return tcp::reset(&client);
     };
-    let (cancel, ledger) = (context.cancel.clone(), Arc::clone(&context.ledger));
+    let context = context.clone();
+    let tasks = context.tasks.clone();
     let connection = async move {
         let forward = async {
             match tcp::connect(from.ip(), endpoint).await {
                 Ok(server) => {
-                    count(&ledger.connections);
+                    context.count(|counters| &mut counters.connections);
                     tcp::splice(client, server).await;
                 }
                 Err(error) => {
-                    count(&ledger.failed);
+                    context.count(|counters| &mut counters.failed);
                     tracing::debug!(%endpoint, %error, "the endpoint is not reached");
                     tcp::reset(&client);
                 }
             }
         };
-        cancel.run_until_cancelled(forward).await;
+        context.cancel.run_until_cancelled(forward).await;
         drop(place);
     };
-    context.tasks.spawn(connection.in_current_span());
+    tasks.spawn(connection.in_current_span());
 }
 
 /// Forwards datagrams until cancelled.
@@ -176,7 +177,7 @@ async fn receive(
             open_flow(&mut flows, client, endpoint, &socket, &context).await;
         }
         if !flows.send(client, &buffer[..length], now) {
-            count(&context.ledger.dropped);
+            context.count(|counters| &mut counters.dropped);
         }
     }
 }
@@ -191,12 +192,12 @@ async fn open_flow(
 ) {
     let Some(endpoint) = endpoint else { return };
     if flows.is_full() {
-        count(&context.ledger.overflow);
+        context.count(|counters| &mut counters.overflow);
         return;
     }
     match udp::connect(client.ip(), endpoint).await {
         Ok(outgoing) => {
-            count(&context.ledger.flows);
+            context.count(|counters| &mut counters.flows);
             let outgoing = Arc::new(outgoing);
             let token = context.cancel.child_token();
             let used = flows.insert(client, endpoint, Arc::clone(&outgoing), &token);

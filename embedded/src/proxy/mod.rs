@@ -13,8 +13,7 @@ mod udp;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -78,19 +77,15 @@ pub struct Counters {
 struct Context {
     cancel: CancellationToken,
     tasks: TaskTracker,
-    ledger: Arc<Ledger>,
+    ledger: Arc<Mutex<Ledger>>,
     places: Arc<Semaphore>,
     started: Instant,
 }
 
 #[derive(Debug, Default)]
 struct Ledger {
-    problems: Mutex<BTreeMap<Frontend, Problem>>,
-    connections: AtomicU64,
-    failed: AtomicU64,
-    flows: AtomicU64,
-    dropped: AtomicU64,
-    overflow: AtomicU64,
+    problems: BTreeMap<Frontend, Problem>,
+    counters: Counters,
 }
 
 impl Proxy {
@@ -117,21 +112,13 @@ impl Proxy {
     /// The addresses that cannot be listened on at the moment.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        self.context.ledger.problems().values().cloned().collect()
+        self.context.ledger().problems.values().cloned().collect()
     }
 
     /// What was done so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let ledger = &self.context.ledger;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counters {
-            connections: read(&ledger.connections),
-            failed: read(&ledger.failed),
-            flows: read(&ledger.flows),
-            dropped: read(&ledger.dropped),
-            overflow: read(&ledger.overflow),
-        }
+        self.context.ledger().counters
     }
 
     /// Closes every listener and connection and waits for the tasks.
@@ -148,40 +135,32 @@ impl Drop for Proxy {
     }
 }
 
-impl Ledger {
-    fn problems(&self) -> std::sync::MutexGuard<'_, BTreeMap<Frontend, Problem>> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+impl Context {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn solved(&self, frontend: &Frontend) {
-        self.problems().remove(frontend);
+    fn count(&self, counter: impl FnOnce(&mut Counters) -> &mut u64) {
+        *counter(&mut self.ledger().counters) += 1;
     }
 
     /// Notes a problem, and logs it when it is new.
     fn note(&self, frontend: Frontend, backends: &Backends, error: &io::Error) {
+        let Frontend { address, protocol } = frontend;
+        let (service, remedy) = (backends.service.clone(), remedy(error.kind()));
         let problem = Problem {
-            address: frontend.address,
-            protocol: frontend.protocol,
-            service: backends.service.clone(),
-            error: error.to_string(),
-            remedy: remedy(error.kind()),
-        };
-        let Problem {
             address,
             protocol,
             service,
+            error: error.to_string(),
             remedy,
-            ..
-        } = &problem;
-        if self.problems().get(&frontend) != Some(&problem) {
+        };
+        let Problem { service, .. } = &problem;
+        if self.ledger().problems.get(&frontend) != Some(&problem) {
             tracing::warn!(%address, %protocol, service, %error, remedy, "cannot listen");
         }
-        self.problems().insert(frontend, problem);
+        self.ledger().problems.insert(frontend, problem);
     }
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The two watches that the table is made from.
@@ -207,12 +186,9 @@ impl Feed {
         if let Err(error) = self.take().await {
             tracing::debug!(%error, "reading all Services and EndpointSlices anew");
             match Self::open(&self.store) {
+                // Its watches begin with all objects, so that the next wait ends at once.
                 Ok(fresh) => *self = fresh,
                 Err(error) => tracing::error!(%error, "the cluster serves no Services"),
-            }
-            self.objects.reset();
-            if let Err(error) = self.take_ready() {
-                tracing::debug!(%error, "lost again; the next change tries again");
             }
         }
     }
@@ -222,10 +198,6 @@ impl Feed {
             event = self.services.next() => self.objects.apply_service(&event?),
             event = self.slices.next() => self.objects.apply_slice(&event?),
         }
-        self.take_ready()
-    }
-
-    fn take_ready(&mut self) -> Result<(), ApiError> {
         while let Some(event) = self.services.try_next()? {
             self.objects.apply_service(&event);
         }
@@ -240,7 +212,7 @@ impl Feed {
 async fn follow(mut feed: Feed, context: Context) {
     let mut listeners = BTreeMap::new();
     loop {
-        let failing = !context.ledger.problems().is_empty();
+        let failing = !context.ledger().problems.is_empty();
         tokio::select! {
             () = context.cancel.cancelled() => break,
             () = feed.changed() => {}
@@ -274,8 +246,8 @@ async fn reconcile(
         }
     }
     context
-        .ledger
-        .problems()
+        .ledger()
+        .problems
         .retain(|frontend, _| table.contains_key(frontend));
     for (frontend, backends) in table {
         if let Some(listener) = listeners.get(&frontend) {
@@ -284,10 +256,10 @@ async fn reconcile(
         }
         match Listener::open(frontend, backends.clone(), context).await {
             Ok(listener) => {
-                context.ledger.solved(&frontend);
+                context.ledger().problems.remove(&frontend);
                 listeners.insert(frontend, listener);
             }
-            Err(error) => context.ledger.note(frontend, &backends, &error),
+            Err(error) => context.note(frontend, &backends, &error),
         }
     }
 }

@@ -101,11 +101,6 @@ impl Objects {
         };
     }
 
-    /// Forgets everything, before a watch starts anew.
-    pub(crate) fn reset(&mut self) {
-        *self = Self::default();
-    }
-
     /// What to listen on now, and where to send.
     pub(crate) fn compile(&self) -> BTreeMap<Frontend, Backends> {
         let mut slices: BTreeMap<&Key, Vec<&Slice>> = BTreeMap::new();

@@ -69,7 +69,7 @@ fn squeeze(text: &str) -> String {
     text.lines().map(words).collect::<Vec<_>>().join("\n")
 }
 
-const OBJECTS: &str = r#"
+const OBJECTS: &str = r#"---
 {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
 ---
 {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"},
