@@ -1,4 +1,4 @@
-//! `landbridge demo`.
+//! `landbridge demo`: logs, threads and signals around the story that the demo tells.
 
 use std::process::ExitCode;
 
