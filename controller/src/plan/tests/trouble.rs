@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::world::World;
@@ -314,4 +315,65 @@ fn what_somebody_has_changed_or_deleted_is_put_right() {
     );
     let import = world.object("berlin", "ServiceImport", "shop/web");
     assert_eq!(import["spec"]["ips"], json!(["10.96.7.7"]));
+}
+
+/// A cluster in which exports, imports and gateways stand.
+fn busy() -> World {
+    let mut world = exported();
+    world.service("tokyo", "shop/web", &PORTS, json!({}));
+    world.pods("tokyo", "shop/web", &PORTS, &[("10.244.0.5", false)]);
+    world.export("tokyo", "shop/web", 5);
+    world.service(
+        "paris",
+        "shop/db",
+        &["80->80"],
+        json!({"spec": {"clusterIP": "None"}}),
+    );
+    world.export("paris", "shop/db", 5);
+    world.settle();
+    world
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Design, "The house", rule 3: "Any order, or one relist, gives the same state."
+    #[test]
+    fn any_order_of_news_or_one_relist_gives_the_same_state(
+        draws in prop::collection::vec(any::<u32>(), 200),
+    ) {
+        let world = busy();
+        let relisted = world.observer("paris");
+        let mut heard = world.observer_of_nothing("paris");
+        let mut news = world.news_for("paris");
+        let mut draws = draws.into_iter().cycle();
+        news.sort_by_cached_key(|_| draws.next());
+        for event in news {
+            heard.take(event);
+        }
+        prop_assert_eq!(relisted, heard);
+    }
+}
+
+/// What one changed object costs does not grow with the number of services.
+#[test]
+fn a_change_touches_one_service_among_many() {
+    let mut world = exported();
+    for number in 0..50 {
+        let key = format!("shop/s{number}");
+        world.service("paris", &key, &PORTS, json!({}));
+        world.export("paris", &key, 0);
+    }
+    world.settle();
+    world.pods("paris", "shop/web", &PORTS, &[("10.244.0.5", false)]);
+    let berlin = &world.clusters["berlin"].queue;
+    let paris = &world.clusters["paris"].queue;
+    assert_eq!((paris.depth(), berlin.depth()), (3, 0));
+    let writes = world.settle();
+    assert!(
+        writes
+            .iter()
+            .all(|write| write.contains("web") || write.contains("isrlchlhrq")),
+        "{writes:?}"
+    );
 }

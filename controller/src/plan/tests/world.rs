@@ -475,22 +475,46 @@ impl World {
         }
     }
 
+    /// What a controller of `name` knows that starts now.
+    pub(super) fn observer(&self, name: &str) -> Observed {
+        let mut fresh = self.newcomer(name);
+        fresh.news_from(&self.clusters[name].api, &self.hub);
+        fresh.observed
+    }
+
+    /// What a controller of `name` knows that has read APIs which hold nothing.
+    pub(super) fn observer_of_nothing(&self, name: &str) -> Observed {
+        let mut fresh = self.newcomer(name);
+        fresh.news_from(&Api::default(), &Api::default());
+        fresh.observed
+    }
+
+    /// What there is to hear for a controller of `name`, one object after the other.
+    pub(super) fn news_for(&self, name: &str) -> Vec<Event> {
+        let objects = self.clusters[name].api.objects.iter();
+        let all = objects.chain(&self.hub.objects);
+        all.map(|((kind, _), object)| to_event(kind, Change::Apply(object.clone())))
+            .collect()
+    }
+
+    fn newcomer(&self, name: &str) -> Cluster {
+        Cluster {
+            api: Api::default(),
+            observed: Observed::new(self.clusters[name].observed.config.clone()),
+            queue: Queue::default(),
+            problems: Vec::new(),
+        }
+    }
+
     fn assert_settled(&mut self) {
         let now = self.now();
         for (name, cluster) in &self.clusters {
-            let mut fresh = Cluster {
-                api: Api::default(),
-                observed: Observed::new(cluster.observed.config.clone()),
-                queue: Queue::default(),
-                problems: Vec::new(),
-            };
-            fresh.news_from(&cluster.api, &self.hub);
+            let mut fresh = self.observer(name);
             // What is told once is not known from objects.
             fresh
-                .observed
                 .told_malformed
                 .clone_from(&cluster.observed.told_malformed);
-            for observed in [&cluster.observed, &fresh.observed] {
+            for observed in [&cluster.observed, &fresh] {
                 let services = cluster.observed.known_services();
                 let works = services.into_iter().flat_map(|service| {
                     [
