@@ -77,6 +77,8 @@ pub(crate) enum Event {
 pub(crate) struct Health {
     state: LinkState,
     datagrams: u64,
+    /// Whether a packet came since the last look.
+    heard: bool,
     silence: Duration,
     looked: Instant,
     round_trip: Duration,
@@ -89,6 +91,7 @@ impl Health {
         Self {
             state: LinkState::Healthy,
             datagrams: 0,
+            heard: false,
             silence: Duration::ZERO,
             looked: now,
             round_trip: Duration::ZERO,
@@ -106,10 +109,7 @@ impl Health {
                 self.round_trip = round_trip;
                 if datagrams != self.datagrams {
                     self.datagrams = datagrams;
-                    self.silence = Duration::ZERO;
-                    if self.state != LinkState::Closed {
-                        self.state = LinkState::Healthy;
-                    }
+                    self.heard = true;
                 }
             }
         }
@@ -122,7 +122,11 @@ impl Health {
         if self.state == LinkState::Closed {
             return self.state;
         }
-        self.silence += gap.min(LONGEST_LOOK);
+        self.silence = if std::mem::take(&mut self.heard) {
+            Duration::ZERO
+        } else {
+            self.silence + gap.min(LONGEST_LOOK)
+        };
         self.state = if self.silence >= suspect_after(self.round_trip) {
             LinkState::Suspect
         } else if self.silence >= QUIET + self.round_trip {

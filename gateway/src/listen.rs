@@ -228,3 +228,33 @@ async fn accept(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Design, "Import": a gateway "listens until no slice names it, and a grace after".
+    #[tokio::test(start_paused = true)]
+    async fn a_port_is_listened_on_through_its_grace() {
+        let port = AllottedPort::FIRST;
+        let token = CancellationToken::new();
+        let listener = Listener {
+            token: token.clone(),
+            unwanted: None,
+        };
+        let mut bound = HashMap::from([(port, listener)]);
+        let route = Arc::new(crate::tests::route());
+        let (wanted, nobody) = (BTreeMap::from([(port, &route)]), BTreeMap::new());
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        unbind(&mut bound, &nobody, start);
+        unbind(&mut bound, &nobody, start + 4 * second);
+        assert_eq!(wakeup(&bound, &BTreeMap::new(), start), start + GRACE);
+        unbind(&mut bound, &wanted, start + 5 * second);
+        unbind(&mut bound, &nobody, start + 6 * second);
+        unbind(&mut bound, &nobody, start + 10 * second);
+        assert!(!token.is_cancelled(), "it was wanted again in between");
+        unbind(&mut bound, &nobody, start + 11 * second);
+        assert!(token.is_cancelled() && bound.is_empty());
+    }
+}

@@ -226,7 +226,7 @@ async fn feed(core: &Core, client: &Client) {
     events.push(events_of(client, Event::Import));
     events.push(events_of(client, Event::Peer));
     events.push(events_of(client, Event::Pod));
-    events.push(events_of(client, Event::Service));
+    events.push(events_of(client, |change| Event::Service(Box::new(change))));
     events.push(events_of(client, Event::Slice));
     let mut state = State::new(core.cluster.clone());
     let mut problems = Arc::default();

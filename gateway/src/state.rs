@@ -45,7 +45,7 @@ pub(crate) enum Event {
     /// About a Pod.
     Pod(Change<SlimPod>),
     /// About a Service.
-    Service(Change<Service>),
+    Service(Box<Change<Service>>),
     /// About an EndpointSlice.
     Slice(Change<EndpointSlice>),
 }
@@ -59,8 +59,11 @@ impl Event {
             | Self::Import(Change::Interrupted(error))
             | Self::Peer(Change::Interrupted(error))
             | Self::Pod(Change::Interrupted(error))
-            | Self::Service(Change::Interrupted(error))
             | Self::Slice(Change::Interrupted(error)) => Some(error),
+            Self::Service(change) => match &**change {
+                Change::Interrupted(error) => Some(error),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -145,7 +148,7 @@ impl State {
                 changed
             }
             Event::Service(change) => {
-                let changed = self.services.apply(change, exports::read_service);
+                let changed = self.services.apply(*change, exports::read_service);
                 self.dirty.exports |= changed;
                 changed
             }

@@ -202,7 +202,7 @@ impl Incoming {
     ) -> Result<Connection, (Option<&'static str>, ConnectError)> {
         let connecting = match self.0.accept() {
             Ok(connecting) => connecting,
-            Err(error) => return Err((None, connect_error(error))),
+            Err(error) => return Err((reason(&error), connect_error(error))),
         };
         match tokio::time::timeout(HANDSHAKE, connecting).await {
             Ok(Ok(connection)) => Connection::new(connection).map_err(|error| (None, error)),

@@ -113,6 +113,8 @@ fn chain_refused(leaf: &[u8], error: &Error) -> Refused {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
         ) => "not_yet_valid",
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => "unknown_issuer",
+        // A root of another set that goes by the same name.
+        Error::InvalidCertificate(CertificateError::BadSignature) => "bad_signature",
         _ => "chain",
     };
     Refused {

@@ -66,9 +66,8 @@ pub(super) async fn attempt(
         }
         () = sleep_until(deadline) => return Attempt::NotDelivered("timeout", Scope::Link),
     };
-    let (mut send, mut recv, load) = match opened {
-        Ok(opened) => opened,
-        Err(_) => return Attempt::NotDelivered("link_lost", Scope::Link),
+    let Ok((mut send, mut recv, load)) = opened else {
+        return Attempt::NotDelivered("link_lost", Scope::Link);
     };
     let lost = tokio::select! {
         answer = answer(&mut recv) => match answer {

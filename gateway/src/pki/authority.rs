@@ -44,7 +44,7 @@ impl Root {
             .self_signed(&key)
             .map_err(|problem| issue(WHAT, problem))?;
         Ok(Self {
-            authority: Authority::new(WHAT, issued.der().clone(), issued.pem(), key)?,
+            authority: Authority::new(WHAT, issued.der(), issued.pem(), key)?,
             set: set.clone(),
         })
     }
@@ -86,7 +86,7 @@ impl Root {
             .signed_by(&key, &self.authority.issuer)
             .map_err(|problem| issue(WHAT, problem))?;
         Ok(Member {
-            authority: Authority::new(WHAT, issued.der().clone(), issued.pem(), key)?,
+            authority: Authority::new(WHAT, issued.der(), issued.pem(), key)?,
             set: self.set.clone(),
             cluster: cluster.clone(),
         })
@@ -271,14 +271,14 @@ struct Authority {
 impl Authority {
     fn new(
         what: &'static str,
-        cert: CertificateDer<'static>,
+        cert: &CertificateDer<'_>,
         cert_pem: String,
         key: KeyPair,
     ) -> Result<Self, PkiError> {
         Ok(Self {
             cert_pem,
             key_pem: key.serialize_pem(),
-            issuer: Issuer::from_ca_cert_der(&cert, key).map_err(|problem| issue(what, problem))?,
+            issuer: Issuer::from_ca_cert_der(cert, key).map_err(|problem| issue(what, problem))?,
         })
     }
 
@@ -286,7 +286,7 @@ impl Authority {
         let certificate = certificates(what, cert)?.swap_remove(0);
         let id = spiffe_id(what, &certificate)?;
         let key = KeyPair::from_pem(key).map_err(|problem| pem("its private key", &problem))?;
-        Ok((Self::new(what, certificate, cert.to_owned(), key)?, id))
+        Ok((Self::new(what, &certificate, cert.to_owned(), key)?, id))
     }
 }
 

@@ -53,6 +53,18 @@ pub(super) fn key(number: u16) -> PortKey {
     }
 }
 
+/// What an allotted port of `shop/web` means.
+pub(crate) fn route() -> Route {
+    Route {
+        target: Target {
+            service: web(),
+            port: key(80),
+            endpoint: None,
+        },
+        clusters: Vec::new(),
+    }
+}
+
 /// An address that no other test, in this process or beside it, listens on.
 pub(super) fn fresh_ip() -> IpAddr {
     static NEXT: AtomicU16 = AtomicU16::new(1);
@@ -177,12 +189,8 @@ impl Site {
     /// Allots [`PORT`] to `shop/web` port 80, served by `clusters`, and waits until it is listened on.
     pub(super) async fn imports(&self, clusters: &[&str]) {
         let route = Route {
-            target: Target {
-                service: web(),
-                port: key(80),
-                endpoint: None,
-            },
             clusters: clusters.iter().map(|cluster| id(cluster)).collect(),
+            ..route()
         };
         let at = (Protocol::Tcp, AllottedPort::new(PORT).unwrap());
         self.change(|known| known.routes = Arc::new(BTreeMap::from([(at, Arc::new(route))])));
