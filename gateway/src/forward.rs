@@ -183,6 +183,9 @@ impl Call {
             if let Some(choice) = self.choose_now(&snapshot, tried) {
                 return Some((choice, snapshot));
             }
+            if tried.exhausts(&self.current(&snapshot).clusters) {
+                return None;
+            }
             let changed = timeout_at(patience, async {
                 tokio::select! {
                     _ = revisions.changed() => {}
@@ -194,12 +197,16 @@ impl Call {
         }
     }
 
-    fn choose_now(&self, snapshot: &Snapshot, tried: &Tried) -> Option<Choice> {
+    /// What the port means now; if it means something else, or nothing, what it meant when the client came.
+    fn current<'a>(&'a self, snapshot: &'a Snapshot) -> &'a Route {
         let key = (self.route.target.port.protocol, self.port);
-        let route = snapshot.routes.get(&key).unwrap_or(&self.route);
-        if route.target != self.route.target {
-            return None;
-        }
+        let now = snapshot.routes.get(&key);
+        now.filter(|now| now.target == self.route.target)
+            .unwrap_or(&self.route)
+    }
+
+    fn choose_now(&self, snapshot: &Snapshot, tried: &Tried) -> Option<Choice> {
+        let route = self.current(snapshot);
         let candidates: Vec<Candidate<'_>> = route
             .clusters
             .iter()

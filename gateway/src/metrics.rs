@@ -82,87 +82,96 @@ impl Metrics {
     /// Makes them and registers them below `gateway`.
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::new();
-        let sub = registry.sub_registry_with_prefix("gateway");
-        let m = &metrics;
-        sub.register(
+        let below = registry.sub_registry_with_prefix("gateway");
+        metrics.register_connections(below);
+        metrics.register_links(below);
+        metrics.register_listeners(below);
+        metrics
+    }
+
+    fn register_connections(&self, to: &mut Registry) {
+        let connections = self.connections.clone();
+        to.register(
             "connections",
             "Connections, by how they were opened",
-            m.connections.clone(),
+            connections,
         );
-        sub.register(
+        to.register(
             "connections_active",
             "Connections that are open",
-            m.active.clone(),
+            self.active.clone(),
         );
-        sub.register_with_unit(
+        to.register_with_unit(
             "transferred",
             "Payload carried",
             Unit::Bytes,
-            m.bytes.clone(),
+            self.bytes.clone(),
         );
-        sub.register_with_unit(
+        to.register_with_unit(
             "connect_duration",
             "From a client's connection to the answer of the other cluster's gateway",
             Unit::Seconds,
-            m.connect.clone(),
+            self.connect.clone(),
         );
-        sub.register(
+        to.register(
             "refusals",
             "Streams of peers that were refused",
-            m.refusals.clone(),
+            self.refusals.clone(),
         );
-        sub.register(
+        to.register(
             "retries",
             "Connections that were tried elsewhere",
-            m.retries.clone(),
+            self.retries.clone(),
         );
-        sub.register(
+    }
+
+    fn register_links(&self, to: &mut Registry) {
+        to.register(
             "handshake_refusals",
             "Peers that were refused",
-            m.handshakes.clone(),
+            self.handshakes.clone(),
         );
-        sub.register("links", "Links to peers, by state", m.links.clone());
-        sub.register(
+        to.register("links", "Links to peers, by state", self.links.clone());
+        to.register(
             "suspicions",
             "Times that a link fell silent",
-            m.suspicions.clone(),
+            self.suspicions.clone(),
         );
-        sub.register(
+        let failures = self.status_failures.clone();
+        to.register(
+            "status_failures",
+            "Failed writes of status or registration",
+            failures,
+        );
+    }
+
+    fn register_listeners(&self, to: &mut Registry) {
+        to.register(
             "listeners",
             "Allotted ports that are listened on",
-            m.listeners.clone(),
+            self.listeners.clone(),
         );
-        sub.register(
-            "listen_failures",
-            "Failed attempts to listen",
-            m.listen_failures.clone(),
-        );
-        sub.register(
-            "accept_failures",
-            "Failed attempts to accept",
-            m.accept_failures.clone(),
-        );
-        sub.register(
+        let failures = self.listen_failures.clone();
+        to.register("listen_failures", "Failed attempts to listen", failures);
+        let failures = self.accept_failures.clone();
+        to.register("accept_failures", "Failed attempts to accept", failures);
+        let not_carried = self.not_carried.clone();
+        to.register(
             "ports_not_carried",
-            "Allotted ports whose protocol is not carried",
-            m.not_carried.clone(),
+            "Allotted ports of protocols not carried",
+            not_carried,
         );
-        sub.register(
+        to.register(
             "problems",
             "Objects that cannot be carried out",
-            m.problems.clone(),
+            self.problems.clone(),
         );
-        sub.register(
+        let interruptions = self.interruptions.clone();
+        to.register(
             "watch_interruptions",
-            "Times that the API could not be read",
-            m.interruptions.clone(),
+            "Times that the API was not readable",
+            interruptions,
         );
-        sub.register(
-            "status_failures",
-            "Failed writes of status",
-            m.status_failures.clone(),
-        );
-        metrics
     }
 
     pub(crate) fn new() -> Self {

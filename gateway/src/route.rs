@@ -47,6 +47,14 @@ pub(crate) struct Tried {
 }
 
 impl Tried {
+    /// Whether every one of `clusters`, and there are some, has said that it has nobody: then waiting is of no use.
+    pub(crate) fn exhausts(&self, clusters: &[ClusterId]) -> bool {
+        !clusters.is_empty()
+            && clusters
+                .iter()
+                .all(|cluster| self.clusters.contains(cluster))
+    }
+
     /// A whole cluster has nobody for it.
     pub(crate) fn cluster(&mut self, cluster: ClusterId) {
         self.clusters.insert(cluster);
@@ -238,6 +246,18 @@ mod tests {
         assert_eq!(check(two, true, &tried), ["here"]);
         tried.here();
         assert_eq!(check(two, true, &tried), ["nobody"]);
+    }
+
+    #[test]
+    fn waiting_is_of_no_use_once_everybody_has_said_no() {
+        let mut tried = Tried::default();
+        let both = [id("paris"), id("tokyo")];
+        assert!(!tried.exhausts(&[]), "who serves it may yet be told");
+        tried.cluster(id("paris"));
+        tried.link(2);
+        assert!(!tried.exhausts(&both), "a link may come back");
+        tried.cluster(id("tokyo"));
+        assert!(tried.exhausts(&both));
     }
 
     proptest! {

@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Instrument, info_span};
 
 use crate::{
@@ -106,6 +106,8 @@ pub struct Gateway {
     config: Config,
     client: Client,
     link: SocketAddr,
+    /// Whatever becomes of this gateway, its tasks end with it.
+    stop: DropGuard,
 }
 
 impl fmt::Debug for Gateway {
@@ -151,6 +153,7 @@ impl Gateway {
         let core = Core::bind(core_config, Metrics::register(registry)).map_err(bind)?;
         let link = core.transport.local_address().map_err(bind)?;
         Ok(Self {
+            stop: core.stop.clone().drop_guard(),
             core,
             config,
             client,
@@ -183,6 +186,7 @@ impl Gateway {
             config,
             client,
             link,
+            stop: _stop,
         } = self;
         tracing::info!(%link, listen = %config.listen, "the gateway starts");
         core.start();

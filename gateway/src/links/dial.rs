@@ -133,10 +133,11 @@ async fn dialled(core: &Arc<Core>, incoming: Incoming, permit: tokio::sync::Owne
             }
         }
         Err((reason, error)) => {
+            // What was wrong with a certificate has been counted where it was judged.
             if let Some(reason) = reason {
                 core.metrics.handshake_refused(reason);
-                tracing::warn!(%address, reason, "a connection is refused: {error}");
             }
+            tracing::warn!(%address, reason, "a connection is refused: {error}");
         }
     }
 }

@@ -79,6 +79,35 @@ async fn a_cluster_without_ready_pods_or_without_the_export_is_passed_over() {
     assert!(three.paris.core.metrics.refusals("no_endpoint") > 0);
 }
 
+/// Waiting would change nothing: the client learns it at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_nobody_takes_is_refused_without_delay() {
+    let (_world, berlin, paris) = pair(nobody().await).await;
+    let start = Instant::now();
+    assert!(berlin.ask("?").await.is_err());
+    paris.exports(&[], false);
+    assert!(berlin.ask("?").await.is_err());
+    assert!(
+        start.elapsed() < Duration::from_millis(400),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+/// A call may come before the gateway has heard of who serves it: it waits for that, within reason.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_waits_for_an_exporter_that_is_on_its_way() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (_world, berlin, _paris) = pair(named("paris", &heard).await).await;
+    berlin.imports(&[]).await;
+    let told = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        berlin.imports(&["paris"]).await;
+    };
+    let (answer, ()) = tokio::join!(berlin.ask("early"), told);
+    assert_eq!(answer.unwrap(), "paris");
+}
+
 /// The bar: "A remote gateway … that dies gets no new connection after 0.5 s".
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_peer_is_suspect_within_half_a_second_and_calls_go_elsewhere() {
@@ -149,8 +178,8 @@ async fn no_call_is_delivered_twice() {
     let heard = heard.lock().unwrap();
     let distinct: HashSet<&String> = heard.iter().collect();
     assert_eq!(distinct.len(), heard.len(), "a call was delivered twice");
-    // The cut takes 0.4 s to be noticed, 80 calls; half of those go the dead way.
-    assert!(failed < 80, "{failed} of 200 failed");
+    // What is stuck on the dead way counts as its load, so that few follow before the silence is noticed.
+    assert!(failed <= 10, "{failed} of 200 failed");
 }
 
 /// "if it has sent no payload": a client that waits for the server's word is brought elsewhere though its stream was
