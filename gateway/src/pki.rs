@@ -9,7 +9,7 @@
 //!
 //! X.509 name constraints cannot say "only below this path" of a URI (RFC 5280 section 4.2.1.10 constrains the host
 //! part alone, which is the set). What limits a member to its own id is that its certificate carries the id and that
-//! [`crate::verifier`] demands it of every leaf below.
+//! the verifier demands it of every leaf below.
 
 mod authority;
 

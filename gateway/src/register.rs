@@ -29,6 +29,8 @@ use crate::core::Core;
 const RENEW: Duration = Duration::from_secs(2);
 /// After how long without a renewal the gateway counts as dead, in seconds.
 const LEASE_SECONDS: i32 = 10;
+/// The slice is written again with every so many renewals of the Lease: somebody may have taken it away.
+const RENEWALS_PER_SLICE: u32 = 15;
 /// How soon a failed write is tried again: the namespace may be about to be made.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -119,6 +121,7 @@ pub(crate) async fn register(core: Arc<Core>, client: Client, registration: Regi
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
     let leases: Api<Lease> = Api::namespaced(client, namespace);
     let mut told = false;
+    let mut renewals = 0_u32;
     let mut wait = Duration::ZERO;
     loop {
         tokio::select! {
@@ -129,14 +132,19 @@ pub(crate) async fn register(core: Arc<Core>, client: Client, registration: Regi
             let lease = registration.lease(jiff::Timestamp::now());
             let written = async {
                 put(&leases, &lease).await?;
-                put(&slices, &registration.slice()).await
+                if renewals.is_multiple_of(RENEWALS_PER_SLICE) {
+                    put(&slices, &registration.slice()).await?;
+                }
+                Ok::<(), kube::Error>(())
             };
             match written.await {
                 Ok(()) => {
                     told = false;
+                    renewals = renewals.wrapping_add(1);
                     RENEW
                 }
                 Err(error) => {
+                    renewals = 0;
                     core.metrics.status_failures.inc();
                     if !std::mem::replace(&mut told, true) {
                         tracing::warn!("cannot register, will go on trying: {error}");

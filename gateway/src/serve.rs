@@ -117,12 +117,9 @@ async fn refuse(core: &Core, mut send: SendStream, refusal: Refusal) {
     core.metrics.refused(refusal.reason());
     core.metrics
         .connection(Direction::Inbound, refusal.reason());
-    // A peer that does not wait for the answer does not need it.
-    if send
-        .write_all(&wire::encode_answer(&Answer::Refused(refusal)))
-        .await
-        .is_ok()
-    {
+    // A peer that does not wait for the answer, or does not take it, does not need it.
+    let answer = wire::encode_answer(&Answer::Refused(refusal));
+    if let Ok(Ok(())) = timeout(HEADER, send.write_all(&answer)).await {
         send.finish();
     }
 }

@@ -16,12 +16,14 @@ use landbridge_api::{
 };
 use landbridge_model::{ClusterId, Hostname, Timestamp};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::{core::Core, links::Link, transport::ConnectError};
 
 /// The least time between two writes.
 const PACE: Duration = Duration::from_secs(1);
-/// How soon all is compared again though no link has changed: objects may have been made anew.
+/// How soon all is compared with the objects again though no link has changed: they may have been made anew, and what
+/// another replica says may have changed.
 const REFRESH: Duration = Duration::from_secs(30);
 /// The longest error that is written: an object is for reading.
 const MAX_ERROR: usize = 512;
@@ -38,6 +40,7 @@ struct Told {
 pub(crate) async fn keep(core: Arc<Core>, client: Client, gateway: Hostname) {
     let peers: Api<Peer> = Api::all(client);
     let mut told: BTreeMap<ClusterId, Told> = BTreeMap::new();
+    let mut compared = Instant::now();
     let mut revisions = core.snapshots.subscribe();
     let mut links = core.links.subscribe();
     loop {
@@ -45,7 +48,7 @@ pub(crate) async fn keep(core: Arc<Core>, client: Client, gateway: Hostname) {
         told.retain(|cluster, _| snapshot.peers.contains_key(cluster));
         for cluster in snapshot.peers.keys() {
             let now = tell(&core.links.to(cluster), core.links.failure(cluster));
-            if told.get(cluster) == Some(&now) {
+            if told.get(cluster) == Some(&now) && compared.elapsed() < REFRESH {
                 continue;
             }
             match write(&core, &peers, cluster, &gateway, &now).await {
@@ -55,6 +58,9 @@ pub(crate) async fn keep(core: Arc<Core>, client: Client, gateway: Hostname) {
                     tracing::debug!(peer = %cluster, "cannot write the status: {error}");
                 }
             }
+        }
+        if compared.elapsed() >= REFRESH {
+            compared = Instant::now();
         }
         tokio::select! {
             () = tokio::time::sleep(PACE) => {}
@@ -109,6 +115,11 @@ async fn write(
     let wanted = connected(&links, told);
     let now = Timestamp::from_millis(now.as_millisecond());
     let conditions = condition::apply(&status.conditions, &[wanted], None, now);
+    let same = before
+        .is_some_and(|before| before.state == link.state && before.last_error == link.last_error);
+    if same && conditions == status.conditions {
+        return Ok(());
+    }
     // Absent fields of a merge patch would keep their old value: an error that is over is nulled.
     let mut link = json!(link);
     if told.error.is_none() {

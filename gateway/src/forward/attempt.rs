@@ -70,6 +70,8 @@ pub(super) async fn attempt(
         return Attempt::NotDelivered("link_lost", Scope::Link);
     };
     let lost = tokio::select! {
+        // An answer that is there counts, whatever else has happened.
+        biased;
         answer = answer(&mut recv) => match answer {
             Ok(Answer::Connected) => return Attempt::Connected(Connected { send, recv, load }),
             Ok(Answer::Refused(refusal)) => {
