@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::error::{ApiError, Cause};
 use crate::object::{as_map, list, map, members, name, text};
 use crate::resource::{Resource, Served, Shape};
-use crate::services::{complete_slice, service_causes, slice_causes};
+use crate::services::{default_ports, service_causes, slice_causes};
 
 /// kube-apiserver's own limit for all annotations of an object together.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
@@ -51,12 +51,7 @@ pub(crate) fn check_type(at: &Served, object: &mut Value) -> Result<(), ApiError
 
 /// Cleans and checks an object that is about to be kept. `strict` refuses unknown fields of custom
 /// kinds instead of dropping them.
-pub(crate) fn check_object(
-    at: &Served,
-    object: &mut Value,
-    old: Option<&Value>,
-    strict: bool,
-) -> Result<(), ApiError> {
+pub(crate) fn check_object(at: &Served, object: &mut Value, strict: bool) -> Result<(), ApiError> {
     let kind = &at.resource.kind;
     let mut causes = metadata_causes(&at.resource, object);
     match &at.version().shape {
@@ -66,8 +61,8 @@ pub(crate) fn check_object(
             *object = decode(object.take()).map_err(refuse)?;
             match kind.as_str() {
                 "EndpointSlice" => {
-                    complete_slice(object);
-                    causes.extend(slice_causes(object, old));
+                    default_ports(as_map(object), "protocol", |_| json!("TCP"));
+                    causes.extend(slice_causes(object));
                 }
                 "Service" => causes.extend(service_causes(object)),
                 _ => {}

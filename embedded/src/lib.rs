@@ -5,6 +5,14 @@
 //! any CRD, from memory. It has no server-side apply, no garbage collection, no controllers and no
 //! authentication. [`proxy::Proxy`] makes the cluster's ClusterIPs work on loopback addresses.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::needless_pass_by_value,
+        reason = "fixtures are written where they are used"
+    )
+)]
+
 mod admit;
 mod answer;
 mod cluster;

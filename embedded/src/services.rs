@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::admit::is_label;
 use crate::error::{ApiError, Cause};
@@ -17,16 +17,10 @@ use crate::resource::Resource;
 /// keeps the search for a free one short.
 const MAX_ADDRESSES: u128 = 1 << 16;
 
-/// kube-apiserver's default for `sessionAffinityConfig.clientIP.timeoutSeconds`: three hours.
-const AFFINITY_SECONDS: u64 = 10_800;
-
-/// kube-apiserver's limit of one slice.
-const MAX_ENDPOINTS: usize = 1000;
-
 /// The ClusterIPs in use and the ranges that they come from.
 #[derive(Clone, Debug)]
 pub(crate) struct ClusterIps {
-    /// By family, IPv4 first: that is the cluster's default.
+    /// By family; IPv4 is the cluster's default.
     ranges: BTreeMap<&'static str, IpNet>,
     /// Which Service has an address, as `namespace/name`.
     used: BTreeMap<IpAddr, String>,
@@ -36,13 +30,10 @@ pub(crate) struct ClusterIps {
 
 impl ClusterIps {
     pub(crate) fn new(v4: Ipv4Net, v6: Option<Ipv6Net>) -> Self {
-        let ranges = [Some(("IPv4", v4.into())), v6.map(|v6| ("IPv6", v6.into()))];
-        let ranges = ranges.into_iter().flatten().collect();
-        Self {
-            ranges,
-            used: BTreeMap::new(),
-            last: BTreeMap::new(),
-        }
+        let mut ranges = BTreeMap::from([("IPv4", IpNet::from(v4))]);
+        ranges.extend(v6.map(|v6| ("IPv6", IpNet::from(v6))));
+        let (used, last) = (BTreeMap::new(), BTreeMap::new());
+        Self { ranges, used, last }
     }
 
     /// Completes a Service that is about to be kept in place of `old`. Nothing is taken yet:
@@ -58,22 +49,22 @@ impl ClusterIps {
             return Ok(());
         }
         let invalid = |cause| ApiError::invalid(resource, name(service), &[cause]);
-        let mut wanted = self.wanted_addresses(service, old).map_err(invalid)?;
-        let (policy, families) = self.families(service, old, &wanted).map_err(invalid)?;
-        if wanted.first().is_none_or(|first| first != "None") {
-            wanted.truncate(families.len());
-            for family in &families[wanted.len()..] {
-                let full = || ApiError::new(500, "failed to allocate a serviceIP: range is full");
-                wanted.push(self.free(family).ok_or_else(full)?.to_string());
+        let mut ips = self.wanted(service, old).map_err(invalid)?;
+        let (policy, families) = self.families(service, old, &ips).map_err(invalid)?;
+        if ips.first().is_none_or(|first| first != "None") {
+            ips.truncate(families.len());
+            for family in &families[ips.len()..] {
+                let message = "failed to allocate a serviceIP: range is full";
+                let free = self.free(family);
+                ips.push(free.ok_or_else(|| ApiError::new(500, message))?.to_string());
             }
         }
         let spec = map(service, "spec");
-        spec.entry("internalTrafficPolicy")
-            .or_insert_with(|| json!("Cluster"));
+        default(spec, "internalTrafficPolicy", "Cluster");
         spec.insert("ipFamilyPolicy".into(), json!(policy));
         spec.insert("ipFamilies".into(), json!(families));
-        spec.insert("clusterIP".into(), json!(wanted.first()));
-        spec.insert("clusterIPs".into(), json!(wanted));
+        spec.insert("clusterIP".into(), json!(ips.first()));
+        spec.insert("clusterIPs".into(), json!(ips));
         Ok(())
     }
 
@@ -81,58 +72,52 @@ impl ClusterIps {
     pub(crate) fn settle(&mut self, before: Option<&Value>, after: Option<&Value>) {
         let had: Vec<IpAddr> = before.into_iter().flat_map(addresses).collect();
         self.used.retain(|address, _| !had.contains(address));
-        for (address, owner) in after
-            .into_iter()
-            .flat_map(|it| addresses(it).map(move |ip| (ip, owner(it))))
-        {
-            self.used.insert(address, owner);
+        let Some(service) = after else { return };
+        for address in addresses(service) {
+            self.used.insert(address, owner(service));
             if !had.contains(&address) {
                 self.last.insert(family(address), number(address));
             }
         }
     }
 
-    /// What the Service asks for, or had already; checked to be its own to have.
-    fn wanted_addresses(&self, service: &Value, old: Option<&Value>) -> Result<Vec<String>, Cause> {
-        let own = |object| {
-            strings(object, "/spec/clusterIPs")
-                .map(str::to_owned)
-                .collect()
-        };
-        let (mut wanted, had): (Vec<String>, Vec<String>) =
-            (own(service), old.map_or(Vec::new(), own));
+    /// The addresses that the Service asks for, or had already; checked to be its own to have.
+    fn wanted(&self, service: &Value, old: Option<&Value>) -> Result<Vec<String>, Cause> {
         let single = text(service, "/spec/clusterIP");
-        if wanted.is_empty() && !single.is_empty() {
-            wanted.push(single.to_owned());
-        }
+        let had = old
+            .into_iter()
+            .flat_map(|old| strings(old, "/spec/clusterIPs"));
+        let had: Vec<String> = had.map(str::to_owned).collect();
+        let own = strings(service, "/spec/clusterIPs").map(str::to_owned);
+        let mut wanted: Vec<String> = own.collect();
         if wanted.is_empty() {
-            wanted.clone_from(&had);
+            wanted = if single.is_empty() {
+                had.clone()
+            } else {
+                vec![single.to_owned()]
+            };
         }
-        let refuse = |why: &str| Cause::invalid("spec.clusterIPs[0]", &json!(wanted), why);
-        if !single.is_empty() && wanted[0] != single {
-            return Err(refuse("first value must match `clusterIP`"));
+        let refuse = |why| Err(Cause::invalid("spec.clusterIPs[0]", &json!(wanted), why));
+        let Some(first) = wanted.first() else {
+            return Ok(wanted);
+        };
+        if !single.is_empty() && first != single {
+            return refuse("first value must match `clusterIP`");
         }
-        if had.first().is_some_and(|had| *had != wanted[0]) {
-            return Err(refuse("may not change once set"));
+        if had.first().is_some_and(|had| had != first) {
+            return refuse("may not change once set");
         }
         for address in wanted.iter().filter(|address| *address != "None") {
-            let Ok(parsed) = address.parse::<IpAddr>() else {
-                return Err(refuse("must be a valid IP address or None"));
+            let Ok(address) = address.parse::<IpAddr>() else {
+                return refuse("must be a valid IP address or None");
             };
-            let range = self.ranges.get(family(parsed));
-            if range.is_none_or(|range| !range.contains(&parsed)) {
-                return Err(refuse(&format!(
-                    "the provided IP {address} is not in the valid range"
-                )));
+            let range = self.ranges.get(family(address));
+            if !range.is_some_and(|range| range.contains(&address)) {
+                return refuse("the provided IP is not in the valid range");
             }
-            if self
-                .used
-                .get(&parsed)
-                .is_some_and(|owner_now| *owner_now != owner(service))
-            {
-                return Err(refuse(&format!(
-                    "provided IP {address} is already allocated"
-                )));
+            let taken = self.used.get(&address);
+            if taken.is_some_and(|taken| *taken != owner(service)) {
+                return refuse("the provided IP is already allocated");
             }
         }
         Ok(wanted)
@@ -143,9 +128,9 @@ impl ClusterIps {
         &self,
         service: &Value,
         old: Option<&Value>,
-        wanted: &[String],
+        ips: &[String],
     ) -> Result<(String, Vec<&'static str>), Cause> {
-        let headless = wanted.first().is_some_and(|first| first == "None");
+        let headless = ips.first().is_some_and(|first| first == "None");
         // Such a Service may have both families whatever the cluster has: somebody else fills it.
         let free = headless && members(service, "/spec/selector").next().is_none();
         let default = if free {
@@ -153,75 +138,69 @@ impl ClusterIps {
         } else {
             "SingleStack"
         };
-        let before = old.map_or("", |old| text(old, "/spec/ipFamilyPolicy"));
-        let given = [text(service, "/spec/ipFamilyPolicy"), before, default];
-        let policy = given
-            .into_iter()
-            .find(|policy| !policy.is_empty())
-            .unwrap_or(default);
-        let known = |object| -> Vec<&'static str> {
-            let named = strings(object, "/spec/ipFamilies");
-            named
-                .filter_map(|name| ["IPv4", "IPv6"].into_iter().find(|known| *known == name))
-                .collect()
+        let before = old.unwrap_or(&Value::Null);
+        let policies = [service, before].map(|object| text(object, "/spec/ipFamilyPolicy"));
+        let given = policies.into_iter().find(|policy| !policy.is_empty());
+        let policy = given.unwrap_or(default).to_owned();
+        let implied: Vec<Value> = ips
+            .iter()
+            .map(|ip| json!(ip.parse().map_or("", family)))
+            .collect();
+        let named = [
+            list(service, "/spec/ipFamilies"),
+            list(before, "/spec/ipFamilies"),
+            &implied,
+        ];
+        let known = |named: &[Value]| -> Vec<&'static str> {
+            let is = |known: &&str| named.iter().any(|one| one == known);
+            let first_is_v6 = named.first().is_some_and(|first| first == "IPv6");
+            let order = if first_is_v6 {
+                ["IPv6", "IPv4"]
+            } else {
+                ["IPv4", "IPv6"]
+            };
+            order.into_iter().filter(is).collect()
         };
-        let mut families = known(service);
-        if families.is_empty() {
-            families = old.map_or(Vec::new(), known);
-        }
-        let implied = wanted
-            .iter()
-            .filter_map(|address| address.parse().ok())
-            .map(family);
-        families.extend(implied.skip(families.len()).collect::<Vec<_>>());
-        if families.is_empty() {
-            families.push("IPv4");
-        }
-        let refuse = |why| Err(Cause::invalid("spec.ipFamilyPolicy", &json!(policy), why));
-        if policy == "SingleStack" && old.is_some() {
+        let families = named
+            .into_iter()
+            .map(known)
+            .find(|families| !families.is_empty());
+        let mut families = families.unwrap_or_else(|| vec!["IPv4"]);
+        if policy == "SingleStack" {
             families.truncate(1);
-        }
-        if policy == "SingleStack" && families.len() > 1 {
-            return refuse(
-                "must be 'RequireDualStack' or 'PreferDualStack' for multiple IP families",
-            );
-        }
-        let dual = self.ranges.len() == 2 || free;
-        if policy == "RequireDualStack" && !dual {
-            return refuse("this cluster is not configured for dual-stack services");
-        }
-        if let Some(family) = families
-            .iter()
-            .find(|family| !free && !self.ranges.contains_key(*family))
-        {
-            return Err(Cause::invalid(
-                "spec.ipFamilies",
-                &json!(family),
-                "not configured on this cluster",
-            ));
-        }
-        if policy != "SingleStack" && families.len() == 1 && dual {
+        } else if families.len() == 1 && (free || self.ranges.len() == 2) {
             families.push(if families[0] == "IPv4" {
                 "IPv6"
             } else {
                 "IPv4"
             });
         }
-        Ok((policy.to_owned(), families))
+        if policy == "RequireDualStack" && families.len() < 2 {
+            let why = "this cluster is not configured for dual-stack services";
+            return Err(Cause::invalid("spec.ipFamilyPolicy", &json!(policy), why));
+        }
+        if !free
+            && families
+                .iter()
+                .any(|family| !self.ranges.contains_key(family))
+        {
+            let why = "not configured on this cluster";
+            return Err(Cause::invalid("spec.ipFamilies", &json!(families), why));
+        }
+        Ok((policy, families))
     }
 
     /// The next free address, going round from the one given last. The first and the last address
     /// of a range are left alone.
     fn free(&self, family: &str) -> Option<IpAddr> {
         let range = self.ranges.get(family)?;
-        let (first, last) = (
-            number(range.network()) + 1,
-            number(range.broadcast()).checked_sub(1)?,
-        );
-        let usable = (last + 1).checked_sub(first)?.min(MAX_ADDRESSES);
+        let first = number(range.network()) + 1;
+        let usable = number(range.broadcast())
+            .checked_sub(first)?
+            .min(MAX_ADDRESSES);
         let start = self.last.get(family).map_or(0, |last| last + 1 - first);
-        let address = |number: u128| match family {
-            "IPv4" => Ipv4Addr::from(u32::try_from(number).unwrap_or(u32::MAX)).into(),
+        let address = |number: u128| match u32::try_from(number) {
+            Ok(number) if family == "IPv4" => IpAddr::from(Ipv4Addr::from(number)),
             _ => IpAddr::from(Ipv6Addr::from(number)),
         };
         let mut around = (0..usable).map(|step| address(first + (start + step) % usable));
@@ -243,17 +222,18 @@ pub(crate) fn service_causes(service: &Value) -> Vec<Cause> {
         &mut causes,
     );
     let ports = list(service, "/spec/ports");
-    if ports.is_empty() && text(service, "/spec/clusterIP") != "None" && kind != "ExternalName" {
+    let headless = text(service, "/spec/clusterIP") == "None";
+    if ports.is_empty() && !headless && kind != "ExternalName" {
         causes.push(Cause::new("spec.ports", "Required value"));
     }
     port_causes(ports, "spec.ports", &mut causes);
     for (index, port) in ports.iter().enumerate() {
         let same =
-            |other: &&Value| other["port"] == port["port"] && protocol(other) == protocol(port);
-        if ports[..index].iter().any(|other| same(&other)) {
+            |other: &Value| (&other["port"], protocol(other)) == (&port["port"], protocol(port));
+        if ports[..index].iter().any(same) {
             causes.push(Cause::new(
                 &format!("spec.ports[{index}]"),
-                format!("Duplicate value: {port}"),
+                "Duplicate value",
             ));
         }
         if text(port, "/name").is_empty() && ports.len() > 1 {
@@ -266,147 +246,101 @@ pub(crate) fn service_causes(service: &Value) -> Vec<Cause> {
     causes
 }
 
-/// Everything that is wrong with a slice; `old` is the slice that it replaces.
-pub(crate) fn slice_causes(slice: &Value, old: Option<&Value>) -> Vec<Cause> {
+/// Everything that is wrong with a slice's addresses and ports.
+pub(crate) fn slice_causes(slice: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
-    let family = text(slice, "/addressType");
-    one_of(
-        family,
-        &["FQDN", "IPv4", "IPv6"],
-        "addressType",
-        &mut causes,
-    );
-    if old.is_some_and(|old| text(old, "/addressType") != family) {
-        causes.push(Cause::invalid(
-            "addressType",
-            &json!(family),
-            "field is immutable",
-        ));
-    }
-    let endpoints = list(slice, "/endpoints");
-    if endpoints.len() > MAX_ENDPOINTS {
-        causes.push(Cause::new(
-            "endpoints",
-            format!("Too many: must have at most {MAX_ENDPOINTS} items"),
-        ));
-    }
-    for (index, endpoint) in endpoints.iter().enumerate() {
+    let kind = text(slice, "/addressType");
+    one_of(kind, &["FQDN", "IPv4", "IPv6"], "addressType", &mut causes);
+    for (index, endpoint) in list(slice, "/endpoints").iter().enumerate() {
         let path = format!("endpoints[{index}]");
-        let legal = |address: &str| match family {
-            "IPv4" => address.parse::<Ipv4Addr>().is_ok(),
-            "IPv6" => address.parse::<Ipv6Addr>().is_ok(),
-            _ => true,
-        };
-        let addresses = &endpoint["addresses"];
-        let mut given = strings(endpoint, "/addresses").peekable();
-        if given.peek().is_none() || !given.all(legal) {
-            let why = format!("must contain at least 1 address, each a valid {family} address");
-            causes.push(Cause::invalid(
-                &format!("{path}.addresses"),
-                addresses,
-                &why,
-            ));
+        let legal = |address: &str| kind == "FQDN" || address.parse().map(family) == Ok(kind);
+        let mut addresses = strings(endpoint, "/addresses").peekable();
+        if addresses.peek().is_none() || !addresses.all(legal) {
+            let why = format!("must contain at least 1 address, each a valid {kind} address");
+            let field = format!("{path}.addresses");
+            causes.push(Cause::invalid(&field, &endpoint["addresses"], &why));
         }
-        label(
-            text(endpoint, "/hostname"),
-            &format!("{path}.hostname"),
-            &mut causes,
-        );
+        label(endpoint, "hostname", &path, &mut causes);
     }
-    let ports = list(slice, "/ports");
-    port_causes(ports, "ports", &mut causes);
+    port_causes(list(slice, "/ports"), "ports", &mut causes);
     causes
 }
 
-/// The defaults of a slice's ports.
-pub(crate) fn complete_slice(slice: &mut Value) {
-    default_ports(slice, |port| {
-        port.entry("name").or_insert_with(|| json!(""));
-    });
+/// Gives every port of a Service's spec or of a slice the default of `key`.
+pub(crate) fn default_ports(
+    holder: &mut Map<String, Value>,
+    key: &str,
+    of: impl Fn(&Value) -> Value,
+) {
+    let ports = holder.get_mut("ports").and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten() {
+        let value = of(port);
+        if port.get(key).is_none_or(Value::is_null) {
+            port[key] = value;
+        }
+    }
 }
 
 /// What Services and slices ask of their ports alike.
 fn port_causes(ports: &[Value], path: &str, causes: &mut Vec<Cause>) {
     for (index, port) in ports.iter().enumerate() {
         let path = format!("{path}[{index}]");
-        let number = port["port"].as_i64();
-        if number.is_some_and(|number| !(1..=65_535).contains(&number)) {
+        let number = port["port"].as_i64().unwrap_or(1);
+        if !(1..=65_535).contains(&number) {
             let why = "must be between 1 and 65535, inclusive";
             causes.push(Cause::invalid(&format!("{path}.port"), &port["port"], why));
         }
-        one_of(
-            protocol(port),
-            &["SCTP", "TCP", "UDP"],
-            &format!("{path}.protocol"),
-            causes,
-        );
-        let called = text(port, "/name");
-        label(called, &format!("{path}.name"), causes);
-        if !called.is_empty()
-            && ports[..index]
-                .iter()
-                .any(|other| text(other, "/name") == called)
-        {
-            causes.push(Cause::new(
-                &format!("{path}.name"),
-                format!("Duplicate value: \"{called}\""),
-            ));
+        let field = format!("{path}.protocol");
+        one_of(protocol(port), &["SCTP", "TCP", "UDP"], &field, causes);
+        label(port, "name", &path, causes);
+        let same = |other: &Value| !port["name"].is_null() && other["name"] == port["name"];
+        if ports[..index].iter().any(same) {
+            causes.push(Cause::new(&format!("{path}.name"), "Duplicate value"));
         }
     }
 }
 
 fn one_of(given: &str, allowed: &[&str], field: &str, causes: &mut Vec<Cause>) {
     if !allowed.contains(&given) {
-        let message = format!(
-            "Unsupported value: \"{given}\": supported values: {}",
-            allowed.join(", ")
-        );
+        let allowed = allowed.join(", ");
+        let message = format!("Unsupported value: \"{given}\": supported values: {allowed}");
         causes.push(Cause::new(field, message));
     }
 }
 
-fn label(given: &str, field: &str, causes: &mut Vec<Cause>) {
+fn label(holder: &Value, field: &str, path: &str, causes: &mut Vec<Cause>) {
+    let given = holder[field].as_str().unwrap_or_default();
     if !given.is_empty() && !is_label(given) {
+        let why = "must be a lower case RFC 1123 label";
         causes.push(Cause::invalid(
-            field,
-            &json!(given),
-            "must be a lower case RFC 1123 label",
+            &format!("{path}.{field}"),
+            &holder[field],
+            why,
         ));
     }
 }
 
 fn default_spec(service: &mut Value) {
     let spec = map(service, "spec");
-    spec.entry("type").or_insert_with(|| json!("ClusterIP"));
-    spec.entry("sessionAffinity")
-        .or_insert_with(|| json!("None"));
+    default(spec, "type", "ClusterIP");
+    default(spec, "sessionAffinity", "None");
     if spec["sessionAffinity"] == "ClientIP" {
-        let default = || json!({"clientIP": {"timeoutSeconds": AFFINITY_SECONDS}});
-        spec.entry("sessionAffinityConfig").or_insert_with(default);
+        // kube-apiserver's default: three hours.
+        let config = json!({"clientIP": {"timeoutSeconds": 10_800}});
+        spec.entry("sessionAffinityConfig").or_insert(config);
     } else {
         spec.remove("sessionAffinityConfig");
     }
-    default_ports(
-        service.get_mut("spec").unwrap_or(&mut Value::Null),
-        |port| {
-            let number = port.get("port").cloned();
-            port.entry("targetPort").or_insert_with(|| json!(number));
-        },
-    );
+    default_ports(spec, "protocol", |_| json!("TCP"));
+    default_ports(spec, "targetPort", |port| port["port"].clone());
 }
 
-fn default_ports(holder: &mut Value, more: impl Fn(&mut serde_json::Map<String, Value>)) {
-    let ports = holder.get_mut("ports").and_then(Value::as_array_mut);
-    for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
-        port.entry("protocol").or_insert_with(|| json!("TCP"));
-        more(port);
-    }
+fn default(spec: &mut Map<String, Value>, key: &str, value: &str) {
+    spec.entry(key).or_insert_with(|| json!(value));
 }
 
 fn protocol(port: &Value) -> &str {
-    Some(text(port, "/protocol"))
-        .filter(|given| !given.is_empty())
-        .unwrap_or("TCP")
+    port["protocol"].as_str().unwrap_or("TCP")
 }
 
 fn owner(service: &Value) -> String {
@@ -455,7 +389,7 @@ mod tests {
     #[test]
     fn wrong_slices_name_their_fields() {
         let check = |slice: Value, fields: &[&str]| {
-            assert_eq!(wrong(&slice_causes(&slice, None)), fields, "{slice}");
+            assert_eq!(wrong(&slice_causes(&slice)), fields, "{slice}");
         };
         check(
             json!({"addressType": "IPv4", "endpoints": [{"addresses": ["192.0.2.1"]}]}),

@@ -341,7 +341,7 @@ impl State {
         old: Option<&Value>,
     ) -> Result<Option<Resource>, ApiError> {
         let resource = &to.at.resource;
-        admit::check_object(to.at, object, old, to.options.strict)?;
+        admit::check_object(to.at, object, to.options.strict)?;
         if resource.is("", "services") {
             self.ips.complete(resource, object, old)?;
         }

@@ -26,7 +26,7 @@ use crate::error::ApiError;
 use crate::store::{Store, Watch};
 use listen::Listener;
 pub use table::Protocol;
-use table::{Backends, Frontend, Objects};
+use table::{Backends, Frontend, Objects, compile};
 
 /// How many connections are carried at a time. Each holds two descriptors; a demo with a load
 /// generator has hundreds.
@@ -64,8 +64,6 @@ pub struct Counters {
     pub connections: u64,
     /// TCP connections whose endpoint could not be reached; the client was reset.
     pub failed: u64,
-    /// UDP flows that were opened.
-    pub flows: u64,
     /// Datagrams dropped: no endpoint, a full socket, or an endpoint that is not there.
     pub dropped: u64,
     /// Connections and flows refused because the bounds were reached.
@@ -163,30 +161,31 @@ impl Context {
     }
 }
 
-/// The two watches that the table is made from.
+/// The two watches that the table is made from, and what they have told.
 struct Feed {
     store: Store,
-    services: Watch,
-    slices: Watch,
-    objects: Objects,
+    watches: [Watch; 2],
+    objects: [Objects; 2],
 }
 
 impl Feed {
     fn open(store: &Store) -> Result<Self, ApiError> {
+        let services = store.watch(("v1", "Service"), None)?;
+        let slices = store.watch(("discovery.k8s.io/v1", "EndpointSlice"), None)?;
+        let (store, objects) = (store.clone(), <[Objects; 2]>::default());
         Ok(Self {
-            store: store.clone(),
-            services: store.watch(("v1", "Service"), None)?,
-            slices: store.watch(("discovery.k8s.io/v1", "EndpointSlice"), None)?,
-            objects: Objects::default(),
+            store,
+            watches: [services, slices],
+            objects,
         })
     }
 
-    /// Waits for changes and takes all that are there. After a watch was lost, all is read anew.
+    /// Waits for changes and takes all that are there. After a watch was lost, all is read anew:
+    /// fresh watches begin with all objects.
     async fn changed(&mut self) {
         if let Err(error) = self.take().await {
             tracing::debug!(%error, "reading all Services and EndpointSlices anew");
             match Self::open(&self.store) {
-                // Its watches begin with all objects, so that the next wait ends at once.
                 Ok(fresh) => *self = fresh,
                 Err(error) => tracing::error!(%error, "the cluster serves no Services"),
             }
@@ -194,15 +193,15 @@ impl Feed {
     }
 
     async fn take(&mut self) -> Result<(), ApiError> {
+        let [services, slices] = &mut self.watches;
         tokio::select! {
-            event = self.services.next() => self.objects.apply_service(&event?),
-            event = self.slices.next() => self.objects.apply_slice(&event?),
+            event = services.next() => self.objects[0].apply(event?),
+            event = slices.next() => self.objects[1].apply(event?),
         }
-        while let Some(event) = self.services.try_next()? {
-            self.objects.apply_service(&event);
-        }
-        while let Some(event) = self.slices.try_next()? {
-            self.objects.apply_slice(&event);
+        for (watch, objects) in self.watches.iter_mut().zip(&mut self.objects) {
+            while let Some(event) = watch.try_next()? {
+                objects.apply(event);
+            }
         }
         Ok(())
     }
@@ -218,7 +217,12 @@ async fn follow(mut feed: Feed, context: Context) {
             () = feed.changed() => {}
             () = sleep(RETRY), if failing => {}
         }
-        reconcile(&mut listeners, feed.objects.compile(), &context).await;
+        reconcile(
+            &mut listeners,
+            compile(&feed.objects[0], &feed.objects[1]),
+            &context,
+        )
+        .await;
     }
     for listener in listeners.into_values() {
         listener.close().await;

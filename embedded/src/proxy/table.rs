@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::object::{list, name, namespace, text};
+use crate::object::{list, name, namespace, strings, text};
 use crate::{Event, EventKind};
 
 /// The protocols that are carried. SCTP is not.
@@ -39,203 +40,115 @@ pub(crate) struct Backends {
     pub(crate) affinity: Option<Duration>,
 }
 
-/// Services and slices as they are now, fed by watch events in any order.
+/// Services or slices as they are now, by namespace and name, fed by watch events in any order.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Objects {
-    services: BTreeMap<Key, Service>,
-    slices: BTreeMap<Key, Slice>,
-}
-
-type Key = (String, String);
-
-/// What the proxy needs of a Service.
-#[derive(Clone, Debug)]
-struct Service {
-    addresses: Vec<IpAddr>,
-    affinity: Option<Duration>,
-    ports: Vec<ServicePort>,
-}
-
-#[derive(Clone, Debug)]
-struct ServicePort {
-    name: String,
-    number: u16,
-    protocol: Protocol,
-}
-
-/// What the proxy needs of an EndpointSlice.
-#[derive(Clone, Debug)]
-struct Slice {
-    service: Key,
-    ports: Vec<ServicePort>,
-    /// Addresses that are ready, and those that only serve on while they terminate.
-    ready: Vec<IpAddr>,
-    leaving: Vec<IpAddr>,
-}
+pub(crate) struct Objects(BTreeMap<(String, String), Arc<Value>>);
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "TCP",
-            Self::Udp => "UDP",
-        })
+        f.write_str(if *self == Self::Tcp { "TCP" } else { "UDP" })
     }
 }
 
 impl Objects {
-    /// Takes one event of a watch on Services.
-    pub(crate) fn apply_service(&mut self, event: &Event) {
-        let key = key(&event.object);
+    /// Takes one event of a watch.
+    pub(crate) fn apply(&mut self, event: Event) {
+        let object = event.object;
+        let key = (namespace(&object).to_owned(), name(&object).to_owned());
         match event.kind {
-            EventKind::Deleted => self.services.remove(&key),
-            _ => self.services.insert(key, Service::read(&event.object)),
+            EventKind::Deleted => self.0.remove(&key),
+            _ => self.0.insert(key, object),
         };
-    }
-
-    /// Takes one event of a watch on EndpointSlices.
-    pub(crate) fn apply_slice(&mut self, event: &Event) {
-        let key = key(&event.object);
-        match event.kind {
-            EventKind::Deleted => self.slices.remove(&key),
-            _ => self.slices.insert(key, Slice::read(&event.object)),
-        };
-    }
-
-    /// What to listen on now, and where to send.
-    pub(crate) fn compile(&self) -> BTreeMap<Frontend, Backends> {
-        let mut slices: BTreeMap<&Key, Vec<&Slice>> = BTreeMap::new();
-        for slice in self.slices.values() {
-            slices.entry(&slice.service).or_default().push(slice);
-        }
-        let mut table = BTreeMap::new();
-        for (key, service) in &self.services {
-            let slices = slices.get(key).map_or(&[][..], Vec::as_slice);
-            for port in &service.ports {
-                for address in &service.addresses {
-                    let frontend = Frontend {
-                        protocol: port.protocol,
-                        address: SocketAddr::new(*address, port.number),
-                    };
-                    let backends = Backends {
-                        service: format!("{}/{}:{}", key.0, key.1, port.number),
-                        endpoints: endpoints(slices, port, *address),
-                        affinity: service.affinity,
-                    };
-                    table.insert(frontend, backends);
-                }
-            }
-        }
-        table
     }
 }
 
-impl Service {
-    fn read(service: &Value) -> Self {
-        let addresses = match text(service, "/spec/type") {
-            "ExternalName" => &[],
-            _ => list(service, "/spec/clusterIPs"),
-        };
-        // Kubernetes's default is three hours; the API fills it in.
-        let seconds = service.pointer("/spec/sessionAffinityConfig/clientIP/timeoutSeconds");
-        let seconds = seconds.and_then(Value::as_u64).unwrap_or(10_800);
-        let sticky = text(service, "/spec/sessionAffinity") == "ClientIP";
-        Self {
-            addresses: addresses
-                .iter()
-                .filter_map(|one| one.as_str()?.parse().ok())
-                .collect(),
-            affinity: sticky.then(|| Duration::from_secs(seconds)),
-            ports: ports(list(service, "/spec/ports")),
-        }
+/// What to listen on now, and where to send.
+pub(crate) fn compile(services: &Objects, slices: &Objects) -> BTreeMap<Frontend, Backends> {
+    let mut by_service: BTreeMap<(&str, &str), Vec<&Value>> = BTreeMap::new();
+    for slice in slices.0.values() {
+        let service = text(slice, "/metadata/labels/kubernetes.io~1service-name");
+        by_service
+            .entry((namespace(slice), service))
+            .or_default()
+            .push(slice);
     }
-}
-
-impl Slice {
-    fn read(slice: &Value) -> Self {
-        let (mut ready, mut leaving) = (Vec::new(), Vec::new());
-        for endpoint in list(slice, "/endpoints") {
-            let condition = |name: &str| endpoint.pointer(&format!("/conditions/{name}"));
-            let is = |name: &str, absent: bool| {
-                condition(name).and_then(Value::as_bool).unwrap_or(absent)
-            };
-            // kube-proxy uses the first address only: all of an endpoint's mean the same pod.
-            let first = list(endpoint, "/addresses").first();
-            let Some(address) = first.and_then(|one| one.as_str()?.parse().ok()) else {
-                continue;
-            };
-            let is_ready = is("ready", true);
-            if is_ready {
-                ready.push(address);
-            } else if is("serving", is_ready) && is("terminating", false) {
-                leaving.push(address);
+    let mut table = BTreeMap::new();
+    for service in services.0.values() {
+        let (within, called) = (namespace(service), name(service));
+        let slices = by_service
+            .get(&(within, called))
+            .map_or(&[][..], Vec::as_slice);
+        let addresses = strings(service, "/spec/clusterIPs").filter_map(|one| one.parse().ok());
+        for address in addresses.filter(|_| text(service, "/spec/type") != "ExternalName") {
+            for (port, protocol, number) in ports(service, "/spec/ports") {
+                let address = SocketAddr::new(address, number);
+                let endpoints = endpoints(slices, (port, protocol), address.ip());
+                let service_port = format!("{within}/{called}:{number}");
+                let affinity = affinity(service);
+                let backends = Backends {
+                    service: service_port,
+                    endpoints,
+                    affinity,
+                };
+                table.insert(Frontend { protocol, address }, backends);
             }
         }
-        let service = text(slice, "/metadata/labels/kubernetes.io~1service-name").to_owned();
-        Self {
-            service: (namespace(slice).to_owned(), service),
-            ports: ports(list(slice, "/ports")),
-            ready,
-            leaving,
-        }
     }
+    table
 }
 
 /// The endpoints of one port in one family: the ready ones; when there are none, those that still
 /// serve while they terminate (KEP-1669).
-fn endpoints(slices: &[&Slice], port: &ServicePort, frontend: IpAddr) -> Vec<SocketAddr> {
-    let of = |choose: fn(&Slice) -> &[IpAddr]| -> BTreeSet<SocketAddr> {
-        let served = slices.iter().flat_map(|slice| {
-            let same = |target: &&ServicePort| {
-                target.name == port.name && target.protocol == port.protocol
-            };
-            slice
-                .ports
-                .iter()
-                .filter(same)
-                .map(move |target| (slice, target.number))
-        });
-        served
-            .flat_map(|(slice, number)| {
-                choose(slice)
-                    .iter()
-                    .map(move |ip| SocketAddr::new(*ip, number))
-            })
-            .filter(|endpoint| endpoint.is_ipv4() == frontend.is_ipv4())
-            .collect()
-    };
-    let mut found = of(|slice| &slice.ready);
-    if found.is_empty() {
-        found = of(|slice| &slice.leaving);
+fn endpoints(slices: &[&Value], port: (&str, Protocol), frontend: IpAddr) -> Vec<SocketAddr> {
+    let (mut ready, mut leaving) = (BTreeSet::new(), BTreeSet::new());
+    for slice in slices {
+        let targets = ports(slice, "/ports");
+        let targets = targets.filter(|target| (target.0, target.1) == port);
+        for (_, _, number) in targets {
+            for endpoint in list(slice, "/endpoints") {
+                let is = |name: &str, absent| {
+                    let condition = endpoint.pointer(&format!("/conditions/{name}"));
+                    condition.and_then(Value::as_bool).unwrap_or(absent)
+                };
+                // Only the first address is used: all of an endpoint's mean the same pod.
+                let first = strings(endpoint, "/addresses").next();
+                let address: Option<IpAddr> = first.and_then(|first| first.parse().ok());
+                let same_family = |ip: &IpAddr| ip.is_ipv4() == frontend.is_ipv4();
+                let Some(address) = address.filter(same_family) else {
+                    continue;
+                };
+                if is("ready", true) {
+                    ready.insert(SocketAddr::new(address, number));
+                } else if is("serving", false) && is("terminating", false) {
+                    leaving.insert(SocketAddr::new(address, number));
+                }
+            }
+        }
     }
-    found.into_iter().collect()
+    let used = if ready.is_empty() { leaving } else { ready };
+    used.into_iter().collect()
 }
 
-fn ports(ports: &[Value]) -> Vec<ServicePort> {
-    let read = |port: &Value| {
-        let number = port
-            .get("port")?
-            .as_u64()
-            .and_then(|number| u16::try_from(number).ok())?;
+fn affinity(service: &Value) -> Option<Duration> {
+    let seconds = service.pointer("/spec/sessionAffinityConfig/clientIP/timeoutSeconds");
+    // Kubernetes's default is three hours; the API fills it in.
+    let seconds = seconds.and_then(Value::as_u64).unwrap_or(10_800);
+    let sticky = text(service, "/spec/sessionAffinity") == "ClientIP";
+    sticky.then(|| Duration::from_secs(seconds))
+}
+
+/// The ports of a Service or a slice: name, protocol and number.
+fn ports<'a>(object: &'a Value, at: &str) -> impl Iterator<Item = (&'a str, Protocol, u16)> {
+    list(object, at).iter().filter_map(|port| {
         let protocol = match text(port, "/protocol") {
             "" | "TCP" => Protocol::Tcp,
             "UDP" => Protocol::Udp,
             _ => return None,
         };
-        Some(ServicePort {
-            name: text(port, "/name").to_owned(),
-            number,
-            protocol,
-        })
-    };
-    ports
-        .iter()
-        .filter_map(read)
-        .filter(|port| port.number != 0)
-        .collect()
-}
-
-fn key(object: &Value) -> Key {
-    (namespace(object).to_owned(), name(object).to_owned())
+        let number = port.get("port").and_then(Value::as_u64);
+        let number = u16::try_from(number?).ok().filter(|number| *number != 0)?;
+        Some((text(port, "/name"), protocol, number))
+    })
 }
 
 #[cfg(test)]
@@ -264,12 +177,12 @@ mod tests {
     }
 
     fn table(service: Event, slices: &[Event]) -> Vec<String> {
-        let mut objects = Objects::default();
+        let (mut services, mut known) = (Objects::default(), Objects::default());
         for event in slices {
-            objects.apply_slice(event);
+            known.apply(event.clone());
         }
-        objects.apply_service(&service);
-        let rows = objects.compile().into_iter();
+        services.apply(service);
+        let rows = compile(&services, &known).into_iter();
         rows.map(|(frontend, backends)| {
             format!(
                 "{} {} -> {:?}",

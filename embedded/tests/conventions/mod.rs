@@ -7,6 +7,8 @@
 //! kube-apiserver as well. Sentences from the conventions are quoted above the cases that hold
 //! them.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 pub(crate) mod kinds;
 pub(crate) mod objects;
 pub(crate) mod reading;

@@ -1,6 +1,8 @@
 //! The embedded API and its proxy, seen from outside: over HTTP with kube-rs and kubectl, and over
 //! sockets on loopback.
 
+#![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+
 #[path = "../conventions/mod.rs"]
 mod conventions;
 mod kubectl;
