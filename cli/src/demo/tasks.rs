@@ -120,8 +120,8 @@ impl Tasks {
             let mut outcome = Ok(());
             while let Some(ended) = self.running.join_next().await {
                 let (name, result) = ended.context("a task failed")?;
-                outcome =
-                    outcome.and(result.with_context(|| format!("{name} failed while stopping")));
+                outcome = outcome
+                    .and_then(|()| result.with_context(|| format!("{name} failed while stopping")));
             }
             outcome
         };

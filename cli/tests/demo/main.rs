@@ -3,11 +3,7 @@
 mod bad_input;
 mod support;
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    process::Stdio,
-};
+use std::{net::SocketAddr, path::Path, process::Stdio};
 
 use serde_json::Value;
 use support::{Staying, demo, get, import_address, octet, resolve};
@@ -70,9 +66,9 @@ fn once_as_json_prints_what_was_measured() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_can_use_what_the_demo_leaves_running() {
-    let demo = Staying::start(&["--loopback", &octet(1)]);
+    let mut demo = Staying::start(&["--loopback", &octet(1)]);
     let kubectl = demo.line("kubectl --kubeconfig");
-    let address = import_address(kubectl[2]).await;
+    let address = import_address(Path::new(kubectl[2])).await;
 
     let dig = demo.line("dig ");
     let server = dig[1].trim_start_matches('@').parse().unwrap();
@@ -112,7 +108,7 @@ async fn strangers_can_use_what_the_demo_leaves_running() {
         assert!(told.contains("berlin/demo/client/client"), "{told}");
     }
 
-    let folder = Path::new(kubectl[2]).parent().unwrap().to_owned();
+    let folder = demo.folder();
     assert!(folder.exists());
     let status = demo.interrupt();
     assert!(status.success(), "Ctrl-C ends the demo cleanly: {status:?}");

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{IpAddr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -17,11 +18,11 @@ use kube::{Api, Client, Config, config::KubeConfigOptions, config::Kubeconfig};
 use landbridge_api::mcs::ServiceImport;
 
 /// Longer than the story takes on a machine that is busy with other tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Loopback addresses that no other demo uses: each takes four second octets, and test processes differ by their id.
 pub(crate) fn octet(test: u32) -> String {
-    (100 + (std::process::id() % 15) * 8 + test * 4).to_string()
+    (100 + (std::process::id() % 9) * 12 + test * 4).to_string()
 }
 
 pub(crate) fn demo(arguments: &[&str]) -> Command {
@@ -82,8 +83,16 @@ impl Staying {
         Some(text)
     }
 
+    /// Where it keeps the kubeconfigs.
+    pub(crate) fn folder(&self) -> PathBuf {
+        Path::new(self.line("kubectl --kubeconfig")[2])
+            .parent()
+            .unwrap()
+            .to_owned()
+    }
+
     /// Ctrl-C, and how it ends.
-    pub(crate) fn interrupt(mut self) -> std::process::ExitStatus {
+    pub(crate) fn interrupt(&mut self) -> std::process::ExitStatus {
         let id = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -96,7 +105,15 @@ impl Staying {
     }
 }
 
-pub(crate) async fn client(kubeconfig: &str) -> Client {
+impl Drop for Staying {
+    /// A test that fails leaves no demo behind.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) async fn client(kubeconfig: &Path) -> Client {
     let file = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await
@@ -105,7 +122,7 @@ pub(crate) async fn client(kubeconfig: &str) -> Client {
 }
 
 /// The import's address, as kube's client reads it from the cluster that calls.
-pub(crate) async fn import_address(kubeconfig: &str) -> IpAddr {
+pub(crate) async fn import_address(kubeconfig: &Path) -> IpAddr {
     let client = client(kubeconfig).await;
     let imports: Api<ServiceImport> = Api::namespaced(client.clone(), "demo");
     let import = imports.get("echo").await.unwrap();
@@ -151,4 +168,3 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     stream.read_to_string(&mut text).unwrap();
     text
 }
-
