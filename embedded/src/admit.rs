@@ -27,7 +27,8 @@ const EVENT_FIELDS: [(&str, &str); 7] = [
 /// where they are missing, and drops the metadata that only a server with field management has.
 pub(crate) fn check_type(at: &Served, object: &mut Value) -> Result<(), ApiError> {
     if !object.is_object() {
-        return Err(ApiError::bad_request(
+        return Err(ApiError::new(
+            400,
             "the request's body is not a JSON object",
         ));
     }
@@ -38,13 +39,13 @@ pub(crate) fn check_type(at: &Served, object: &mut Value) -> Result<(), ApiError
         let found = text(object, &format!("/{field}"));
         if !found.is_empty() && found != wanted {
             let message = format!("the object's {field} is {found}, the request's is {wanted}");
-            return Err(ApiError::bad_request(message));
+            return Err(ApiError::new(400, message));
         }
         as_map(object).insert(field.to_owned(), wanted.into());
     }
     let metadata = object.get("metadata").cloned().unwrap_or_else(|| json!({}));
     serde_json::from_value::<ObjectMeta>(metadata)
-        .map_err(|error| ApiError::bad_request(format!("metadata cannot be handled: {error}")))?;
+        .map_err(|error| ApiError::new(400, format!("metadata cannot be handled: {error}")))?;
     map(object, "metadata").remove("managedFields");
     Ok(())
 }
@@ -56,8 +57,7 @@ pub(crate) fn check_object(at: &Served, object: &mut Value, strict: bool) -> Res
     let mut causes = metadata_causes(&at.resource, object);
     match &at.version().shape {
         Shape::Core(decode) => {
-            let refuse =
-                |error| ApiError::bad_request(format!("{kind} cannot be handled: {error}"));
+            let refuse = |error| ApiError::new(400, format!("{kind} cannot be handled: {error}"));
             *object = decode(object.take()).map_err(refuse)?;
             match kind.as_str() {
                 "EndpointSlice" => {
@@ -75,9 +75,10 @@ pub(crate) fn check_object(at: &Served, object: &mut Value, strict: bool) -> Res
                     .iter()
                     .map(|path| format!("unknown field \"{path}\""));
                 let fields = fields.collect::<Vec<_>>().join(", ");
-                return Err(ApiError::bad_request(format!(
-                    "strict decoding error: {fields}"
-                )));
+                return Err(ApiError::new(
+                    400,
+                    format!("strict decoding error: {fields}"),
+                ));
             }
             causes.extend(schema.validate(object));
         }

@@ -51,7 +51,7 @@ impl Page {
         let mut metadata = json!({"resourceVersion": version.to_string()});
         let remaining = rest.count();
         if let Some(last) = keys.last().filter(|_| remaining > 0) {
-            let token = format!("{version} {}/{}", last.namespace, last.name);
+            let token = format!("{version} {}/{}", last.0, last.1);
             metadata["continue"] = json!(BASE64URL_NOPAD.encode(token.as_bytes()));
             if query.selector.is_empty() {
                 metadata["remainingItemCount"] = json!(remaining);
@@ -164,32 +164,33 @@ pub(crate) fn deleted(at: &Served, object: &Value) -> Value {
 /// The version to read a list at, and the key behind which it goes on.
 fn position(state: &State, query: &Query) -> Result<(u64, Option<Key>), ApiError> {
     let asked = query.version.unwrap_or(0);
-    if asked > state.version() {
-        return Err(ApiError::version_ahead(asked, state.version()));
+    if asked > state.version {
+        return Err(ApiError::version_ahead(asked, state.version));
     }
     match (&query.from, query.matching.as_str()) {
         (Some(token), "") if asked == 0 => {
             let (version, key) = parse_token(token)
-                .ok_or_else(|| ApiError::bad_request("continue key is not valid"))?;
+                .ok_or_else(|| ApiError::new(400, "continue key is not valid"))?;
             Ok((version, Some(key)))
         }
         (None, "Exact") if asked > 0 => Ok((asked, None)),
-        (None, "" | "NotOlderThan") => Ok((state.version(), None)),
-        _ => Err(ApiError::bad_request(
+        (None, "" | "NotOlderThan") => Ok((state.version, None)),
+        _ => Err(ApiError::new(
+            400,
             "resourceVersionMatch is Exact or NotOlderThan and needs resourceVersion; continue allows neither",
         )),
     }
 }
 
 fn parse_token(token: &str) -> Option<(u64, Key)> {
-    let text = String::from_utf8(BASE64URL_NOPAD.decode(token.as_bytes()).ok()?).ok()?;
-    let (version, key) = text.split_once(' ')?;
+    let token = BASE64URL_NOPAD.decode(token.as_bytes()).ok()?;
+    let token = String::from_utf8(token).ok()?;
+    let (version, key) = token.split_once(' ')?;
     let (namespace, name) = key.split_once('/')?;
-    let key = Key {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-    };
-    Some((version.parse().ok()?, key))
+    Some((
+        version.parse().ok()?,
+        (namespace.to_owned(), name.to_owned()),
+    ))
 }
 
 fn partial(object: &Value) -> Value {

@@ -5,15 +5,17 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use ipnet::{Ipv4Net, Ipv6Net};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -91,35 +93,26 @@ impl Cluster {
         if !config.listen.ip().is_loopback() {
             return Err(StartError::NotLoopback(config.listen));
         }
-        let store = Store::new(ClusterIps::new(
-            config.service_range_v4,
-            config.service_range_v6,
-        ));
-        let namespaces = ["default", "kube-node-lease", "kube-public", "kube-system"];
-        let namespaces = namespaces.map(
-            |name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
-        );
-        for object in namespaces
-            .into_iter()
-            .chain(config.crds.iter().map(|crd| json!(crd)))
-        {
+        let (v4, v6) = (config.service_range_v4, config.service_range_v6);
+        let store = Store::new(ClusterIps::new(v4, v6));
+        let namespace =
+            |name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let namespaces =
+            ["default", "kube-node-lease", "kube-public", "kube-system"].map(namespace);
+        let crds = config.crds.iter().map(|crd| json!(crd));
+        for object in namespaces.into_iter().chain(crds) {
             let name = object["metadata"]["name"].to_string();
-            store
-                .create(object)
-                .map_err(|source| StartError::Crd { name, source })?;
+            let made = store.create(object);
+            made.map_err(|source| StartError::Crd { name, source })?;
         }
-        let bind = |source| StartError::Bind {
-            address: config.listen,
-            source,
-        };
-        let listener = TcpListener::bind(config.listen).await.map_err(bind)?;
-        let address = listener.local_addr().map_err(bind)?;
-        let serving = serve(&config.name, listener, store.clone());
+        let (listener, address) = bind(config.listen).await?;
+        let name = config.name;
+        let serving = Mutex::new(Some(serve(&name, listener, store.clone())));
         Ok(Self {
-            name: config.name,
+            name,
             address,
             store,
-            serving: Mutex::new(Some(serving)),
+            serving,
         })
     }
 
@@ -168,11 +161,7 @@ impl Cluster {
     pub async fn resume(&self) -> Result<(), StartError> {
         let mut serving = self.serving.lock().await;
         if serving.is_none() {
-            let bind = |source| StartError::Bind {
-                address: self.address,
-                source,
-            };
-            let listener = TcpListener::bind(self.address).await.map_err(bind)?;
+            let (listener, _) = bind(self.address).await?;
             *serving = Some(serve(&self.name, listener, self.store.clone()));
         }
         Ok(())
@@ -211,56 +200,60 @@ impl Serving {
     }
 }
 
-/// Spawns the task that accepts connections, and from it one for each connection.
-fn serve(name: &str, listener: TcpListener, store: Store) -> Serving {
-    let serving = Serving {
-        cancel: CancellationToken::new(),
-        tasks: TaskTracker::new(),
-    };
-    let (cancel, tasks) = (serving.cancel.clone(), serving.tasks.clone());
-    let span = tracing::info_span!("embedded-api", cluster = name);
-    let accept = async move {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        // The semaphore is never closed; without a free place clients wait in the backlog.
-        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-            let stream = tokio::select! {
-                () = cancel.cancelled() => return,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        // Out of descriptors, most likely: others may be freed meanwhile.
-                        tracing::warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                        continue;
-                    }
-                },
-            };
-            let (cancel, store) = (cancel.clone(), store.clone());
-            tasks.spawn(
-                async move {
-                    cancel.run_until_cancelled(connection(stream, store)).await;
-                    drop(place);
-                }
-                .in_current_span(),
-            );
-        }
-    };
-    serving.tasks.spawn(accept.instrument(span));
-    serving
+/// Listens on an address, and says which one it is when any port would do.
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let refused = |source| StartError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(refused)?;
+    let bound = listener.local_addr().map_err(refused)?;
+    Ok((listener, bound))
 }
 
-/// Serves one connection until the client ends it.
-async fn connection(stream: TcpStream, store: Store) {
+/// Spawns the task that accepts connections.
+fn serve(name: &str, listener: TcpListener, store: Store) -> Serving {
+    let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let span = tracing::info_span!("embedded-api", cluster = name);
+    let accept = accept(listener, store, cancel.clone(), tasks.clone());
+    let accept = cancel.clone().run_until_cancelled_owned(accept);
+    tasks.spawn(accept.instrument(span));
+    Serving { cancel, tasks }
+}
+
+/// Accepts connections for ever, and spawns a task for each.
+async fn accept(
+    listener: TcpListener,
+    store: Store,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // The semaphore is never closed; without a free place clients wait in the backlog.
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = connection(stream, store.clone(), place);
+                let connection = cancel.clone().run_until_cancelled_owned(connection);
+                tasks.spawn(connection.in_current_span());
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: others may be freed meanwhile.
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection until the client ends it, and frees its place.
+async fn connection(stream: TcpStream, store: Store, _place: OwnedSemaphorePermit) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "small answers may be late");
     }
     let service = service_fn(move |request| {
-        let store = store.clone();
-        async move { Ok::<_, Infallible>(handler::respond(store, request).await) }
+        let answer = handler::respond(store.clone(), request);
+        async { Ok::<_, Infallible>(answer.await) }
     });
-    let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new());
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+    let server = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = server.await {
         tracing::debug!(%error, "the connection ended early");
     }
 }

@@ -111,13 +111,17 @@ pub(crate) fn custom(wanted: &[Value]) -> Result<Vec<Column>, String> {
     }
     for column in wanted {
         let path = text(column, "/jsonPath");
-        let refuse =
-            || format!("additionalPrinterColumns: only simple JSON paths are read, not {path}");
+        let cell = Cell::Path(parse(path).ok_or(path)?);
+        let priority = column["priority"].as_i64().unwrap_or(0);
+        let (name, kind) = (
+            text(column, "/name").to_owned(),
+            text(column, "/type").to_owned(),
+        );
         all.push(Column {
-            name: text(column, "/name").to_owned(),
-            kind: text(column, "/type").to_owned(),
-            priority: column.get("priority").and_then(Value::as_i64).unwrap_or(0),
-            cell: Cell::Path(parse(path).ok_or_else(refuse)?),
+            name,
+            kind,
+            priority,
+            cell,
         });
     }
     Ok(all)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::error::ApiError;
-use crate::resource::{Resource, Version, api_version, sort_versions};
+use crate::resource::{Resource, Version, api_version, precedence};
 
 type Kinds = [Arc<Resource>];
 
@@ -114,7 +114,7 @@ fn versions(kinds: &Kinds) -> BTreeMap<&str, Vec<String>> {
         groups.entry(&resource.group).or_default().extend(names);
     }
     for known in groups.values_mut() {
-        sort_versions(known);
+        known.sort_by_key(|version| precedence(version));
         known.dedup();
     }
     groups

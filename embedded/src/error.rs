@@ -1,6 +1,8 @@
 //! Pure: what the API refuses and why, in the words kube-apiserver uses, so that a client's
 //! error handling meets here what it will meet in a real cluster.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::resource::Resource;
@@ -17,6 +19,9 @@ pub struct ApiError {
     message: String,
     details: Value,
 }
+
+/// What a write makes of an object.
+pub(crate) type Made = Result<Arc<Value>, ApiError>;
 
 /// One field that is wrong, as it stands in `details.causes` of a 422.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,10 +108,6 @@ impl ApiError {
             message: message.into(),
             details: json!({}),
         }
-    }
-
-    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(400, message)
     }
 
     pub(crate) fn unknown_path() -> Self {

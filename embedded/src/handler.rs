@@ -16,12 +16,12 @@ use serde_json::Value;
 
 use crate::answer::{Page, Style, deleted, error_event};
 use crate::discovery;
-use crate::error::{ApiError, Cause};
-use crate::object::{list, text};
+use crate::error::{ApiError, Cause, Made};
+use crate::object::{strings, text};
 use crate::patch::Patch;
 use crate::request::{Query, Route, Target, accepted, dry_run};
-use crate::state::{Key, Options, Part};
-use crate::store::{Store, key, present};
+use crate::state::{State, To, is_held};
+use crate::store::{Store, present, to};
 use crate::stream;
 
 /// kube-apiserver's own bound on a request's body.
@@ -35,33 +35,34 @@ type Answer = Result<Response<Body>, ApiError>;
 /// One request about a kind's objects.
 struct Call {
     store: Store,
+    to: To,
     style: Style,
-    /// The namespace that the path names, and the object, if it names one.
+    /// The namespace that the path names.
     within: Option<String>,
-    key: Key,
     query: Query,
-    options: Options,
 }
 
 /// Answers a request; a refusal becomes a `Status`.
 pub(crate) async fn respond(store: Store, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    answer(store, parts, body).await.unwrap_or_else(|error| {
+    let answer = answer(store, &parts, body).await;
+    answer.unwrap_or_else(|error| {
+        let (method, path) = (&parts.method, parts.uri.path());
         tracing::debug!(%method, path, %error, "refused");
         json(error.code(), &error.status())
     })
 }
 
-async fn answer(store: Store, parts: Parts, body: Incoming) -> Answer {
+async fn answer(store: Store, parts: &Parts, body: Incoming) -> Answer {
     // No Kubernetes client sends an origin; a web page in a browser on this machine would.
     if parts.headers.contains_key(ORIGIN) {
-        return Err(ApiError::bad_request(
+        return Err(ApiError::new(
+            400,
             "requests from web pages are not answered",
         ));
     }
     match Route::parse(parts.uri.path()).ok_or_else(ApiError::unknown_path)? {
-        Route::Objects(target) => Call::new(store, target, &parts)?.answer(&parts, body).await,
+        Route::Objects(target) => Call::new(store, target, parts)?.answer(parts, body).await,
         route if parts.method == Method::GET => about_itself(&store, &route),
         _ => Err(not_allowed()),
     }
@@ -87,49 +88,41 @@ impl Call {
     fn new(store: Store, target: Target, parts: &Parts) -> Result<Self, ApiError> {
         let at = store
             .lock()
-            .served(&target.group, &target.version, &target.plural)?;
-        let (named, placed) = (target.name.is_some(), target.namespace.is_some());
-        if placed != at.resource.namespaced && (placed || named) {
+            .served(&target.group, &target.version, &target.plural);
+        let at = at.ok_or_else(ApiError::unknown_path)?;
+        let (within, name) = (target.namespace, target.name.unwrap_or_default());
+        let misplaced = within.is_some() != at.resource.namespaced;
+        let status = target.subresource.is_some();
+        let known = !status || (target.subresource.as_deref() == Some("status"));
+        if (misplaced && (within.is_some() || !name.is_empty())) || !known {
             return Err(ApiError::unknown_path());
         }
-        let part = match target.subresource.as_deref() {
-            None => Part::Main,
-            Some("status") if at.version().status => Part::Status,
-            Some(_) => return Err(ApiError::unknown_path()),
-        };
+        if status && !at.version().status {
+            return Err(ApiError::unknown_path());
+        }
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-        let form = accepted(header(parts, &ACCEPT))?;
-        let (namespace, name) = (target.namespace.as_deref(), target.name.as_deref());
-        let key = key(&at, namespace.unwrap_or_default(), name.unwrap_or_default());
         let style = Style {
-            at,
-            form,
+            at: at.clone(),
+            form: accepted(header(parts, &ACCEPT))?,
             include_object: query.include_object.clone(),
         };
-        let (dry_run, strict) = (query.dry_run, query.strict);
-        let options = Options {
-            dry_run,
-            strict,
-            part,
-            ..Options::default()
-        };
+        let mut to = to(at, within.as_deref().unwrap_or_default(), &name);
+        (to.status, to.dry_run, to.strict) = (status, query.dry_run, query.strict);
         Ok(Self {
             store,
+            to,
             style,
-            within: target.namespace,
-            key,
+            within,
             query,
-            options,
         })
     }
 
     async fn answer(mut self, parts: &Parts, body: Incoming) -> Answer {
-        let (named, placed) = (!self.key.name.is_empty(), self.within.is_some());
-        let media = header(parts, &CONTENT_TYPE);
-        let (at, key) = (&self.style.at, &self.key);
+        let (at, named) = (&self.to.at, !self.to.key.1.is_empty());
+        let (placed, media) = (self.within.is_some(), header(parts, &CONTENT_TYPE));
         match (&parts.method, named) {
             (&Method::GET, true) => {
-                let found = Arc::clone(self.store.lock().find(at, key)?);
+                let found = Arc::clone(self.store.lock().find(at, &self.to.key)?);
                 Ok(self.shown(200, &present(at, &found)))
             }
             (&Method::GET, false) if self.query.watch => self.watch(),
@@ -139,26 +132,17 @@ impl Call {
             }
             (&Method::POST, false) if placed || !at.resource.namespaced => {
                 let object = decode(media, &read(body).await?)?;
-                let made = self
-                    .store
-                    .write(at, key, &self.options, |state, to| state.create(to, object))?;
-                Ok(self.shown(201, &made))
+                self.write(201, |state, to| state.create(to, object))
             }
             (&Method::PUT, true) => {
                 let object = decode(media, &read(body).await?)?;
-                let kept = self
-                    .store
-                    .write(at, key, &self.options, |state, to| state.update(to, object))?;
-                Ok(self.shown(200, &kept))
+                self.write(200, |state, to| state.update(to, object))
             }
             (&Method::PATCH, true) => {
                 let patch = Patch::parse(at, media, &read(body).await?)?;
-                let kept = self
-                    .store
-                    .write(at, key, &self.options, |state, to| state.patch(to, &patch))?;
-                Ok(self.shown(200, &kept))
+                self.write(200, |state, to| state.patch(to, &patch))
             }
-            (&Method::DELETE, _) if self.options.part == Part::Main => {
+            (&Method::DELETE, _) if !self.to.status => {
                 let body = read(body).await?;
                 if !body.is_empty() {
                     self.insist(&decode(media, &body)?)?;
@@ -177,32 +161,29 @@ impl Call {
         json(code, &self.style.object(object, Timestamp::now()))
     }
 
+    fn write(&self, code: u16, change: impl FnOnce(&mut State, &To) -> Made) -> Answer {
+        let kept = self
+            .store
+            .write(&self.to, |state| change(state, &self.to))?;
+        Ok(self.shown(code, &kept))
+    }
+
     fn page(&self) -> Result<Page, ApiError> {
-        Page::read(
-            &self.store.lock(),
-            &self.style.at,
-            self.within.as_deref(),
-            &self.query,
-        )
+        let within = self.within.as_deref();
+        Page::read(&self.store.lock(), &self.to.at, within, &self.query)
     }
 
     fn watch(&self) -> Answer {
-        let at = &self.style.at;
+        let (at, within) = (&self.to.at, self.within.as_deref());
         if self.query.streamed_list {
             let message = "Forbidden: sendInitialEvents is forbidden for watch unless the WatchList \
                            feature gate is enabled";
-            return Err(ApiError::invalid(
-                &at.resource,
-                "",
-                &[Cause::new("sendInitialEvents", message)],
-            ));
+            let cause = Cause::new("sendInitialEvents", message);
+            return Err(ApiError::invalid(&at.resource, "", &[cause]));
         }
-        let (selector, within) = (self.query.selector.clone(), self.within.as_deref());
+        let (selector, from) = (self.query.selector.clone(), self.query.version);
         // As in kube-apiserver, a version that is gone is told within the watch.
-        let body = match self
-            .store
-            .watch_from(at, within, selector, self.query.version)
-        {
+        let body = match self.store.watch_from(at, within, selector, from) {
             Ok(watch) => stream::events(watch, self.style.clone(), &self.query),
             Err(error) => full(error_event(&error)),
         };
@@ -211,50 +192,40 @@ impl Call {
 
     /// Takes what a delete's body insists on.
     fn insist(&mut self, body: &Value) -> Result<(), ApiError> {
-        for wanted in list(body, "/dryRun") {
-            self.options.dry_run |= dry_run(wanted.as_str().unwrap_or("?"))?;
+        for wanted in strings(body, "/dryRun") {
+            self.to.dry_run |= dry_run(wanted)?;
         }
         for field in ["/metadata/uid", "/metadata/resourceVersion"] {
             let wanted = text(body, &field.replace("metadata", "preconditions"));
             if !wanted.is_empty() {
-                self.options.insist.push((field, wanted.to_owned()));
+                self.to.insist.push((field, wanted.to_owned()));
             }
         }
         Ok(())
     }
 
     fn delete(&self) -> Answer {
-        let (at, mut held) = (&self.style.at, false);
-        let left = self
-            .store
-            .write(at, &self.key, &self.options, |state, to| {
-                let (object, stays) = state.delete(to)?;
-                held = stays;
-                Ok(object)
-            })?;
-        Ok(if held {
-            self.shown(200, &left)
-        } else {
-            json(200, &deleted(at, &left))
-        })
+        let left = self.store.write(&self.to, |state| state.delete(&self.to))?;
+        if is_held(&left) {
+            return Ok(self.shown(200, &left));
+        }
+        Ok(json(200, &deleted(&self.to.at, &left)))
     }
 
     fn delete_collection(&self) -> Answer {
         let page = self.page()?;
         for key in &page.keys {
-            let delete = self
-                .store
-                .write(&self.style.at, key, &self.options, |state, to| {
-                    Ok(state.delete(to)?.0)
-                });
+            let to = To {
+                key: key.clone(),
+                ..self.to.clone()
+            };
+            let deleted = self.store.write(&to, |state| state.delete(&to));
             // Somebody else may have been faster.
-            delete.map(|_| ()).or_else(|error| {
-                if error.code() == 404 {
-                    Ok(())
-                } else {
-                    Err(error)
-                }
-            })?;
+            if let Err(error) = deleted
+                && error.code() != 404
+            {
+                return Err(error);
+            }
         }
         Ok(json(200, &page.encode(&self.style, Timestamp::now())))
     }
@@ -267,9 +238,7 @@ async fn read(body: Incoming) -> Result<Bytes, ApiError> {
             413,
             format!("the request's body is over {MAX_BODY} bytes"),
         )),
-        Err(error) => Err(ApiError::bad_request(format!(
-            "the body broke off: {error}"
-        ))),
+        Err(error) => Err(ApiError::new(400, format!("the body broke off: {error}"))),
     }
 }
 
@@ -284,7 +253,7 @@ fn decode(media: &str, body: &[u8]) -> Result<Value, ApiError> {
             return Err(ApiError::new(415, message));
         }
     };
-    read.map_err(|error| ApiError::bad_request(format!("the body cannot be read: {error}")))
+    read.map_err(|error| ApiError::new(400, format!("the body cannot be read: {error}")))
 }
 
 fn not_allowed() -> ApiError {

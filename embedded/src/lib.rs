@@ -34,5 +34,4 @@ mod stream;
 
 pub use cluster::{Cluster, ClusterConfig, StartError};
 pub use error::ApiError;
-pub use state::Part;
 pub use store::{Event, EventKind, Listing, Store, Watch};

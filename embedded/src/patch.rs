@@ -36,12 +36,12 @@ impl Patch {
                 return Err(ApiError::new(415, message));
             }
         };
-        let malformed = |error| ApiError::bad_request(format!("the patch cannot be read: {error}"));
+        let malformed = |error| ApiError::new(400, format!("the patch cannot be read: {error}"));
         let mut patch = read.map_err(malformed)?;
         match &mut patch {
             Self::Merge(merge) if media.contains("strategic") => drop_hints(merge)?,
             Self::Merge(merge) if !merge.is_object() => {
-                return Err(ApiError::bad_request("a merge patch is a JSON object"));
+                return Err(ApiError::new(400, "a merge patch is a JSON object"));
             }
             _ => {}
         }
@@ -71,7 +71,7 @@ fn drop_hints(patch: &mut Value) -> Result<(), ApiError> {
             if let Some(directive) = fields.keys().find(|name| name.starts_with('$')) {
                 let message =
                     format!("strategic merge directive {directive} is not served; use merge patch");
-                return Err(ApiError::bad_request(message));
+                return Err(ApiError::new(400, message));
             }
             fields.values_mut().try_for_each(drop_hints)
         }

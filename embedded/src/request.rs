@@ -125,8 +125,7 @@ impl Query {
         let text = |name: &str| pairs.get(name).map_or("", String::as_str);
         let truth = |name: &str| !["", "0", "false"].contains(&text(name));
         let number = |name: &str| -> Result<Option<u64>, ApiError> {
-            let refuse =
-                |_| ApiError::bad_request(format!("Invalid value: {name} is not a number"));
+            let refuse = |_| ApiError::new(400, format!("Invalid value: {name} is not a number"));
             let given = Some(text(name)).filter(|given| !given.is_empty());
             let number = given
                 .map(|given| given.parse().map_err(refuse))
@@ -176,9 +175,10 @@ pub(crate) fn dry_run(value: &str) -> Result<bool, ApiError> {
     match value {
         "" => Ok(false),
         "All" => Ok(true),
-        _ => Err(ApiError::bad_request(format!(
-            "dryRun: Unsupported value: \"{value}\": \"All\""
-        ))),
+        _ => Err(ApiError::new(
+            400,
+            format!("dryRun: Unsupported value: \"{value}\": \"All\""),
+        )),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::object::{list, strings, text};
 use crate::schema::Schema;
 
 /// One kind under one API group.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Resource {
     pub(crate) group: String,
     pub(crate) kind: String,
@@ -59,6 +59,9 @@ pub(crate) enum Shape {
 
 type Decode = fn(Value) -> Result<Value, serde_json::Error>;
 
+/// A field of a CRD, and what is wrong with it.
+pub(crate) type Flaw = (&'static str, String);
+
 /// A kind in the version that a client speaks.
 #[derive(Clone, Debug)]
 pub(crate) struct Served {
@@ -69,14 +72,10 @@ pub(crate) struct Served {
 impl Served {
     /// `resource` in its version `version`, if that one is served.
     pub(crate) fn new(resource: &Arc<Resource>, version: &str) -> Option<Self> {
-        let index = resource
-            .versions
-            .iter()
-            .position(|known| known.name == version)?;
-        Some(Self {
-            resource: Arc::clone(resource),
-            index,
-        })
+        let mut known = resource.versions.iter();
+        let index = known.position(|known| known.name == version)?;
+        let resource = Arc::clone(resource);
+        Some(Self { resource, index })
     }
 
     pub(crate) fn version(&self) -> &Version {
@@ -92,49 +91,54 @@ impl Served {
 impl Resource {
     /// `plural.group`, as messages and CRDs name it.
     pub(crate) fn qualified(&self) -> String {
-        qualified(&self.group, &self.plural)
+        let dot = if self.group.is_empty() { "" } else { "." };
+        format!("{}{dot}{}", self.plural, self.group)
     }
 
     pub(crate) fn is(&self, group: &str, plural: &str) -> bool {
         self.group == group && self.plural == plural
     }
 
-    /// Reads a CRD. Fails with the field and what it lacks; serves the served versions only.
-    pub(crate) fn from_crd(crd: &Value) -> Result<Self, String> {
-        let (group, plural) = (text(crd, "/spec/group"), text(crd, "/spec/names/plural"));
-        let (wanted, kind) = (qualified(group, plural), text(crd, "/spec/names/kind"));
-        if group.is_empty() || kind.is_empty() || text(crd, "/metadata/name") != wanted {
-            return Err(format!(
-                "metadata.name: must be spec.names.plural+\".\"+spec.group: {wanted}"
-            ));
-        }
-        let versions = list(crd, "/spec/versions");
-        let mut stored = versions.iter().filter(|version| version["storage"] == true);
-        let (Some(storage), None) = (stored.next(), stored.next()) else {
-            return Err("spec.versions: must have exactly one version marked as storage".into());
-        };
-        let served = versions.iter().filter(|version| version["served"] == true);
-        let mut versions: Vec<Version> = served.map(custom_version).collect::<Result<_, _>>()?;
-        versions.sort_by_key(|version| Reverse(precedence(&version.name)));
-        let singular = Some(text(crd, "/spec/names/singular")).filter(|name| !name.is_empty());
-        Ok(Self {
-            group: group.to_owned(),
-            kind: kind.to_owned(),
-            plural: plural.to_owned(),
-            singular: singular.map_or_else(|| kind.to_lowercase(), str::to_owned),
-            short_names: strings(crd, "/spec/names/shortNames")
-                .map(str::to_owned)
-                .collect(),
-            categories: strings(crd, "/spec/names/categories")
-                .map(str::to_owned)
-                .collect(),
+    /// Reads a CRD; its served versions only.
+    pub(crate) fn from_crd(crd: &Value) -> Result<Self, Flaw> {
+        let own = |pointer| text(crd, pointer).to_owned();
+        let all = |pointer| strings(crd, pointer).map(str::to_owned).collect();
+        let mut made = Self {
+            group: own("/spec/group"),
+            kind: own("/spec/names/kind"),
+            plural: own("/spec/names/plural"),
+            singular: own("/spec/names/singular"),
+            short_names: all("/spec/names/shortNames"),
+            categories: all("/spec/names/categories"),
             namespaced: text(crd, "/spec/scope") == "Namespaced",
-            storage: wanted.into(),
-            stored_api_version: api_version(group, text(storage, "/name")),
             generation: true,
-            unconditional: false,
-            versions,
-        })
+            ..Self::default()
+        };
+        if made.singular.is_empty() {
+            made.singular = made.kind.to_lowercase();
+        }
+        made.storage = made.qualified().into();
+        if made.group.is_empty() || *made.storage != own("/metadata/name") {
+            let message = "Invalid value: must be spec.names.plural+\".\"+spec.group";
+            return Err(("metadata.name", message.to_owned()));
+        }
+        let mut stored = 0;
+        for version in list(crd, "/spec/versions") {
+            if version["storage"] == true {
+                stored += 1;
+                made.stored_api_version = api_version(&made.group, text(version, "/name"));
+            }
+            if version["served"] == true {
+                made.versions.push(custom_version(version)?);
+            }
+        }
+        if stored != 1 {
+            let message = "Invalid value: must have exactly one version marked as storage version";
+            return Err(("spec.versions", message.to_owned()));
+        }
+        made.versions
+            .sort_by_key(|version| precedence(&version.name));
+        Ok(made)
     }
 }
 
@@ -151,120 +155,108 @@ pub(crate) fn core_kinds() -> Vec<Resource> {
     leases.unconditional = false;
     let mut namespaces = core("", "Namespace", "ns", roundtrip::<Namespace>);
     namespaces.namespaced = false;
-    let (mut pods, mut services) = (
-        core("", "Pod", "po", roundtrip::<Pod>),
-        core("", "Service", "svc", roundtrip::<Service>),
-    );
+    let mut pods = core("", "Pod", "po", roundtrip::<Pod>);
+    let mut services = core("", "Service", "svc", roundtrip::<Service>);
     for workload in [&mut pods, &mut services] {
         workload.categories.push("all".into());
     }
     let mut events = core("", "Event", "ev", roundtrip::<Event>);
     let newer = core("events.k8s.io", "Event", "ev", roundtrip::<NewEvent>);
-    (events.storage, events.stored_api_version) =
-        (newer.storage.clone(), "events.k8s.io/v1".into());
-    let decode = roundtrip::<CustomResourceDefinition>;
-    let mut crds = core(
-        "apiextensions.k8s.io",
+    events.storage = Arc::clone(&newer.storage);
+    events
+        .stored_api_version
+        .clone_from(&newer.stored_api_version);
+    let (kind, decode) = (
         "CustomResourceDefinition",
-        "crd",
-        decode,
+        roundtrip::<CustomResourceDefinition>,
     );
+    let mut crds = core("apiextensions.k8s.io", kind, "crd", decode);
     (crds.namespaced, crds.generation, crds.unconditional) = (false, true, false);
     let maps = core("", "ConfigMap", "cm", roundtrip::<ConfigMap>);
     let secrets = core("", "Secret", "", roundtrip::<Secret>);
-    vec![
-        maps, crds, slices, events, newer, leases, namespaces, pods, secrets, services,
-    ]
-}
-
-/// Puts versions into the order in which Kubernetes prefers them.
-pub(crate) fn sort_versions(versions: &mut [String]) {
-    versions.sort_by_key(|version| Reverse(precedence(version)));
+    let others = [maps, crds, slices, events, newer];
+    let more = [leases, namespaces, pods, secrets, services];
+    others.into_iter().chain(more).collect()
 }
 
 /// `group/version`, or the version alone for the core group.
 pub(crate) fn api_version(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    }
-}
-
-fn qualified(group: &str, plural: &str) -> String {
-    if group.is_empty() {
-        plural.to_owned()
-    } else {
-        format!("{plural}.{group}")
-    }
+    let slash = if group.is_empty() { "" } else { "/" };
+    format!("{group}{slash}{version}")
 }
 
 /// A namespaced core kind in `v1`, without generation, and with unconditional updates.
 fn core(group: &str, kind: &str, short_name: &str, decode: Decode) -> Resource {
     let singular = kind.to_lowercase();
-    let plural = format!("{singular}s");
-    let status = ["CustomResourceDefinition", "Namespace", "Pod", "Service"].contains(&kind);
-    let (columns, shape) = (columns::core(kind), Shape::Core(decode));
-    Resource {
+    let statuses = ["CustomResourceDefinition", "Namespace", "Pod", "Service"];
+    let version = Version {
+        name: "v1".into(),
+        status: statuses.contains(&kind),
+        columns: columns::core(kind),
+        shape: Shape::Core(decode),
+    };
+    let mut short_names = vec![short_name.to_owned()];
+    short_names.retain(|name| !name.is_empty());
+    let mut made = Resource {
         group: group.to_owned(),
         kind: kind.to_owned(),
-        storage: qualified(group, &plural).into(),
-        stored_api_version: api_version(group, "v1"),
-        plural,
+        plural: format!("{singular}s"),
         singular,
-        short_names: [short_name]
-            .iter()
-            .filter(|one| !one.is_empty())
-            .map(|one| (*one).into())
-            .collect(),
-        categories: Vec::new(),
+        short_names,
+        stored_api_version: api_version(group, "v1"),
         namespaced: true,
-        generation: false,
         unconditional: true,
-        versions: vec![Version {
-            name: "v1".into(),
-            status,
-            columns,
-            shape,
-        }],
-    }
+        versions: vec![version],
+        ..Resource::default()
+    };
+    made.storage = made.qualified().into();
+    made
 }
 
-fn custom_version(version: &Value) -> Result<Version, String> {
-    let name = text(version, "/name").to_owned();
-    let Some(schema) = version.pointer("/schema/openAPIV3Schema") else {
-        return Err(format!(
-            "spec.versions[{name}].schema.openAPIV3Schema: Required value"
-        ));
+fn custom_version(version: &Value) -> Result<Version, Flaw> {
+    let schema = version.pointer("/schema/openAPIV3Schema");
+    let missing = || {
+        (
+            "spec.versions.schema.openAPIV3Schema",
+            "Required value".to_owned(),
+        )
     };
-    let bad = |pattern| format!("spec.versions[{name}].schema: bad pattern: {pattern}");
-    let shape = Shape::Custom(Schema::new(schema.clone()).map_err(bad)?);
-    let status = version.pointer("/subresources/status").is_some();
-    let columns = columns::custom(list(version, "/additionalPrinterColumns"))?;
+    let schema = schema.ok_or_else(missing)?.clone();
+    let pattern = |pattern| {
+        (
+            "spec.versions.schema",
+            format!("Invalid value: pattern {pattern}"),
+        )
+    };
+    let path = |path| {
+        (
+            "spec.versions.additionalPrinterColumns",
+            format!("Invalid value: {path}"),
+        )
+    };
     Ok(Version {
-        name,
-        status,
-        columns,
-        shape,
+        name: text(version, "/name").to_owned(),
+        status: version.pointer("/subresources/status").is_some(),
+        columns: columns::custom(list(version, "/additionalPrinterColumns")).map_err(path)?,
+        shape: Shape::Custom(Schema::new(schema).map_err(pattern)?),
     })
 }
 
 /// Orders versions as Kubernetes prefers them: v2, v1, v1beta2, v1beta1, v1alpha1, others.
-fn precedence(version: &str) -> (u8, u32, u32) {
-    let numbers = |rest: &str, word: &str| -> Option<(u32, u32)> {
-        let (major, minor) = rest.split_once(word)?;
+pub(crate) fn precedence(version: &str) -> Reverse<(u8, u32, u32)> {
+    let numbers = |word: &str| -> Option<(u32, u32)> {
+        let (major, minor) = version.strip_prefix('v')?.split_once(word)?;
         Some((major.parse().ok()?, minor.parse().ok()?))
     };
-    let Some(rest) = version.strip_prefix('v') else {
-        return (0, 0, 0);
-    };
-    if let Ok(major) = rest.parse() {
-        return (3, major, 0);
-    }
-    if let Some((major, minor)) = numbers(rest, "beta") {
-        return (2, major, minor);
-    }
-    numbers(rest, "alpha").map_or((0, 0, 0), |(major, minor)| (1, major, minor))
+    let major = version
+        .strip_prefix('v')
+        .and_then(|major| major.parse().ok());
+    Reverse(match (major, numbers("beta"), numbers("alpha")) {
+        (Some(major), _, _) => (3, major, 0),
+        (_, Some((major, minor)), _) => (2, major, minor),
+        (_, _, Some((major, minor))) => (1, major, minor),
+        _ => (0, 0, 0),
+    })
 }
 
 fn roundtrip<T: DeserializeOwned + Serialize>(object: Value) -> Result<Value, serde_json::Error> {
@@ -280,7 +272,7 @@ mod tests {
     #[test]
     fn versions_are_preferred_as_kubernetes_prefers_them() {
         let mut versions = ["v1alpha1", "v1beta1", "foo", "v2", "v1", "v11", "v1beta10"];
-        versions.sort_by_key(|version| Reverse(precedence(version)));
+        versions.sort_by_key(|version| precedence(version));
         assert_eq!(
             versions,
             ["v11", "v2", "v1", "v1beta10", "v1beta1", "v1alpha1", "foo"]
@@ -300,15 +292,8 @@ mod tests {
             (thing.singular.as_str(), thing.namespaced),
             ("thing", false)
         );
-        assert!(
-            Resource::from_crd(&crd("wrong", version))
-                .unwrap_err()
-                .contains("things.example.com")
-        );
-        assert!(
-            Resource::from_crd(&crd("things.example.com", json!([])))
-                .unwrap_err()
-                .contains("storage")
-        );
+        let field = |crd: Value| Resource::from_crd(&crd).unwrap_err().0;
+        assert_eq!(field(crd("wrong", version)), "metadata.name");
+        assert_eq!(field(crd("things.example.com", json!([]))), "spec.versions");
     }
 }

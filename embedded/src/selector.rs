@@ -27,8 +27,7 @@ impl Selector {
     /// every kind has, is a 400, as in kube-apiserver.
     pub(crate) fn parse(labels: &str, fields: &str) -> Result<Self, ApiError> {
         let parse = |part: &&str, read: fn(&str) -> Option<Requirement>| {
-            let refuse =
-                || ApiError::bad_request(format!("unable to parse requirement: \"{part}\""));
+            let refuse = || ApiError::new(400, format!("unable to parse requirement: \"{part}\""));
             read(part).ok_or_else(refuse)
         };
         let labels = split_outside_brackets(labels);

@@ -1,5 +1,5 @@
 //! Pure: the cluster's objects, their history, and what each verb does to them. Time and
-//! randomness come in with [`Stamp`]; the lock and the waking of watchers are in `store.rs`.
+//! randomness come in with [`To`]; the lock and the waking of watchers are in `store.rs`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::admit;
-use crate::error::{ApiError, Cause};
+use crate::error::{ApiError, Cause, Made};
 use crate::object::{as_map, keep, list, map, name, namespace, set_meta, text};
 use crate::patch::Patch;
 use crate::resource::{Resource, Served, core_kinds};
@@ -18,51 +18,30 @@ use crate::services::ClusterIps;
 /// the last. At 2 kB an object this holds some 30 MB.
 const HISTORY: usize = 16_384;
 
-/// Where an object stands within its kind. Ordered as lists are.
-#[derive(Clone, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) struct Key {
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-}
+/// Where an object stands within its kind: namespace and name. Ordered as lists are.
+pub(crate) type Key = (String, String);
 
-/// What the outside gives to a write: the time, and randomness for a uid and a generated name.
+/// The objects of one kind.
+pub(crate) type Set = BTreeMap<Key, Arc<Value>>;
+
+/// One write: of what kind, where, how and when.
 #[derive(Clone, Debug)]
-pub(crate) struct Stamp {
-    /// RFC 3339 in UTC and whole seconds, as `metav1.Time` is written.
-    pub(crate) now: String,
-    pub(crate) uid: String,
-    pub(crate) suffix: String,
-}
-
-/// Which part of an object a write is about.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Part {
-    /// Everything but the status, where the kind keeps that apart.
-    #[default]
-    Main,
-    /// The status alone.
-    Status,
-}
-
-/// How a write is meant.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Options {
+pub(crate) struct To {
+    pub(crate) at: Served,
+    pub(crate) key: Key,
     /// Check and answer, but keep nothing.
     pub(crate) dry_run: bool,
     /// Refuse unknown fields of custom resources instead of dropping them.
     pub(crate) strict: bool,
-    pub(crate) part: Part,
+    /// Write the status and nothing else; otherwise everything else, where the kind keeps them apart.
+    pub(crate) status: bool,
     /// What a delete insists on, as `/metadata/…` pointers and values.
     pub(crate) insist: Vec<(&'static str, String)>,
-}
-
-/// One write: of what, where, how and when.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Write<'a> {
-    pub(crate) at: &'a Served,
-    pub(crate) key: &'a Key,
-    pub(crate) options: &'a Options,
-    pub(crate) stamp: &'a Stamp,
+    /// RFC 3339 in UTC and whole seconds, as `metav1.Time` is written.
+    pub(crate) now: String,
+    /// The uid of an object that is created, and the end of its name if that is generated.
+    pub(crate) uid: String,
+    pub(crate) suffix: String,
 }
 
 /// One change of one object. The version of the n-th one is that of the first plus n.
@@ -80,43 +59,30 @@ pub(crate) struct Change {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) resources: Vec<Arc<Resource>>,
-    objects: BTreeMap<Arc<str>, BTreeMap<Key, Arc<Value>>>,
+    objects: BTreeMap<Arc<str>, Set>,
     history: VecDeque<Change>,
-    version: u64,
+    /// Version 0 means "any" in requests, so that the first change is number 2, as with etcd.
+    pub(crate) version: u64,
     ips: ClusterIps,
 }
 
 impl State {
     pub(crate) fn new(ips: ClusterIps) -> Self {
         let resources = core_kinds().into_iter().map(Arc::new).collect();
-        // Version 0 means "any" in requests, so that the first change is number 2, as with etcd.
+        let (objects, history) = (BTreeMap::new(), VecDeque::new());
         Self {
             resources,
-            objects: BTreeMap::new(),
-            history: VecDeque::new(),
+            objects,
+            history,
             version: 1,
             ips,
         }
     }
 
-    pub(crate) fn version(&self) -> u64 {
-        self.version
-    }
-
     /// The kind that a path names.
-    pub(crate) fn served(
-        &self,
-        group: &str,
-        version: &str,
-        plural: &str,
-    ) -> Result<Served, ApiError> {
-        let found = self
-            .resources
-            .iter()
-            .find(|resource| resource.is(group, plural));
-        found
-            .and_then(|found| Served::new(found, version))
-            .ok_or_else(ApiError::unknown_path)
+    pub(crate) fn served(&self, group: &str, version: &str, plural: &str) -> Option<Served> {
+        let mut known = self.resources.iter();
+        Served::new(known.find(|known| known.is(group, plural))?, version)
     }
 
     /// The kind that an object says it is.
@@ -124,42 +90,35 @@ impl State {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let mut known = self.resources.iter();
         let found = known.find(|known| known.group == group && known.kind == kind);
-        let message = || format!("no matches for kind \"{kind}\" in version \"{api_version}\"");
-        let refuse = || ApiError::bad_request(message());
-        found
-            .and_then(|resource| Served::new(resource, version))
-            .ok_or_else(refuse)
+        let message = format!("no matches for kind \"{kind}\" in version \"{api_version}\"");
+        let served = found.and_then(|found| Served::new(found, version));
+        served.ok_or_else(|| ApiError::new(400, message))
     }
 
     pub(crate) fn find(&self, at: &Served, key: &Key) -> Result<&Arc<Value>, ApiError> {
         let set = self.objects.get(&at.resource.storage);
-        set.and_then(|set| set.get(key))
-            .ok_or_else(|| ApiError::not_found(&at.resource, &key.name))
+        let found = set.and_then(|set| set.get(key));
+        found.ok_or_else(|| ApiError::not_found(&at.resource, &key.1))
     }
 
-    /// The objects of one kind as they were at `version`, in order. 410 when that is forgotten.
+    /// The objects of one kind, in one namespace or in all, as they were at `version`. 410 when
+    /// that is forgotten.
     pub(crate) fn list(
         &self,
         at: &Served,
         within: Option<&str>,
         version: u64,
-    ) -> Result<BTreeMap<Key, Arc<Value>>, ApiError> {
-        let mut then = self
-            .objects
-            .get(&at.resource.storage)
-            .cloned()
-            .unwrap_or_default();
-        for change in self
-            .since(version)?
-            .rev()
-            .filter(|one| one.storage == at.resource.storage)
-        {
+    ) -> Result<Set, ApiError> {
+        let storage = &at.resource.storage;
+        let mut then = self.objects.get(storage).cloned().unwrap_or_default();
+        let later = self.since(version)?.rev();
+        for change in later.filter(|change| change.storage == *storage) {
             match &change.before {
                 Some(before) => then.insert(change.key.clone(), Arc::clone(before)),
                 None => then.remove(&change.key),
             };
         }
-        then.retain(|key, _| within.is_none_or(|within| key.namespace == within));
+        then.retain(|key, _| within.is_none_or(|within| key.0 == within));
         Ok(then)
     }
 
@@ -171,15 +130,14 @@ impl State {
         if version > self.version {
             return Err(ApiError::version_ahead(version, self.version));
         }
-        let wanted = usize::try_from(self.version - version).unwrap_or(usize::MAX);
-        let Some(skip) = self.history.len().checked_sub(wanted) else {
-            let oldest = self.version - self.history.len() as u64;
-            return Err(ApiError::new(
-                410,
-                format!("too old resource version: {version} ({oldest})"),
-            ));
-        };
-        Ok(self.history.range(skip..))
+        let oldest = self.version - self.history.len() as u64;
+        match version.checked_sub(oldest).map(usize::try_from) {
+            Some(Ok(skip)) => Ok(self.history.range(skip..)),
+            _ => {
+                let message = format!("too old resource version: {version} ({oldest})");
+                Err(ApiError::new(410, message))
+            }
+        }
     }
 
     /// Forgets every change, and leaves every version handed out so far behind.
@@ -189,127 +147,92 @@ impl State {
     }
 
     /// Creates an object in the namespace of the key; its name is its own.
-    pub(crate) fn create(
-        &mut self,
-        to: Write<'_>,
-        mut object: Value,
-    ) -> Result<Arc<Value>, ApiError> {
-        let Write {
-            at, options, stamp, ..
-        } = to;
-        admit::check_type(at, &mut object)?;
+    pub(crate) fn create(&mut self, to: &To, mut object: Value) -> Made {
+        let resource = &to.at.resource;
+        admit::check_type(&to.at, &mut object)?;
         let key = self.place(to, &mut object)?;
-        if !text(&object, "/metadata/resourceVersion").is_empty() {
-            let message = "resourceVersion should not be set on objects to be created";
-            return Err(ApiError::bad_request(message));
-        }
-        for gone in [
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "generation",
-        ] {
+        for gone in ["deletionTimestamp", "generation", "resourceVersion"] {
             map(&mut object, "metadata").remove(gone);
         }
-        set_meta(&mut object, "uid", stamp.uid.as_str());
-        set_meta(&mut object, "creationTimestamp", stamp.now.as_str());
-        if at.resource.generation {
+        set_meta(&mut object, "uid", to.uid.as_str());
+        set_meta(&mut object, "creationTimestamp", to.now.as_str());
+        if resource.generation {
             set_meta(&mut object, "generation", 1);
         }
-        admit::reset_status(at, &mut object);
+        admit::reset_status(&to.at, &mut object);
         let kind = self.finish(to, &mut object, None)?;
-        if self.find(at, &key).is_ok() {
-            return Err(ApiError::already_exists(&at.resource, &key.name));
+        if self.find(&to.at, &key).is_ok() {
+            return Err(ApiError::already_exists(resource, &key.1));
         }
-        if options.dry_run {
+        if to.dry_run {
             return Ok(Arc::new(object));
         }
         self.resources.extend(kind.map(Arc::new));
-        Ok(self.commit(&at.resource.storage, &key, None, object, false))
+        Ok(self.commit(&resource.storage, &key, None, object, false))
     }
 
-    pub(crate) fn update(
-        &mut self,
-        to: Write<'_>,
-        mut object: Value,
-    ) -> Result<Arc<Value>, ApiError> {
-        let current = Arc::clone(self.find(to.at, to.key)?);
-        admit::check_type(to.at, &mut object)?;
-        let blind = text(&object, "/metadata/resourceVersion").is_empty();
-        if blind && !to.at.resource.unconditional {
+    pub(crate) fn update(&mut self, to: &To, mut object: Value) -> Made {
+        let current = Arc::clone(self.find(&to.at, &to.key)?);
+        let resource = &to.at.resource;
+        admit::check_type(&to.at, &mut object)?;
+        if text(&object, "/metadata/resourceVersion").is_empty() && !resource.unconditional {
             let message = "Invalid value: 0x0: must be specified for an update";
             let cause = Cause::new("metadata.resourceVersion", message);
-            return Err(ApiError::invalid(&to.at.resource, &to.key.name, &[cause]));
+            return Err(ApiError::invalid(resource, &to.key.1, &[cause]));
         }
         self.replace(to, &current, object)
     }
 
-    pub(crate) fn patch(&mut self, to: Write<'_>, patch: &Patch) -> Result<Arc<Value>, ApiError> {
-        let current = Arc::clone(self.find(to.at, to.key)?);
+    pub(crate) fn patch(&mut self, to: &To, patch: &Patch) -> Made {
+        let current = Arc::clone(self.find(&to.at, &to.key)?);
         let mut object = (*current).clone();
-        admit::from_stored(to.at, &mut object);
+        admit::from_stored(&to.at, &mut object);
         patch.apply(&mut object)?;
-        admit::check_type(to.at, &mut object)?;
+        admit::check_type(&to.at, &mut object)?;
         self.replace(to, &current, object)
     }
 
-    /// Deletes one object. Says what it was last, and whether finalizers hold it, marked.
-    pub(crate) fn delete(&mut self, to: Write<'_>) -> Result<(Arc<Value>, bool), ApiError> {
-        let current = Arc::clone(self.find(to.at, to.key)?);
-        for (field, wanted) in &to.options.insist {
+    /// Deletes one object, or marks it when finalizers hold it. Returns what it was last.
+    pub(crate) fn delete(&mut self, to: &To) -> Made {
+        let current = Arc::clone(self.find(&to.at, &to.key)?);
+        for (field, wanted) in &to.insist {
             let found = text(&current, field);
             if found != wanted {
                 let why = format!("Precondition failed: {field} is {found}, not {wanted}");
-                return Err(ApiError::conflict(&to.at.resource, &to.key.name, &why));
+                return Err(ApiError::conflict(&to.at.resource, &to.key.1, &why));
             }
         }
-        let held = !list(&current, "/metadata/finalizers").is_empty();
-        let marked = !text(&current, "/metadata/deletionTimestamp").is_empty();
-        if to.options.dry_run || (held && marked) {
-            return Ok((current, held));
-        }
         let mut object = (*current).clone();
-        if held {
-            set_meta(&mut object, "deletionTimestamp", to.stamp.now.as_str());
-            set_meta(&mut object, "deletionGracePeriodSeconds", 0);
+        if is_held(&object) {
+            let marked = map(&mut object, "metadata").entry("deletionTimestamp");
+            marked.or_insert_with(|| json!(to.now));
         }
-        Ok((self.commit_change(to, &current, object, !held), held))
+        if to.dry_run || (is_held(&object) && object == *current) {
+            return Ok(current);
+        }
+        let deleted = !is_held(&object);
+        Ok(self.commit_change(to, &current, object, deleted))
     }
 
     /// Keeps an object as it is, in place of one of the same name, without looking at it.
-    pub(crate) fn insert_unchecked(&mut self, at: &Served, mut object: Value) -> Arc<Value> {
-        admit::to_stored(at, &mut object);
-        let key = Key {
-            namespace: namespace(&object).to_owned(),
-            name: name(&object).to_owned(),
-        };
-        let before = self.find(at, &key).ok().cloned();
-        self.commit(&at.resource.storage, &key, before, object, false)
+    pub(crate) fn insert_unchecked(&mut self, to: &To, mut object: Value) -> Made {
+        admit::to_stored(&to.at, &mut object);
+        let before = self.find(&to.at, &to.key).ok().cloned();
+        Ok(self.commit(&to.at.resource.storage, &to.key, before, object, false))
     }
 
-    fn replace(
-        &mut self,
-        to: Write<'_>,
-        current: &Arc<Value>,
-        mut object: Value,
-    ) -> Result<Arc<Value>, ApiError> {
+    fn replace(&mut self, to: &To, current: &Arc<Value>, mut object: Value) -> Made {
         check_identity(to, current, &object)?;
         let mut before = (**current).clone();
-        admit::from_stored(to.at, &mut before);
-        if to.options.part == Part::Status {
+        admit::from_stored(&to.at, &mut before);
+        if to.status {
             std::mem::swap(&mut object, &mut before);
         }
-        if to.options.part == Part::Status || to.at.version().status {
+        if to.status || to.at.version().status {
             keep(as_map(&mut object), Some(&before), "status");
         }
-        for field in [
-            "creationTimestamp",
-            "deletionGracePeriodSeconds",
-            "deletionTimestamp",
-            "generation",
-            "namespace",
-            "resourceVersion",
-            "uid",
-        ] {
+        let identity = ["creationTimestamp", "namespace", "resourceVersion", "uid"];
+        for field in identity.iter().chain(&["deletionTimestamp", "generation"]) {
             keep(map(&mut object, "metadata"), current.get("metadata"), field);
         }
         let kind = self.finish(to, &mut object, Some(current))?;
@@ -320,7 +243,7 @@ impl State {
         if object == **current {
             return Ok(Arc::clone(current));
         }
-        if to.options.dry_run {
+        if to.dry_run {
             return Ok(Arc::new(object));
         }
         if let Some(kind) = kind {
@@ -328,7 +251,7 @@ impl State {
             self.resources.push(Arc::new(kind));
         }
         let leaving = !text(&object, "/metadata/deletionTimestamp").is_empty();
-        let deleted = leaving && list(&object, "/metadata/finalizers").is_empty();
+        let deleted = leaving && !is_held(&object);
         Ok(self.commit_change(to, current, object, deleted))
     }
 
@@ -336,107 +259,93 @@ impl State {
     /// the kind that it defines.
     fn finish(
         &self,
-        to: Write<'_>,
+        to: &To,
         object: &mut Value,
         old: Option<&Value>,
     ) -> Result<Option<Resource>, ApiError> {
         let resource = &to.at.resource;
-        admit::check_object(to.at, object, to.options.strict)?;
+        admit::check_object(&to.at, object, to.strict)?;
         if resource.is("", "services") {
             self.ips.complete(resource, object, old)?;
         }
-        admit::to_stored(to.at, object);
+        admit::to_stored(&to.at, object);
         if !is_crd(resource) {
             return Ok(None);
         }
-        let kind = self.establish(object, &to.stamp.now).map_err(|why| {
-            let (field, message) = why.split_once(": ").unwrap_or(("spec", &why));
-            ApiError::invalid(resource, name(object), &[Cause::new(field, message)])
+        let kind = self.establish(object, &to.now).map_err(|(field, why)| {
+            ApiError::invalid(resource, name(object), &[Cause::new(field, why)])
         })?;
         Ok(Some(kind))
     }
 
     /// Reads a CRD, and writes the status that kube-apiserver's own controllers would.
-    fn establish(&self, crd: &mut Value, now: &str) -> Result<Resource, String> {
+    fn establish(&self, crd: &mut Value, now: &str) -> Result<Resource, (&'static str, String)> {
         let kind = Resource::from_crd(crd)?;
-        let mut known = self.resources.iter();
-        if known.any(|known| known.is(&kind.group, &kind.plural) && known.storage != kind.storage) {
-            return Err("spec.group: Invalid value: is served already".into());
+        let known = self
+            .resources
+            .iter()
+            .find(|known| known.is(&kind.group, &kind.plural));
+        if known.is_some_and(|known| known.storage != kind.storage) {
+            return Err(("spec.group", "Invalid value: is served already".into()));
         }
         let since = text(crd, "/status/conditions/0/lastTransitionTime");
-        let since = if since.is_empty() { now } else { since }.to_owned();
+        let since = if since.is_empty() { now } else { since };
         let conditions = ["NamesAccepted", "Established"].map(|condition| {
             json!({"type": condition, "status": "True", "reason": "Accepted", "message": "",
                 "lastTransitionTime": since})
         });
         let stored = kind.stored_api_version.rsplit('/').next();
         let mut names = crd["spec"]["names"].clone();
-        as_map(&mut names).insert("singular".into(), json!(kind.singular));
-        as_map(&mut names)
-            .entry("listKind")
-            .or_insert_with(|| json!(format!("{}List", kind.kind)));
-        let status =
+        names["singular"] = json!(kind.singular);
+        names["listKind"] = json!(format!("{}List", kind.kind));
+        crd["status"] =
             json!({"acceptedNames": names, "storedVersions": [stored], "conditions": conditions});
-        as_map(crd).insert("status".into(), status);
         Ok(kind)
     }
 
     /// Gives a new object its name and namespace; 404 when the namespace is not there.
-    fn place(&self, to: Write<'_>, object: &mut Value) -> Result<Key, ApiError> {
-        let (resource, within) = (&to.at.resource, &to.key.namespace);
+    fn place(&self, to: &To, object: &mut Value) -> Result<Key, ApiError> {
+        let (resource, within) = (&to.at.resource, &to.key.0);
         if name(object).is_empty() {
             // kube-apiserver's own cut, so that prefix and suffix fit into a label.
-            let prefix: String = text(object, "/metadata/generateName")
-                .chars()
-                .take(58)
-                .collect();
+            let prefix = text(object, "/metadata/generateName").chars().take(58);
+            let prefix: String = prefix.collect();
             if prefix.is_empty() {
-                let cause = Cause::new(
-                    "metadata.name",
-                    "Required value: name or generateName is required",
-                );
+                let cause = Cause::new("metadata.name", "Required value: or generateName");
                 return Err(ApiError::invalid(resource, "", &[cause]));
             }
-            set_meta(object, "name", format!("{prefix}{}", to.stamp.suffix));
+            set_meta(object, "name", prefix + &to.suffix);
         }
         let given = namespace(object);
         if !given.is_empty() && given != within {
-            let message = "the namespace of the provided object does not match the request's";
-            return Err(ApiError::bad_request(message));
+            let message = "the object's namespace does not match the request's";
+            return Err(ApiError::new(400, message));
         }
-        let key = Key {
-            namespace: within.clone(),
-            name: name(object).to_owned(),
-        };
         if resource.namespaced {
-            let home = Key {
-                namespace: String::new(),
-                name: within.clone(),
-            };
-            self.find(&self.served("", "v1", "namespaces")?, &home)?;
+            let namespaces = self.served_kind("v1", "Namespace")?;
+            self.find(&namespaces, &(String::new(), within.clone()))?;
             set_meta(object, "namespace", within.as_str());
         }
-        Ok(key)
+        Ok((within.clone(), name(object).to_owned()))
     }
 
     fn commit_change(
         &mut self,
-        to: Write<'_>,
+        to: &To,
         current: &Arc<Value>,
         object: Value,
         deleted: bool,
     ) -> Arc<Value> {
-        let name = &to.key.name;
-        if deleted && to.at.resource.is("", "namespaces") {
-            self.delete_all(|_, key| key.namespace == *name);
+        let (resource, name) = (&to.at.resource, &to.key.1);
+        if deleted && resource.is("", "namespaces") {
+            self.delete_all(|_, key| key.0 == *name);
         }
-        if deleted && is_crd(&to.at.resource) {
+        if deleted && is_crd(resource) {
             self.delete_all(|storage, _| storage == name);
-            self.resources
-                .retain(|resource| *resource.storage != **name);
+            self.resources.retain(|known| *known.storage != **name);
         }
         let before = Some(Arc::clone(current));
-        self.commit(&to.at.resource.storage, to.key, before, object, deleted)
+        self.commit(&resource.storage, &to.key, before, object, deleted)
     }
 
     /// Deletes what stands in a namespace or of a kind that goes. Finalizers do not hold it back:
@@ -461,30 +370,35 @@ impl State {
     ) -> Arc<Value> {
         self.version += 1;
         set_meta(&mut object, "resourceVersion", self.version.to_string());
-        let object = Arc::new(object);
+        let kept = Arc::new(object);
         let set = self.objects.entry(Arc::clone(storage)).or_default();
         if deleted {
             set.remove(key);
         } else {
-            set.insert(key.clone(), Arc::clone(&object));
+            set.insert(key.clone(), Arc::clone(&kept));
         }
         if &**storage == "services" {
-            self.ips
-                .settle(before.as_deref(), (!deleted).then_some(&*object));
+            let after = (!deleted).then_some(&*kept);
+            self.ips.settle(before.as_deref(), after);
         }
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
-        let (storage, key, kept) = (Arc::clone(storage), key.clone(), Arc::clone(&object));
+        let (storage, key, object) = (Arc::clone(storage), key.clone(), Arc::clone(&kept));
         self.history.push_back(Change {
             storage,
             key,
             before,
-            object: kept,
+            object,
             deleted,
         });
-        object
+        kept
     }
+}
+
+/// Whether finalizers hold an object back from its deletion.
+pub(crate) fn is_held(object: &Value) -> bool {
+    !list(object, "/metadata/finalizers").is_empty()
 }
 
 fn is_crd(resource: &Resource) -> bool {
@@ -492,31 +406,31 @@ fn is_crd(resource: &Resource) -> bool {
 }
 
 /// Refuses a write that means another object, or one that has moved on since.
-fn check_identity(to: Write<'_>, current: &Value, object: &Value) -> Result<(), ApiError> {
-    let (named, within) = (name(object), namespace(object));
-    if named != to.key.name || (!within.is_empty() && *within != to.key.namespace) {
-        let message =
-            format!("the object's name {within}/{named} does not match the one on the URL");
-        return Err(ApiError::bad_request(message));
-    }
-    let moved = "the object has been modified; please apply your changes to the latest version and \
-                 try again";
-    for (field, why) in [
-        ("/metadata/uid", "Precondition failed: the UID is another"),
-        ("/metadata/resourceVersion", moved),
-    ] {
+fn check_identity(to: &To, current: &Value, object: &Value) -> Result<(), ApiError> {
+    let differs = |field: &str| {
         let given = text(object, field);
-        if !given.is_empty() && given != text(current, field) {
-            return Err(ApiError::conflict(&to.at.resource, &to.key.name, why));
-        }
+        !given.is_empty() && given != text(current, field)
+    };
+    if differs("/metadata/namespace") || name(object) != to.key.1 {
+        let message = "the object's name and namespace do not match those on the URL";
+        return Err(ApiError::new(400, message));
+    }
+    let refuse = |why: &str| Err(ApiError::conflict(&to.at.resource, &to.key.1, why));
+    if differs("/metadata/uid") {
+        return refuse("Precondition failed: the UID is another");
+    }
+    if differs("/metadata/resourceVersion") {
+        let remedy = "please apply your changes to the latest version and try again";
+        return refuse(&format!("the object has been modified; {remedy}"));
     }
     Ok(())
 }
 
 /// What `metadata.generation` counts changes of: everything but metadata and status.
 fn wishes(object: &Value) -> Vec<(&String, &Value)> {
+    let others = ["apiVersion", "metadata", "status"];
     let fields = object.as_object().into_iter().flatten();
     fields
-        .filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "metadata" | "status"))
+        .filter(|(name, _)| !others.contains(&name.as_str()))
         .collect()
 }

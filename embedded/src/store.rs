@@ -4,19 +4,19 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use rand::Rng;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::admit;
-use crate::error::ApiError;
+use crate::error::{ApiError, Made};
 use crate::object::{name, namespace, text};
-use crate::patch::Patch;
 use crate::resource::Served;
 use crate::selector::Selector;
 use crate::services::ClusterIps;
-use crate::state::{Change, Key, Options, Part, Stamp, State, Write};
+use crate::state::{Change, Key, State, To};
 
 /// A handle on one cluster's objects. Clones share them.
 #[derive(Clone, Debug)]
@@ -59,6 +59,9 @@ pub struct Watch {
     newest: watch::Receiver<u64>,
 }
 
+/// What a kind is called, as `apiVersion` and `kind`; or an object, as namespace and name.
+type Names<'a> = (&'a str, &'a str);
+
 /// A list at one version.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
@@ -70,12 +73,9 @@ pub struct Listing {
 
 impl Store {
     pub(crate) fn new(ips: ClusterIps) -> Self {
-        let state = State::new(ips);
-        let newest = watch::Sender::new(state.version());
-        Self {
-            state: Arc::new(Mutex::new(state)),
-            newest,
-        }
+        let newest = watch::Sender::new(0);
+        let state = Arc::new(Mutex::new(State::new(ips)));
+        Self { state, newest }
     }
 
     /// Creates an object of the kind that it says it is, as a POST to the API does; an absent
@@ -84,10 +84,8 @@ impl Store {
     /// # Errors
     /// What the API answers: 404 without the namespace, 409 when it exists, 422 when invalid.
     pub fn create(&self, object: Value) -> Result<Arc<Value>, ApiError> {
-        let (at, key) = self.place(&object)?;
-        self.write(&at, &key, &Options::default(), |state, to| {
-            state.create(to, object)
-        })
+        let to = self.to(&object)?;
+        self.write(&to, |state| state.create(&to, object))
     }
 
     /// Replaces an object, save for its status where the kind keeps that apart.
@@ -95,10 +93,8 @@ impl Store {
     /// # Errors
     /// What the API answers: 404 when it is not there, 409 when its resourceVersion is older.
     pub fn update(&self, object: Value) -> Result<Arc<Value>, ApiError> {
-        let (at, key) = self.place(&object)?;
-        self.write(&at, &key, &Options::default(), |state, to| {
-            state.update(to, object)
-        })
+        let to = self.to(&object)?;
+        self.write(&to, |state| state.update(&to, object))
     }
 
     /// Replaces an object's status and nothing else.
@@ -106,87 +102,52 @@ impl Store {
     /// # Errors
     /// As [`Self::update`].
     pub fn update_status(&self, object: Value) -> Result<Arc<Value>, ApiError> {
-        let (at, key) = self.place(&object)?;
-        let options = Options {
-            part: Part::Status,
-            ..Options::default()
-        };
-        self.write(&at, &key, &options, |state, to| state.update(to, object))
+        let mut to = self.to(&object)?;
+        to.status = true;
+        self.write(&to, |state| state.update(&to, object))
     }
 
-    /// Applies a JSON merge patch to an object, or to its status.
-    ///
-    /// # Errors
-    /// What the API answers: 404 when it is not there, 422 when the outcome is invalid.
-    pub fn merge_patch(
-        &self,
-        kind: (&str, &str),
-        (namespace, name): (&str, &str),
-        patch: Value,
-        part: Part,
-    ) -> Result<Arc<Value>, ApiError> {
-        let at = self.lock().served_kind(kind.0, kind.1)?;
-        let (key, patch) = (key(&at, namespace, name), Patch::Merge(patch));
-        let options = Options {
-            part,
-            ..Options::default()
-        };
-        self.write(&at, &key, &options, |state, to| state.patch(to, &patch))
-    }
-
-    /// Deletes an object. `namespace` is ignored for kinds that have none.
+    /// Deletes an object: of a kind by `apiVersion` and `kind`, by namespace and name. The
+    /// namespace is ignored for kinds that have none.
     ///
     /// # Errors
     /// 404 when it is not there.
-    pub fn delete(
-        &self,
-        kind: (&str, &str),
-        (namespace, name): (&str, &str),
-    ) -> Result<(), ApiError> {
+    pub fn delete(&self, kind: Names<'_>, (within, name): Names<'_>) -> Result<(), ApiError> {
         let at = self.lock().served_kind(kind.0, kind.1)?;
-        let key = key(&at, namespace, name);
-        self.write(&at, &key, &Options::default(), |state, to| {
-            Ok(state.delete(to)?.0)
-        })?;
-        Ok(())
+        let to = to(at, within, name);
+        self.write(&to, |state| state.delete(&to)).map(drop)
     }
 
-    /// Reads an object. `kind` is its `apiVersion` and `kind`, the other its namespace and name.
+    /// Reads an object, named as for [`Self::delete`].
     ///
     /// # Errors
     /// 404 when it is not there.
-    pub fn get(
-        &self,
-        kind: (&str, &str),
-        (namespace, name): (&str, &str),
-    ) -> Result<Arc<Value>, ApiError> {
+    pub fn get(&self, kind: Names<'_>, (within, name): Names<'_>) -> Result<Arc<Value>, ApiError> {
         let state = self.lock();
         let at = state.served_kind(kind.0, kind.1)?;
-        Ok(present(&at, state.find(&at, &key(&at, namespace, name))?))
+        let found = state.find(&at, &key(&at, within, name))?;
+        Ok(present(&at, found))
     }
 
     /// Lists a kind, in one namespace or in all.
     ///
     /// # Errors
     /// 400 when the kind is not served.
-    pub fn list(&self, kind: (&str, &str), namespace: Option<&str>) -> Result<Listing, ApiError> {
+    pub fn list(&self, kind: Names<'_>, within: Option<&str>) -> Result<Listing, ApiError> {
         let state = self.lock();
-        let at = state.served_kind(kind.0, kind.1)?;
-        let found = state.list(&at, namespace, state.version())?;
+        let (at, version) = (state.served_kind(kind.0, kind.1)?, state.version);
+        let found = state.list(&at, within, version)?;
         let items = found.values().map(|object| present(&at, object)).collect();
-        Ok(Listing {
-            version: state.version(),
-            items,
-        })
+        Ok(Listing { version, items })
     }
 
     /// Watches a kind: first all objects that there are, as `Added`, then every change.
     ///
     /// # Errors
     /// 400 when the kind is not served.
-    pub fn watch(&self, kind: (&str, &str), namespace: Option<&str>) -> Result<Watch, ApiError> {
+    pub fn watch(&self, kind: Names<'_>, within: Option<&str>) -> Result<Watch, ApiError> {
         let at = self.lock().served_kind(kind.0, kind.1)?;
-        self.watch_from(&at, namespace, Selector::default(), None)
+        self.watch_from(&at, within, Selector::default(), None)
     }
 
     /// Keeps an object as it is, without any check, so that a test can see what a watch makes of
@@ -195,16 +156,15 @@ impl Store {
     /// # Errors
     /// 400 when `apiVersion` and `kind` name nothing that is served.
     pub fn insert_unchecked(&self, object: Value) -> Result<Arc<Value>, ApiError> {
-        let (at, key) = self.place(&object)?;
-        let insert = |state: &mut State, _: Write<'_>| Ok(state.insert_unchecked(&at, object));
-        self.write(&at, &key, &Options::default(), insert)
+        let to = self.to(&object)?;
+        self.write(&to, |state| state.insert_unchecked(&to, object))
     }
 
     /// Forgets the history and leaves every version behind, so that all watches end with 410.
     pub fn compact(&self) {
         let mut state = self.lock();
         state.compact();
-        self.newest.send_replace(state.version());
+        self.newest.send_replace(state.version);
     }
 
     /// A watch from `from` on, or from what there is now.
@@ -215,30 +175,28 @@ impl Store {
         selector: Selector,
         from: Option<u64>,
     ) -> Result<Watch, ApiError> {
-        let newest = self.newest.subscribe();
         let state = self.lock();
-        let mut ready = VecDeque::new();
-        let cursor = from.unwrap_or_else(|| state.version());
+        let cursor = from.unwrap_or(state.version);
         drop(state.since(cursor)?);
-        if from.is_none() {
-            let found = state.list(at, within, cursor)?;
-            let selected = found.values().filter(|object| selector.matches(object));
-            let added = |object| Event {
-                kind: EventKind::Added,
-                object: present(at, object),
-            };
-            ready.extend(selected.map(added));
-        }
-        let (store, at, within) = (self.clone(), at.clone(), within.map(str::to_owned));
-        Ok(Watch {
-            store,
-            at,
-            within,
+        let mut watch = Watch {
+            store: self.clone(),
+            at: at.clone(),
+            within: within.map(str::to_owned),
             selector,
             cursor,
-            ready,
-            newest,
-        })
+            ready: VecDeque::new(),
+            newest: self.newest.subscribe(),
+        };
+        if from.is_none() {
+            let mut found = state.list(at, within, cursor)?;
+            found.retain(|_, object| watch.selector.matches(object));
+            let (kind, objects) = (EventKind::Added, found.into_values());
+            let objects = objects.map(|object| present(at, &object));
+            watch
+                .ready
+                .extend(objects.map(|object| Event { kind, object }));
+        }
+        Ok(watch)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -247,35 +205,19 @@ impl Store {
     }
 
     /// Runs one write under the lock, wakes the watchers, and shows the object as it is then.
-    pub(crate) fn write(
-        &self,
-        at: &Served,
-        key: &Key,
-        options: &Options,
-        change: impl FnOnce(&mut State, Write<'_>) -> Result<Arc<Value>, ApiError>,
-    ) -> Result<Arc<Value>, ApiError> {
-        let stamp = stamp();
+    pub(crate) fn write(&self, to: &To, change: impl FnOnce(&mut State) -> Made) -> Made {
         let mut state = self.lock();
-        let outcome = change(
-            &mut state,
-            Write {
-                at,
-                key,
-                options,
-                stamp: &stamp,
-            },
-        );
-        self.newest.send_replace(state.version());
+        let outcome = change(&mut state);
+        self.newest.send_replace(state.version);
         drop(state);
-        outcome.map(|object| present(at, &object))
+        outcome.map(|object| present(&to.at, &object))
     }
 
-    fn place(&self, object: &Value) -> Result<(Served, Key), ApiError> {
-        let at = self
-            .lock()
-            .served_kind(text(object, "/apiVersion"), text(object, "/kind"))?;
-        let key = key(&at, namespace(object), name(object));
-        Ok((at, key))
+    /// Where an object says that it belongs.
+    fn to(&self, object: &Value) -> Result<To, ApiError> {
+        let (api_version, kind) = (text(object, "/apiVersion"), text(object, "/kind"));
+        let at = self.lock().served_kind(api_version, kind)?;
+        Ok(to(at, namespace(object), name(object)))
     }
 }
 
@@ -305,12 +247,10 @@ impl Watch {
             self.newest.borrow_and_update();
             let store = self.store.clone();
             let state = store.lock();
-            let told: Vec<Event> = state
-                .since(self.cursor)?
-                .filter_map(|change| self.event(change))
-                .collect();
+            let changes = state.since(self.cursor)?;
+            let told: Vec<Event> = changes.filter_map(|change| self.event(change)).collect();
             self.ready.extend(told);
-            self.cursor = state.version();
+            self.cursor = state.version;
         }
         Ok(self.ready.pop_front())
     }
@@ -323,27 +263,22 @@ impl Watch {
 
     /// What a change means to those who see only what is selected.
     fn event(&self, change: &Change) -> Option<Event> {
-        let mine = change.storage == self.at.resource.storage
-            && self
-                .within
-                .as_ref()
-                .is_none_or(|within| *within == change.key.namespace);
-        let before = change
-            .before
-            .as_ref()
-            .is_some_and(|before| self.selector.matches(before));
+        let within = self.within.as_ref();
+        let elsewhere = within.is_some_and(|within| *within != change.key.0);
+        if elsewhere || change.storage != self.at.resource.storage {
+            return None;
+        }
+        let before = change.before.as_ref();
+        let before = before.is_some_and(|before| self.selector.matches(before));
         let after = !change.deleted && self.selector.matches(&change.object);
         let kind = match (before, after) {
-            _ if !mine => return None,
             (false, false) => return None,
             (false, true) => EventKind::Added,
             (true, false) => EventKind::Deleted,
             (true, true) => EventKind::Modified,
         };
-        Some(Event {
-            kind,
-            object: present(&self.at, &change.object),
-        })
+        let object = present(&self.at, &change.object);
+        Some(Event { kind, object })
     }
 }
 
@@ -358,39 +293,41 @@ pub(crate) fn present(at: &Served, object: &Arc<Value>) -> Arc<Value> {
 }
 
 /// Where an object of the kind stands; no namespace given means `default`.
-pub(crate) fn key(at: &Served, namespace: &str, name: &str) -> Key {
-    let namespace = match (at.resource.namespaced, namespace) {
+fn key(at: &Served, within: &str, name: &str) -> Key {
+    let within = match (at.resource.namespaced, within) {
         (false, _) => "",
         (true, "") => "default",
         (true, given) => given,
     };
-    Key {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-    }
+    (within.to_owned(), name.to_owned())
 }
 
-fn stamp() -> Stamp {
+/// A plain write of one object, now.
+pub(crate) fn to(at: Served, within: &str, name: &str) -> To {
     let mut bytes: [u8; 16] = rand::rng().random();
     // Version 4, variant 1 (RFC 9562, section 5.4).
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let uid = [
+    let hex = HEXLOWER.encode(&bytes);
+    let parts = [
         &hex[..8],
         &hex[8..12],
         &hex[12..16],
         &hex[16..20],
         &hex[20..],
-    ]
-    .join("-");
+    ];
     // The letters that Kubernetes generates names from: no vowels, so no words.
     let letters = b"bcdfghjklmnpqrstvwxz2456789";
     let draw = |_| char::from(letters[rand::rng().random_range(0..letters.len())]);
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    Stamp {
-        now,
-        uid,
+    To {
+        key: key(&at, within, name),
+        at,
+        dry_run: false,
+        strict: false,
+        status: false,
+        insist: Vec::new(),
+        now: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        uid: parts.join("-"),
         suffix: (0..5).map(draw).collect(),
     }
 }

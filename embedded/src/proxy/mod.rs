@@ -142,21 +142,26 @@ impl Context {
         *counter(&mut self.ledger().counters) += 1;
     }
 
+    /// Forgets the problems of ports that are not wanted any more.
+    fn forget(&self, gone: impl Fn(&Frontend) -> bool) {
+        self.ledger().problems.retain(|port, _| !gone(port));
+    }
+
     /// Notes a problem, and logs it when it is new.
-    fn note(&self, frontend: Frontend, backends: &Backends, error: &io::Error) {
-        let Frontend { address, protocol } = frontend;
-        let (service, remedy) = (backends.service.clone(), remedy(error.kind()));
+    fn note(&self, frontend: Frontend, service: String, error: &io::Error) {
+        let (Frontend { address, protocol }, remedy) = (frontend, remedy(error.kind()));
+        let known = self.ledger().problems.contains_key(&frontend);
+        if !known {
+            tracing::warn!(%address, %protocol, service, %error, remedy, "cannot listen");
+        }
+        let error = error.to_string();
         let problem = Problem {
             address,
             protocol,
             service,
-            error: error.to_string(),
+            error,
             remedy,
         };
-        let Problem { service, .. } = &problem;
-        if self.ledger().problems.get(&frontend) != Some(&problem) {
-            tracing::warn!(%address, %protocol, service, %error, remedy, "cannot listen");
-        }
         self.ledger().problems.insert(frontend, problem);
     }
 }
@@ -172,10 +177,11 @@ impl Feed {
     fn open(store: &Store) -> Result<Self, ApiError> {
         let services = store.watch(("v1", "Service"), None)?;
         let slices = store.watch(("discovery.k8s.io/v1", "EndpointSlice"), None)?;
-        let (store, objects) = (store.clone(), <[Objects; 2]>::default());
+        let (store, watches) = (store.clone(), [services, slices]);
+        let objects = <[Objects; 2]>::default();
         Ok(Self {
             store,
-            watches: [services, slices],
+            watches,
             objects,
         })
     }
@@ -217,12 +223,8 @@ async fn follow(mut feed: Feed, context: Context) {
             () = feed.changed() => {}
             () = sleep(RETRY), if failing => {}
         }
-        reconcile(
-            &mut listeners,
-            compile(&feed.objects[0], &feed.objects[1]),
-            &context,
-        )
-        .await;
+        let table = compile(&feed.objects[0], &feed.objects[1]);
+        reconcile(&mut listeners, table, &context).await;
     }
     for listener in listeners.into_values() {
         listener.close().await;
@@ -236,49 +238,43 @@ async fn reconcile(
     mut table: BTreeMap<Frontend, Backends>,
     context: &Context,
 ) {
-    table.retain(|frontend, backends| {
-        frontend.protocol == Protocol::Udp || !backends.endpoints.is_empty()
-    });
-    let gone: Vec<Frontend> = listeners
-        .keys()
-        .filter(|frontend| !table.contains_key(frontend))
-        .copied()
-        .collect();
-    for frontend in gone {
-        if let Some(listener) = listeners.remove(&frontend) {
-            listener.close().await;
-        }
+    table.retain(|port, to| port.protocol == Protocol::Udp || !to.endpoints.is_empty());
+    for (_, listener) in listeners.extract_if(.., |port, _| !table.contains_key(port)) {
+        listener.close().await;
     }
-    context
-        .ledger()
-        .problems
-        .retain(|frontend, _| table.contains_key(frontend));
+    context.forget(|port| !table.contains_key(port));
     for (frontend, backends) in table {
         if let Some(listener) = listeners.get(&frontend) {
             listener.follow(backends);
             continue;
         }
-        match Listener::open(frontend, backends.clone(), context).await {
+        let service = backends.service.clone();
+        match Listener::open(frontend, backends, context).await {
             Ok(listener) => {
                 context.ledger().problems.remove(&frontend);
                 listeners.insert(frontend, listener);
             }
-            Err(error) => context.note(frontend, &backends, &error),
+            Err(error) => context.note(frontend, service, &error),
         }
     }
 }
 
 fn remedy(kind: io::ErrorKind) -> &'static str {
-    match kind {
-        io::ErrorKind::AddrInUse => "end the process that holds the address, or use another port",
-        io::ErrorKind::AddrNotAvailable => {
-            "the address is not on this machine: on macOS add it with `sudo ifconfig lo0 alias \
-             <address>`, elsewhere use a service range within 127.0.0.0/8"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "use a port of 1024 or more, or allow low ports with `sudo sysctl \
-             net.ipv4.ip_unprivileged_port_start=0`"
-        }
-        _ => "see the operating system's message",
-    }
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+    let remedies = [
+        (
+            AddrInUse,
+            "end the process that holds the address, or use another port",
+        ),
+        (
+            AddrNotAvailable,
+            "add the address: on macOS `sudo ifconfig lo0 alias <address>`",
+        ),
+        (
+            PermissionDenied,
+            "use a port of 1024 or more: lower ones are for root",
+        ),
+    ];
+    let known = remedies.iter().find(|(known, _)| *known == kind);
+    known.map_or("see the operating system's message", |(_, remedy)| remedy)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::runtime::watcher;
-use landbridge_embedded::{Cluster, ClusterConfig, EventKind, Part, StartError};
+use landbridge_embedded::{Cluster, ClusterConfig, EventKind, StartError};
 use serde_json::{Value, json};
 
 use crate::conventions::{Case, config_map};
@@ -201,14 +201,9 @@ async fn the_store_speaks_without_http() {
         store.create(in_default("a")).unwrap_err().reason(),
         "AlreadyExists"
     );
-    let patched = store
-        .merge_patch(
-            kind,
-            ("default", "a"),
-            json!({"data": {"b": "2"}}),
-            Part::Main,
-        )
-        .unwrap();
+    let mut wanted = (*made).clone();
+    wanted["data"]["b"] = json!("2");
+    let patched = store.update(wanted).unwrap();
     assert_eq!(patched["data"], json!({"a": "1", "b": "2"}));
     let stale = Arc::unwrap_or_clone(made);
     assert_eq!(store.update(stale).unwrap_err().reason(), "Conflict");

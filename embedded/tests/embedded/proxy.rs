@@ -6,8 +6,8 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use landbridge_embedded::Cluster;
 use landbridge_embedded::proxy::{Problem, Protocol, Proxy};
-use landbridge_embedded::{Cluster, Part};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
@@ -376,10 +376,9 @@ async fn the_proxy_survives_forgotten_history_and_malformed_objects() {
     bed.cluster.pause().await;
     bed.set_ready("one", true);
     bed.first_call(1).await;
-    let patch = json!({"metadata": {"labels": {"kubernetes.io/service-name": "other"}}});
     let kind = ("discovery.k8s.io/v1", "EndpointSlice");
-    store
-        .merge_patch(kind, ("default", "one"), patch, Part::Main)
-        .unwrap();
+    let mut slice = (*store.get(kind, ("default", "one")).unwrap()).clone();
+    slice["metadata"]["labels"] = json!({"kubernetes.io/service-name": "other"});
+    store.update(slice).unwrap();
     bed.refused(1).await;
 }
