@@ -1,5 +1,11 @@
 //! The demo as a stranger meets it: the built binary, its printed lines, and clients that are not ours.
 
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 mod bad_input;
 mod support;
 

@@ -133,7 +133,7 @@ pub(crate) async fn import_address(kubeconfig: &Path) -> IpAddr {
         .await
         .unwrap();
     let address = service.spec.unwrap().cluster_ip.unwrap();
-    assert_eq!(import.spec.ips, [address.clone()]);
+    assert_eq!(import.spec.ips, std::slice::from_ref(&address));
     address.parse().unwrap()
 }
 
