@@ -27,15 +27,9 @@ const EVENT_FIELDS: [(&str, &str); 7] = [
 /// where they are missing, and drops the metadata that only a server with field management has.
 pub(crate) fn check_type(at: &Served, object: &mut Value) -> Result<(), ApiError> {
     if !object.is_object() {
-        return Err(ApiError::new(
-            400,
-            "the request's body is not a JSON object",
-        ));
+        return Err(ApiError::new(400, "the request's body is not a JSON object"));
     }
-    for (field, wanted) in [
-        ("apiVersion", at.api_version()),
-        ("kind", at.resource.kind.clone()),
-    ] {
+    for (field, wanted) in [("apiVersion", at.api_version()), ("kind", at.resource.kind.clone())] {
         let found = text(object, &format!("/{field}"));
         if !found.is_empty() && found != wanted {
             let message = format!("the object's {field} is {found}, the request's is {wanted}");
@@ -71,14 +65,9 @@ pub(crate) fn check_object(at: &Served, object: &mut Value, strict: bool) -> Res
         Shape::Custom(schema) => {
             let pruned = schema.normalise(object);
             if strict && !pruned.is_empty() {
-                let fields = pruned
-                    .iter()
-                    .map(|path| format!("unknown field \"{path}\""));
+                let fields = pruned.iter().map(|path| format!("unknown field \"{path}\""));
                 let fields = fields.collect::<Vec<_>>().join(", ");
-                return Err(ApiError::new(
-                    400,
-                    format!("strict decoding error: {fields}"),
-                ));
+                return Err(ApiError::new(400, format!("strict decoding error: {fields}")));
             }
             causes.extend(schema.validate(object));
         }
@@ -106,9 +95,7 @@ pub(crate) fn reset_status(at: &Served, object: &mut Value) {
     as_map(object).retain(|field, value| field != "status" || !value.is_null());
     if at.resource.is("", "namespaces") {
         let called = name(object).to_owned();
-        let labels = map(object, "metadata")
-            .entry("labels")
-            .or_insert_with(|| json!({}));
+        let labels = map(object, "metadata").entry("labels").or_insert_with(|| json!({}));
         as_map(labels).insert("kubernetes.io/metadata.name".into(), called.into());
     }
 }
@@ -119,10 +106,7 @@ pub(crate) fn to_stored(at: &Served, object: &mut Value) {
     if at.resource.is("", "events") {
         rename(object, EVENT_FIELDS);
     }
-    as_map(object).insert(
-        "apiVersion".into(),
-        at.resource.stored_api_version.clone().into(),
-    );
+    as_map(object).insert("apiVersion".into(), at.resource.stored_api_version.clone().into());
 }
 
 /// Brings a kept object into the client's version.
@@ -155,17 +139,11 @@ fn metadata_causes(resource: &Resource, object: &Value) -> Vec<Cause> {
         causes.push(Cause::invalid("metadata.name", &called.into(), rule));
     }
     for (key, value) in members(object, "/metadata/labels") {
-        let legal = value
-            .as_str()
-            .is_some_and(|value| value.is_empty() || is_name_part(value));
+        let legal = value.as_str().is_some_and(|value| value.is_empty() || is_name_part(value));
         if !legal || !is_qualified(key) {
             let rule = "a label is a qualified name and a value of at most 63 alphanumeric \
                         characters, '-', '_' or '.'";
-            causes.push(Cause::invalid(
-                "metadata.labels",
-                &json!({key: value}),
-                rule,
-            ));
+            causes.push(Cause::invalid("metadata.labels", &json!({key: value}), rule));
         }
     }
     let mut total = 0;
@@ -173,11 +151,7 @@ fn metadata_causes(resource: &Resource, object: &Value) -> Vec<Cause> {
         total += key.len() + value.as_str().map_or(0, str::len);
         if !is_qualified(&key.to_lowercase()) {
             let rule = "an annotation's key is a qualified name";
-            causes.push(Cause::invalid(
-                "metadata.annotations",
-                &key.as_str().into(),
-                rule,
-            ));
+            causes.push(Cause::invalid("metadata.annotations", &key.as_str().into(), rule));
         }
     }
     if total > MAX_ANNOTATIONS {
@@ -185,10 +159,7 @@ fn metadata_causes(resource: &Resource, object: &Value) -> Vec<Cause> {
         causes.push(Cause::new("metadata.annotations", message));
     }
     for owner in list(object, "/metadata/ownerReferences") {
-        if ["/apiVersion", "/kind", "/name", "/uid"]
-            .iter()
-            .any(|at| text(owner, at).is_empty())
-        {
+        if ["/apiVersion", "/kind", "/name", "/uid"].iter().any(|at| text(owner, at).is_empty()) {
             let rule = "needs apiVersion, kind, name and uid";
             causes.push(Cause::invalid("metadata.ownerReferences", owner, rule));
         }
@@ -209,9 +180,7 @@ fn is_dashed(part: &str) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     edge(part.chars().next())
         && edge(part.chars().next_back())
-        && part
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
 fn is_qualified(key: &str) -> bool {
@@ -226,9 +195,7 @@ fn is_name_part(part: &str) -> bool {
     part.len() <= 63
         && edge(part.chars().next())
         && edge(part.chars().next_back())
-        && part
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 #[cfg(test)]

@@ -45,9 +45,8 @@ impl Page {
             .filter(|(key, _)| behind.as_ref().is_none_or(|behind| key > behind))
             .filter(|(_, object)| query.selector.matches(object));
         let page = rest.by_ref().take(query.limit.unwrap_or(usize::MAX));
-        let (keys, items): (Vec<Key>, Vec<_>) = page
-            .map(|(key, object)| (key, present(at, &object)))
-            .unzip();
+        let (keys, items): (Vec<Key>, Vec<_>) =
+            page.map(|(key, object)| (key, present(at, &object))).unzip();
         let mut metadata = json!({"resourceVersion": version.to_string()});
         let remaining = rest.count();
         if let Some(last) = keys.last().filter(|_| remaining > 0) {
@@ -57,11 +56,7 @@ impl Page {
                 metadata["remainingItemCount"] = json!(remaining);
             }
         }
-        Ok(Self {
-            keys,
-            items,
-            metadata,
-        })
+        Ok(Self { keys, items, metadata })
     }
 
     /// The page in the form that was asked for.
@@ -71,19 +66,11 @@ impl Page {
         match style.form {
             Form::Object => {
                 let items = self.items.iter().map(|item| (**item).clone()).collect();
-                list(
-                    style.at.api_version(),
-                    format!("{}List", style.at.resource.kind),
-                    items,
-                )
+                list(style.at.api_version(), format!("{}List", style.at.resource.kind), items)
             }
             Form::PartialObject => {
                 let items = self.items.iter().map(|item| partial(item)).collect();
-                list(
-                    "meta.k8s.io/v1".into(),
-                    "PartialObjectMetadataList".into(),
-                    items,
-                )
+                list("meta.k8s.io/v1".into(), "PartialObjectMetadataList".into(), items)
             }
             Form::Table => style.table(&self.items, metadata, now),
         }
@@ -131,10 +118,7 @@ impl Style {
         let columns = &self.at.version().columns;
         let definitions: Vec<Value> = columns.iter().map(|column| column.definition()).collect();
         let row = |item: &Arc<Value>| {
-            let cells: Vec<Value> = columns
-                .iter()
-                .map(|column| column.cell(item, now))
-                .collect();
+            let cells: Vec<Value> = columns.iter().map(|column| column.cell(item, now)).collect();
             let object = match self.include_object.as_str() {
                 "None" => Value::Null,
                 "Object" => (**item).clone(),
@@ -187,10 +171,7 @@ fn parse_token(token: &str) -> Option<(u64, Key)> {
     let token = String::from_utf8(token).ok()?;
     let (version, key) = token.split_once(' ')?;
     let (namespace, name) = key.split_once('/')?;
-    Some((
-        version.parse().ok()?,
-        (namespace.to_owned(), name.to_owned()),
-    ))
+    Some((version.parse().ok()?, (namespace.to_owned(), name.to_owned())))
 }
 
 fn partial(object: &Value) -> Value {

@@ -108,12 +108,7 @@ impl Cluster {
         let (listener, address) = bind(config.listen).await?;
         let name = config.name;
         let serving = Mutex::new(Some(serve(&name, listener, store.clone())));
-        Ok(Self {
-            name,
-            address,
-            store,
-            serving,
-        })
+        Ok(Self { name, address, store, serving })
     }
 
     /// Where the API listens.

@@ -35,10 +35,7 @@ enum Step {
 /// A title that ends in `+` is shown by `-o wide` only.
 const CORE: [(&str, &str); 9] = [
     ("ConfigMap", "Name=name|Data=data|Age=age"),
-    (
-        "CustomResourceDefinition",
-        "Name=name|Created At=.metadata.creationTimestamp",
-    ),
+    ("CustomResourceDefinition", "Name=name|Created At=.metadata.creationTimestamp"),
     (
         "EndpointSlice",
         "Name=name|AddressType=.addressType|Ports=slice ports|Endpoints=endpoints|Age=age",
@@ -83,11 +80,7 @@ impl Column {
     /// The column as a Table defines it.
     pub(crate) fn definition(&self) -> Value {
         let format = if self.name == "Name" { "name" } else { "" };
-        let kind = if self.kind == "core" {
-            "string"
-        } else {
-            &self.kind
-        };
+        let kind = if self.kind == "core" { "string" } else { &self.kind };
         json!({"name": self.name, "type": kind, "format": format, "description": "",
             "priority": self.priority})
     }
@@ -95,10 +88,7 @@ impl Column {
 
 /// The columns of a core kind.
 pub(crate) fn core(kind: &str) -> Vec<Column> {
-    let columns = CORE
-        .iter()
-        .find(|(known, _)| *known == kind)
-        .map_or("", |(_, columns)| columns);
+    let columns = CORE.iter().find(|(known, _)| *known == kind).map_or("", |(_, columns)| columns);
     columns.split('|').filter_map(core_column).collect()
 }
 
@@ -113,32 +103,17 @@ pub(crate) fn custom(wanted: &[Value]) -> Result<Vec<Column>, String> {
         let path = text(column, "/jsonPath");
         let cell = Cell::Path(parse(path).ok_or(path)?);
         let priority = column["priority"].as_i64().unwrap_or(0);
-        let (name, kind) = (
-            text(column, "/name").to_owned(),
-            text(column, "/type").to_owned(),
-        );
-        all.push(Column {
-            name,
-            kind,
-            priority,
-            cell,
-        });
+        let (name, kind) = (text(column, "/name").to_owned(), text(column, "/type").to_owned());
+        all.push(Column { name, kind, priority, cell });
     }
     Ok(all)
 }
 
 fn core_column(column: &str) -> Option<Column> {
     let (title, what) = column.split_once('=')?;
-    let cell = parse(what)
-        .map(Cell::Path)
-        .or_else(|| computation(what).map(Cell::Computed))?;
+    let cell = parse(what).map(Cell::Path).or_else(|| computation(what).map(Cell::Computed))?;
     let name = title.trim_end_matches('+').to_owned();
-    Some(Column {
-        name,
-        kind: "core".into(),
-        priority: i64::from(title.ends_with('+')),
-        cell,
-    })
+    Some(Column { name, kind: "core".into(), priority: i64::from(title.ends_with('+')), cell })
 }
 
 fn computation(what: &str) -> Option<fn(&Value, Timestamp) -> Value> {
@@ -159,14 +134,9 @@ fn computation(what: &str) -> Option<fn(&Value, Timestamp) -> Value> {
             _ => json!("Terminating"),
         },
         "ready" => |pod, _| {
-            let ready = list(pod, "/status/containerStatuses")
-                .iter()
-                .filter(|one| one["ready"] == true);
-            json!(format!(
-                "{}/{}",
-                ready.count(),
-                list(pod, "/spec/containers").len()
-            ))
+            let ready =
+                list(pod, "/status/containerStatuses").iter().filter(|one| one["ready"] == true);
+            json!(format!("{}/{}", ready.count(), list(pod, "/spec/containers").len()))
         },
         "regarding" => |event, _| {
             let kind = text(event, "/regarding/kind").to_lowercase();
@@ -174,9 +144,7 @@ fn computation(what: &str) -> Option<fn(&Value, Timestamp) -> Value> {
         },
         "restarts" => |pod, _| {
             let statuses = list(pod, "/status/containerStatuses").iter();
-            let restarts: i64 = statuses
-                .filter_map(|one| one["restartCount"].as_i64())
-                .sum();
+            let restarts: i64 = statuses.filter_map(|one| one["restartCount"].as_i64()).sum();
             json!(restarts.to_string())
         },
         "selector" => |service, _| {
@@ -188,31 +156,16 @@ fn computation(what: &str) -> Option<fn(&Value, Timestamp) -> Value> {
             joined(ports.map(|port| format!("{}/{}", port["port"], text(port, "/protocol"))))
         },
         "slice ports" => |slice, _| {
-            first_three(
-                list(slice, "/ports")
-                    .iter()
-                    .map(|port| port["port"].to_string())
-                    .collect(),
-            )
+            first_three(list(slice, "/ports").iter().map(|port| port["port"].to_string()).collect())
         },
         _ => return None,
     })
 }
 
 fn last_seen(event: &Value, now: Timestamp) -> Value {
-    let times = [
-        "/series/lastObservedTime",
-        "/deprecatedLastTimestamp",
-        "/eventTime",
-    ];
-    let seen = times
-        .iter()
-        .map(|at| text(event, at))
-        .find(|time| !time.is_empty());
-    since(
-        seen.unwrap_or_else(|| text(event, "/metadata/creationTimestamp")),
-        now,
-    )
+    let times = ["/series/lastObservedTime", "/deprecatedLastTimestamp", "/eventTime"];
+    let seen = times.iter().map(|at| text(event, at)).find(|time| !time.is_empty());
+    since(seen.unwrap_or_else(|| text(event, "/metadata/creationTimestamp")), now)
 }
 
 fn external_address(service: &Value, _: Timestamp) -> Value {
@@ -221,11 +174,7 @@ fn external_address(service: &Value, _: Timestamp) -> Value {
     }
     let ingress = list(service, "/status/loadBalancer/ingress").iter();
     let ingress = ingress.map(|one| format!("{}{}", text(one, "/ip"), text(one, "/hostname")));
-    joined(
-        strings(service, "/spec/externalIPs")
-            .map(str::to_owned)
-            .chain(ingress),
-    )
+    joined(strings(service, "/spec/externalIPs").map(str::to_owned).chain(ingress))
 }
 
 fn or_none(value: &str) -> Value {
@@ -301,10 +250,7 @@ fn parse_bracket(inner: &str) -> Option<Step> {
     if inner == "*" {
         return Some(Step::All);
     }
-    if let Some(filter) = inner
-        .strip_prefix("?(")
-        .and_then(|filter| filter.strip_suffix(')'))
-    {
+    if let Some(filter) = inner.strip_prefix("?(").and_then(|filter| filter.strip_suffix(')')) {
         let (path, equals) = filter.split_once("==")?;
         let path = path.trim().strip_prefix("@.")?;
         return Some(Step::Where {
@@ -319,9 +265,7 @@ fn parse_bracket(inner: &str) -> Option<Step> {
 }
 
 fn unquoted(text: &str) -> Option<&str> {
-    ['"', '\'']
-        .iter()
-        .find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote))
+    ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote))
 }
 
 fn parse_field(rest: &str) -> (String, &str) {
@@ -366,11 +310,7 @@ mod tests {
             "spec": {"ips": ["10.0.0.1"], "n": 3, "ports": [{"port": 80}, {"port": 81}]},
             "status": {"conditions": [{"type": "Valid", "status": "True"}, {"type": "Ready", "status": "False"}]}});
         let columns = custom(&[json!({"name": "C", "type": kind, "jsonPath": path})]).unwrap();
-        assert_eq!(
-            columns[1].cell(&object, Timestamp::UNIX_EPOCH),
-            expected,
-            "{path}"
-        );
+        assert_eq!(columns[1].cell(&object, Timestamp::UNIX_EPOCH), expected, "{path}");
     }
 
     #[test]
@@ -379,16 +319,8 @@ mod tests {
         check(".spec.n", "integer", json!(3));
         check(".spec.ports[*].port", "integer", json!(80));
         check(".spec.ports[1].port", "integer", json!(81));
-        check(
-            ".status.conditions[?(@.type==\"Ready\")].status",
-            "string",
-            json!("False"),
-        );
-        check(
-            ".status.conditions[?(@.type=='Gone')].status",
-            "string",
-            Value::Null,
-        );
+        check(".status.conditions[?(@.type==\"Ready\")].status", "string", json!("False"));
+        check(".status.conditions[?(@.type=='Gone')].status", "string", Value::Null);
         check(r".metadata.annotations.a\.b/c", "string", json!("x"));
         check(".metadata.annotations['a.b/c']", "string", json!("x"));
         assert!(custom(&[json!({"name": "C", "type": "string", "jsonPath": "spec..x"})]).is_err());

@@ -26,12 +26,8 @@ pub(crate) fn core_versions() -> Value {
 
 /// `/apis`.
 pub(crate) fn groups(kinds: &Kinds) -> Value {
-    let named = versions(kinds)
-        .into_iter()
-        .filter(|(name, _)| !name.is_empty());
-    let groups: Vec<Value> = named
-        .map(|(name, versions)| group_object(name, &versions))
-        .collect();
+    let named = versions(kinds).into_iter().filter(|(name, _)| !name.is_empty());
+    let groups: Vec<Value> = named.map(|(name, versions)| group_object(name, &versions)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
@@ -47,16 +43,7 @@ pub(crate) fn group(kinds: &Kinds, name: &str) -> Result<Value, ApiError> {
 
 /// `/api/v1` and `/apis/<group>/<version>`.
 pub(crate) fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Value, ApiError> {
-    let verbs = [
-        "create",
-        "delete",
-        "deletecollection",
-        "get",
-        "list",
-        "patch",
-        "update",
-        "watch",
-    ];
+    let verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
     let mut entries = Vec::new();
     for (resource, served) in within(kinds, group, version)? {
         let (plural, namespaced) = (&resource.plural, resource.namespaced);
@@ -133,16 +120,9 @@ fn within<'a>(
 ) -> Result<Vec<(&'a Resource, &'a Version)>, ApiError> {
     let mine = kinds.iter().filter(|resource| resource.group == group);
     let served = mine.filter_map(|resource| {
-        let found = resource
-            .versions
-            .iter()
-            .find(|known| known.name == version)?;
+        let found = resource.versions.iter().find(|known| known.name == version)?;
         Some((&**resource, found))
     });
     let found: Vec<_> = served.collect();
-    if found.is_empty() {
-        Err(ApiError::unknown_path())
-    } else {
-        Ok(found)
-    }
+    if found.is_empty() { Err(ApiError::unknown_path()) } else { Ok(found) }
 }

@@ -33,10 +33,7 @@ pub(crate) struct Cause {
 impl Cause {
     /// `message` begins with kube-apiserver's words for the kind of mistake.
     pub(crate) fn new(field: &str, message: impl Into<String>) -> Self {
-        Self {
-            field: field.to_owned(),
-            message: message.into(),
-        }
+        Self { field: field.to_owned(), message: message.into() }
     }
 
     /// A value that is not allowed.
@@ -54,9 +51,7 @@ impl Cause {
             ("Too many", "FieldValueTooMany"),
             ("Unsupported", "FieldValueNotSupported"),
         ];
-        let found = kinds
-            .iter()
-            .find(|(word, _)| self.message.starts_with(word));
+        let found = kinds.iter().find(|(word, _)| self.message.starts_with(word));
         found.map_or("FieldValueInvalid", |(_, reason)| reason)
     }
 }
@@ -102,12 +97,7 @@ impl ApiError {
             504 => "Timeout",
             _ => "InternalError",
         };
-        Self {
-            code,
-            reason,
-            message: message.into(),
-            details: json!({}),
-        }
+        Self { code, reason, message: message.into(), details: json!({}) }
     }
 
     pub(crate) fn unknown_path() -> Self {
@@ -121,10 +111,7 @@ impl ApiError {
 
     pub(crate) fn already_exists(resource: &Resource, name: &str) -> Self {
         let message = format!("{} \"{name}\" already exists", resource.qualified());
-        Self {
-            reason: "AlreadyExists",
-            ..Self::new(409, message).about(resource, name)
-        }
+        Self { reason: "AlreadyExists", ..Self::new(409, message).about(resource, name) }
     }
 
     pub(crate) fn conflict(resource: &Resource, name: &str, why: &str) -> Self {
@@ -134,17 +121,12 @@ impl ApiError {
     }
 
     pub(crate) fn invalid(resource: &Resource, name: &str, causes: &[Cause]) -> Self {
-        let told = causes
-            .iter()
-            .map(|cause| format!("{}: {}", cause.field, cause.message));
+        let told = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message));
         let mut told = told.collect::<Vec<_>>().join(", ");
         if causes.len() > 1 {
             told = format!("[{told}]");
         }
-        let mut error = Self::new(
-            422,
-            format!("{} \"{name}\" is invalid: {told}", resource.kind),
-        );
+        let mut error = Self::new(422, format!("{} \"{name}\" is invalid: {told}", resource.kind));
         let cause = |cause: &Cause| json!({"reason": cause.reason(), "field": cause.field, "message": cause.message});
         let causes: Vec<Value> = causes.iter().map(cause).collect();
         error.details =

@@ -56,10 +56,7 @@ pub(crate) async fn respond(store: Store, request: Request<Incoming>) -> Respons
 async fn answer(store: Store, parts: &Parts, body: Incoming) -> Answer {
     // No Kubernetes client sends an origin; a web page in a browser on this machine would.
     if parts.headers.contains_key(ORIGIN) {
-        return Err(ApiError::new(
-            400,
-            "requests from web pages are not answered",
-        ));
+        return Err(ApiError::new(400, "requests from web pages are not answered"));
     }
     match Route::parse(parts.uri.path()).ok_or_else(ApiError::unknown_path)? {
         Route::Objects(target) => Call::new(store, target, parts)?.answer(parts, body).await,
@@ -86,9 +83,7 @@ fn about_itself(store: &Store, route: &Route) -> Answer {
 
 impl Call {
     fn new(store: Store, target: Target, parts: &Parts) -> Result<Self, ApiError> {
-        let at = store
-            .lock()
-            .served(&target.group, &target.version, &target.plural);
+        let at = store.lock().served(&target.group, &target.version, &target.plural);
         let at = at.ok_or_else(ApiError::unknown_path)?;
         let (within, name) = (target.namespace, target.name.unwrap_or_default());
         let misplaced = within.is_some() != at.resource.namespaced;
@@ -108,13 +103,7 @@ impl Call {
         };
         let mut to = to(at, within.as_deref().unwrap_or_default(), &name);
         (to.status, to.dry_run, to.strict) = (status, query.dry_run, query.strict);
-        Ok(Self {
-            store,
-            to,
-            style,
-            within,
-            query,
-        })
+        Ok(Self { store, to, style, within, query })
     }
 
     async fn answer(mut self, parts: &Parts, body: Incoming) -> Answer {
@@ -147,11 +136,7 @@ impl Call {
                 if !body.is_empty() {
                     self.insist(&decode(media, &body)?)?;
                 }
-                if named {
-                    self.delete()
-                } else {
-                    self.delete_collection()
-                }
+                if named { self.delete() } else { self.delete_collection() }
             }
             _ => Err(not_allowed()),
         }
@@ -162,9 +147,7 @@ impl Call {
     }
 
     fn write(&self, code: u16, change: impl FnOnce(&mut State, &To) -> Made) -> Answer {
-        let kept = self
-            .store
-            .write(&self.to, |state| change(state, &self.to))?;
+        let kept = self.store.write(&self.to, |state| change(state, &self.to))?;
         Ok(self.shown(code, &kept))
     }
 
@@ -215,10 +198,7 @@ impl Call {
     fn delete_collection(&self) -> Answer {
         let page = self.page()?;
         for key in &page.keys {
-            let to = To {
-                key: key.clone(),
-                ..self.to.clone()
-            };
+            let to = To { key: key.clone(), ..self.to.clone() };
             let deleted = self.store.write(&to, |state| state.delete(&to));
             // Somebody else may have been faster.
             if let Err(error) = deleted
@@ -234,10 +214,9 @@ impl Call {
 async fn read(body: Incoming) -> Result<Bytes, ApiError> {
     match Limited::new(body, MAX_BODY).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::new(
-            413,
-            format!("the request's body is over {MAX_BODY} bytes"),
-        )),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(ApiError::new(413, format!("the request's body is over {MAX_BODY} bytes")))
+        }
         Err(error) => Err(ApiError::new(400, format!("the body broke off: {error}"))),
     }
 }
@@ -257,18 +236,11 @@ fn decode(media: &str, body: &[u8]) -> Result<Value, ApiError> {
 }
 
 fn not_allowed() -> ApiError {
-    ApiError::new(
-        405,
-        "the server does not allow this method on the requested resource",
-    )
+    ApiError::new(405, "the server does not allow this method on the requested resource")
 }
 
 fn header<'a>(parts: &'a Parts, name: &HeaderName) -> &'a str {
-    parts
-        .headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default()
+    parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 fn json(code: u16, body: &Value) -> Response<Body> {
@@ -283,8 +255,6 @@ fn response(code: u16, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() =
         StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

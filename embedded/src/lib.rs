@@ -7,10 +7,7 @@
 
 #![cfg_attr(
     test,
-    allow(
-        clippy::needless_pass_by_value,
-        reason = "fixtures are written where they are used"
-    )
+    allow(clippy::needless_pass_by_value, reason = "fixtures are written where they are used")
 )]
 
 mod admit;

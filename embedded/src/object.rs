@@ -5,18 +5,12 @@ use serde_json::{Map, Value};
 
 /// The string at a JSON pointer, or "" when there is none.
 pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The list at a JSON pointer, or an empty one.
 pub(crate) fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// The strings of the list at a JSON pointer.
@@ -29,11 +23,7 @@ pub(crate) fn members<'a>(
     object: &'a Value,
     pointer: &str,
 ) -> impl Iterator<Item = (&'a String, &'a Value)> {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
+    object.pointer(pointer).and_then(Value::as_object).into_iter().flatten()
 }
 
 /// The map under `key`, made when it is missing or is something else.
@@ -46,9 +36,7 @@ pub(crate) fn as_map(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {
         *value = Value::Object(Map::new());
     }
-    value
-        .as_object_mut()
-        .expect("anything else was replaced by a map just above")
+    value.as_object_mut().expect("anything else was replaced by a map just above")
 }
 
 /// Puts a value under `metadata.<key>`.

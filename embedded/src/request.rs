@@ -63,16 +63,10 @@ pub(crate) enum Form {
 impl Route {
     /// Reads a path; `None` when it names nothing that this API has.
     pub(crate) fn parse(path: &str) -> Option<Self> {
-        let decode = |part| {
-            percent_encoding::percent_decode_str(part)
-                .decode_utf8_lossy()
-                .into_owned()
-        };
-        let decoded: Vec<String> = path
-            .split('/')
-            .filter(|part| !part.is_empty())
-            .map(decode)
-            .collect();
+        let decode =
+            |part| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
+        let decoded: Vec<String> =
+            path.split('/').filter(|part| !part.is_empty()).map(decode).collect();
         let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
         let own = |text: &str| text.to_owned();
         Some(match parts.as_slice() {
@@ -119,17 +113,14 @@ impl Target {
 impl Query {
     /// Reads a query string. Unknown parameters are ignored, as kube-apiserver does.
     pub(crate) fn parse(query: &str) -> Result<Self, ApiError> {
-        let pairs: BTreeMap<String, String> = form_urlencoded::parse(query.as_bytes())
-            .into_owned()
-            .collect();
+        let pairs: BTreeMap<String, String> =
+            form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let text = |name: &str| pairs.get(name).map_or("", String::as_str);
         let truth = |name: &str| !["", "0", "false"].contains(&text(name));
         let number = |name: &str| -> Result<Option<u64>, ApiError> {
             let refuse = |_| ApiError::new(400, format!("Invalid value: {name} is not a number"));
             let given = Some(text(name)).filter(|given| !given.is_empty());
-            let number = given
-                .map(|given| given.parse().map_err(refuse))
-                .transpose()?;
+            let number = given.map(|given| given.parse().map_err(refuse)).transpose()?;
             Ok(number.filter(|number| *number > 0))
         };
         Ok(Self {
@@ -164,10 +155,7 @@ pub(crate) fn accepted(header: &str) -> Result<Form, ApiError> {
         }
     };
     let message = "only the following media types are accepted: application/json";
-    header
-        .split(',')
-        .find_map(form)
-        .ok_or_else(|| ApiError::new(406, message))
+    header.split(',').find_map(form).ok_or_else(|| ApiError::new(406, message))
 }
 
 /// `dryRun` has one legal value.
@@ -175,10 +163,7 @@ pub(crate) fn dry_run(value: &str) -> Result<bool, ApiError> {
     match value {
         "" => Ok(false),
         "All" => Ok(true),
-        _ => Err(ApiError::new(
-            400,
-            format!("dryRun: Unsupported value: \"{value}\": \"All\""),
-        )),
+        _ => Err(ApiError::new(400, format!("dryRun: Unsupported value: \"{value}\": \"All\""))),
     }
 }
 
@@ -193,9 +178,7 @@ mod tests {
         name: Option<&str>,
         sub: Option<&str>,
     ) {
-        let Some(Route::Objects(target)) = Route::parse(path) else {
-            panic!("{path}")
-        };
+        let Some(Route::Objects(target)) = Route::parse(path) else { panic!("{path}") };
         let found = (
             target.namespace.as_deref(),
             target.plural.as_str(),
@@ -209,27 +192,9 @@ mod tests {
     fn paths() {
         check("/api/v1/pods", None, "pods", None, None);
         check("/api/v1/namespaces", None, "namespaces", None, None);
-        check(
-            "/api/v1/namespaces/shop",
-            None,
-            "namespaces",
-            Some("shop"),
-            None,
-        );
-        check(
-            "/api/v1/namespaces/shop/status",
-            None,
-            "namespaces",
-            Some("shop"),
-            Some("status"),
-        );
-        check(
-            "/api/v1/namespaces/shop/pods",
-            Some("shop"),
-            "pods",
-            None,
-            None,
-        );
+        check("/api/v1/namespaces/shop", None, "namespaces", Some("shop"), None);
+        check("/api/v1/namespaces/shop/status", None, "namespaces", Some("shop"), Some("status"));
+        check("/api/v1/namespaces/shop/pods", Some("shop"), "pods", None, None);
         check(
             "/apis/g.io/v1/namespaces/shop/things/a%2Eb",
             Some("shop"),
@@ -237,13 +202,7 @@ mod tests {
             Some("a.b"),
             None,
         );
-        check(
-            "/apis/g.io/v1/things/x/status",
-            None,
-            "things",
-            Some("x"),
-            Some("status"),
-        );
+        check("/apis/g.io/v1/things/x/status", None, "things", Some("x"), Some("status"));
         assert_eq!(Route::parse("/apis/"), Some(Route::ApiGroups));
         assert_eq!(Route::parse("/metrics"), None);
         assert_eq!(Route::parse("/api/v1/a/b/c/d/e"), None);
@@ -253,10 +212,7 @@ mod tests {
     fn forms() {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
         assert_eq!(accepted(table), Ok(Form::Table));
-        assert_eq!(
-            accepted("application/vnd.kubernetes.protobuf, */*"),
-            Ok(Form::Object)
-        );
+        assert_eq!(accepted("application/vnd.kubernetes.protobuf, */*"), Ok(Form::Object));
         assert_eq!(
             accepted("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"),
             Ok(Form::PartialObject)

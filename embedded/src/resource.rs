@@ -136,20 +136,14 @@ impl Resource {
             let message = "Invalid value: must have exactly one version marked as storage version";
             return Err(("spec.versions", message.to_owned()));
         }
-        made.versions
-            .sort_by_key(|version| precedence(&version.name));
+        made.versions.sort_by_key(|version| precedence(&version.name));
         Ok(made)
     }
 }
 
 /// The kinds that are there without any CRD.
 pub(crate) fn core_kinds() -> Vec<Resource> {
-    let mut slices = core(
-        "discovery.k8s.io",
-        "EndpointSlice",
-        "",
-        roundtrip::<EndpointSlice>,
-    );
+    let mut slices = core("discovery.k8s.io", "EndpointSlice", "", roundtrip::<EndpointSlice>);
     slices.generation = true;
     let mut leases = core("coordination.k8s.io", "Lease", "", roundtrip::<Lease>);
     leases.unconditional = false;
@@ -163,13 +157,8 @@ pub(crate) fn core_kinds() -> Vec<Resource> {
     let mut events = core("", "Event", "ev", roundtrip::<Event>);
     let newer = core("events.k8s.io", "Event", "ev", roundtrip::<NewEvent>);
     events.storage = Arc::clone(&newer.storage);
-    events
-        .stored_api_version
-        .clone_from(&newer.stored_api_version);
-    let (kind, decode) = (
-        "CustomResourceDefinition",
-        roundtrip::<CustomResourceDefinition>,
-    );
+    events.stored_api_version.clone_from(&newer.stored_api_version);
+    let (kind, decode) = ("CustomResourceDefinition", roundtrip::<CustomResourceDefinition>);
     let mut crds = core("apiextensions.k8s.io", kind, "crd", decode);
     (crds.namespaced, crds.generation, crds.unconditional) = (false, true, false);
     let maps = core("", "ConfigMap", "cm", roundtrip::<ConfigMap>);
@@ -215,25 +204,10 @@ fn core(group: &str, kind: &str, short_name: &str, decode: Decode) -> Resource {
 
 fn custom_version(version: &Value) -> Result<Version, Flaw> {
     let schema = version.pointer("/schema/openAPIV3Schema");
-    let missing = || {
-        (
-            "spec.versions.schema.openAPIV3Schema",
-            "Required value".to_owned(),
-        )
-    };
+    let missing = || ("spec.versions.schema.openAPIV3Schema", "Required value".to_owned());
     let schema = schema.ok_or_else(missing)?.clone();
-    let pattern = |pattern| {
-        (
-            "spec.versions.schema",
-            format!("Invalid value: pattern {pattern}"),
-        )
-    };
-    let path = |path| {
-        (
-            "spec.versions.additionalPrinterColumns",
-            format!("Invalid value: {path}"),
-        )
-    };
+    let pattern = |pattern| ("spec.versions.schema", format!("Invalid value: pattern {pattern}"));
+    let path = |path| ("spec.versions.additionalPrinterColumns", format!("Invalid value: {path}"));
     Ok(Version {
         name: text(version, "/name").to_owned(),
         status: version.pointer("/subresources/status").is_some(),
@@ -248,9 +222,7 @@ pub(crate) fn precedence(version: &str) -> Reverse<(u8, u32, u32)> {
         let (major, minor) = version.strip_prefix('v')?.split_once(word)?;
         Some((major.parse().ok()?, minor.parse().ok()?))
     };
-    let major = version
-        .strip_prefix('v')
-        .and_then(|major| major.parse().ok());
+    let major = version.strip_prefix('v').and_then(|major| major.parse().ok());
     Reverse(match (major, numbers("beta"), numbers("alpha")) {
         (Some(major), _, _) => (3, major, 0),
         (_, Some((major, minor)), _) => (2, major, minor),
@@ -273,10 +245,7 @@ mod tests {
     fn versions_are_preferred_as_kubernetes_prefers_them() {
         let mut versions = ["v1alpha1", "v1beta1", "foo", "v2", "v1", "v11", "v1beta10"];
         versions.sort_by_key(|version| precedence(version));
-        assert_eq!(
-            versions,
-            ["v11", "v2", "v1", "v1beta10", "v1beta1", "v1alpha1", "foo"]
-        );
+        assert_eq!(versions, ["v11", "v2", "v1", "v1beta10", "v1beta1", "v1alpha1", "foo"]);
     }
 
     #[test]
@@ -288,10 +257,7 @@ mod tests {
         let version = json!([{"name": "v1", "served": true, "storage": true,
             "schema": {"openAPIV3Schema": {"type": "object"}}}]);
         let thing = Resource::from_crd(&crd("things.example.com", version.clone())).unwrap();
-        assert_eq!(
-            (thing.singular.as_str(), thing.namespaced),
-            ("thing", false)
-        );
+        assert_eq!((thing.singular.as_str(), thing.namespaced), ("thing", false));
         let field = |crd: Value| Resource::from_crd(&crd).unwrap_err().0;
         assert_eq!(field(crd("wrong", version)), "metadata.name");
         assert_eq!(field(crd("things.example.com", json!([]))), "spec.versions");

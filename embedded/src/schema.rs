@@ -44,20 +44,12 @@ impl Schema {
             return;
         }
         if let Some(wanted) = mismatch(schema, value) {
-            causes.push(Cause::invalid(
-                path,
-                value,
-                &format!("must be of type {wanted}"),
-            ));
+            causes.push(Cause::invalid(path, value, &format!("must be of type {wanted}")));
             return;
         }
         let allowed = schema.get("enum").and_then(Value::as_array);
         if let Some(allowed) = allowed.filter(|allowed| !allowed.contains(value)) {
-            let listed = allowed
-                .iter()
-                .map(Value::to_string)
-                .collect::<Vec<_>>()
-                .join(", ");
+            let listed = allowed.iter().map(Value::to_string).collect::<Vec<_>>().join(", ");
             let message = format!("Unsupported value: {value}: supported values: {listed}");
             causes.push(Cause::new(path, message));
         }
@@ -81,20 +73,9 @@ impl Schema {
             }
             Value::String(string) => {
                 check_size(schema, "Length", string.chars().count(), path, causes);
-                let pattern = schema
-                    .get("pattern")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default();
-                if self
-                    .patterns
-                    .get(pattern)
-                    .is_some_and(|regex| !regex.is_match(string))
-                {
-                    causes.push(Cause::invalid(
-                        path,
-                        value,
-                        &format!("should match '{pattern}'"),
-                    ));
+                let pattern = schema.get("pattern").and_then(Value::as_str).unwrap_or_default();
+                if self.patterns.get(pattern).is_some_and(|regex| !regex.is_match(string)) {
+                    causes.push(Cause::invalid(path, value, &format!("should match '{pattern}'")));
                 }
             }
             _ => {}
@@ -106,15 +87,8 @@ impl Schema {
 fn check_size(schema: &Value, of: &str, found: usize, path: &str, causes: &mut Vec<Cause>) {
     let bound = |word: &str| schema.get(format!("{word}{of}")).and_then(Value::as_u64);
     if let Some(limit) = bound("max").filter(|limit| found as u64 > *limit) {
-        let word = if of == "Items" {
-            "Too many"
-        } else {
-            "Too long"
-        };
-        causes.push(Cause::new(
-            path,
-            format!("{word}: {found}: may not be more than {limit}"),
-        ));
+        let word = if of == "Items" { "Too many" } else { "Too long" };
+        causes.push(Cause::new(path, format!("{word}: {found}: may not be more than {limit}")));
     }
     if let Some(limit) = bound("min").filter(|limit| (found as u64) < *limit) {
         causes.push(Cause::invalid(
@@ -172,14 +146,8 @@ fn normalise(schema: &Value, value: &mut Value, path: &str, pruned: &mut Vec<Str
 
 /// The schema of one field: its own, or the one of all additional fields.
 fn property<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
-    let own = schema
-        .get("properties")
-        .and_then(|properties| properties.get(name));
-    own.or_else(|| {
-        schema
-            .get("additionalProperties")
-            .filter(|schema| schema.is_object())
-    })
+    let own = schema.get("properties").and_then(|properties| properties.get(name));
+    own.or_else(|| schema.get("additionalProperties").filter(|schema| schema.is_object()))
 }
 
 /// The type that `value` should have had, if it has another.
@@ -206,11 +174,7 @@ fn flag(schema: &Value, key: &str) -> bool {
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{path}.{name}")
-    }
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 #[cfg(test)]
@@ -250,10 +214,7 @@ mod tests {
         check(json!({"type": "C"}), &["spec.type"]);
         check(json!({"type": "A", "ips": ["a", "b", "c"]}), &["spec.ips"]);
         check(json!({"type": "A", "ips": ["a", 1]}), &["spec.ips[1]"]);
-        check(
-            json!({"type": "A", "name": "UPPER"}),
-            &["spec.name", "spec.name"],
-        );
+        check(json!({"type": "A", "name": "UPPER"}), &["spec.name", "spec.name"]);
         check(json!({"type": "A", "name": "a"}), &["spec.name"]);
         check(json!({"type": "A", "count": "6"}), &["spec.count"]);
         check(json!({"type": "A", "labels": {"x": 1}}), &["spec.labels.x"]);

@@ -33,14 +33,8 @@ impl Selector {
         let labels = split_outside_brackets(labels);
         let fields: Vec<&str> = fields.split(',').filter(|part| !part.is_empty()).collect();
         Ok(Self {
-            labels: labels
-                .iter()
-                .map(|part| parse(part, parse_label))
-                .collect::<Result<_, _>>()?,
-            fields: fields
-                .iter()
-                .map(|part| parse(part, parse_field))
-                .collect::<Result<_, _>>()?,
+            labels: labels.iter().map(|part| parse(part, parse_label)).collect::<Result<_, _>>()?,
+            fields: fields.iter().map(|part| parse(part, parse_field)).collect::<Result<_, _>>()?,
         })
     }
 
@@ -52,22 +46,13 @@ impl Selector {
     /// Whether `object` is selected.
     pub(crate) fn matches(&self, object: &Value) -> bool {
         let labels = object.pointer("/metadata/labels");
-        let label = |key: &str| {
-            labels
-                .and_then(|labels| labels.get(key))
-                .and_then(Value::as_str)
-        };
+        let label = |key: &str| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);
         let field = |key: &str| match key {
             "metadata.name" => Some(name(object)),
             _ => Some(namespace(object)),
         };
-        self.labels
-            .iter()
-            .all(|requirement| requirement.holds(label(&requirement.key)))
-            && self
-                .fields
-                .iter()
-                .all(|requirement| requirement.holds(field(&requirement.key)))
+        self.labels.iter().all(|requirement| requirement.holds(label(&requirement.key)))
+            && self.fields.iter().all(|requirement| requirement.holds(field(&requirement.key)))
     }
 }
 
@@ -75,11 +60,7 @@ impl Requirement {
     fn new(key: &str, values: Vec<String>, negated: bool) -> Option<Self> {
         let key = key.trim();
         let legal = !key.is_empty() && !key.contains([' ', '(', ')', '!', '=']);
-        legal.then(|| Self {
-            key: key.to_owned(),
-            values,
-            negated,
-        })
+        legal.then(|| Self { key: key.to_owned(), values, negated })
     }
 
     fn holds(&self, found: Option<&str>) -> bool {
@@ -95,19 +76,13 @@ fn split_outside_brackets(labels: &str) -> Vec<&str> {
         within = (within || c == '(') && c != ')';
         c == ',' && !within
     });
-    parts
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .collect()
+    parts.map(str::trim).filter(|part| !part.is_empty()).collect()
 }
 
 /// `key in (a,b)`, `key notin (a,b)`, `key=a`, `key==a`, `key!=a`, `key` or `!key`.
 fn parse_label(part: &str) -> Option<Requirement> {
     if let Some((head, set)) = part.split_once('(') {
-        let values = set
-            .strip_suffix(')')?
-            .split(',')
-            .map(|value| value.trim().to_owned());
+        let values = set.strip_suffix(')')?.split(',').map(|value| value.trim().to_owned());
         let (key, word) = head.trim().rsplit_once(' ')?;
         let negated = ["in", "notin"].iter().position(|known| *known == word)? == 1;
         return Requirement::new(key, values.collect(), negated);
@@ -163,13 +138,7 @@ mod tests {
         for bad in ["app in web", "a b", "=x", "app like (x)", "(x)"] {
             assert_eq!(Selector::parse(bad, "").unwrap_err().code(), 400, "{bad}");
         }
-        assert_eq!(
-            Selector::parse("", "spec.color=red").unwrap_err().code(),
-            400
-        );
-        assert_eq!(
-            Selector::parse("", "metadata.name").unwrap_err().code(),
-            400
-        );
+        assert_eq!(Selector::parse("", "spec.color=red").unwrap_err().code(), 400);
+        assert_eq!(Selector::parse("", "metadata.name").unwrap_err().code(), 400);
     }
 }

@@ -84,18 +84,12 @@ impl ClusterIps {
     /// The addresses that the Service asks for, or had already; checked to be its own to have.
     fn wanted(&self, service: &Value, old: Option<&Value>) -> Result<Vec<String>, Cause> {
         let single = text(service, "/spec/clusterIP");
-        let had = old
-            .into_iter()
-            .flat_map(|old| strings(old, "/spec/clusterIPs"));
+        let had = old.into_iter().flat_map(|old| strings(old, "/spec/clusterIPs"));
         let had: Vec<String> = had.map(str::to_owned).collect();
         let own = strings(service, "/spec/clusterIPs").map(str::to_owned);
         let mut wanted: Vec<String> = own.collect();
         if wanted.is_empty() {
-            wanted = if single.is_empty() {
-                had.clone()
-            } else {
-                vec![single.to_owned()]
-            };
+            wanted = if single.is_empty() { had.clone() } else { vec![single.to_owned()] };
         }
         let refuse = |why| Err(Cause::invalid("spec.clusterIPs[0]", &json!(wanted), why));
         let Some(first) = wanted.first() else {
@@ -133,57 +127,32 @@ impl ClusterIps {
         let headless = ips.first().is_some_and(|first| first == "None");
         // Such a Service may have both families whatever the cluster has: somebody else fills it.
         let free = headless && members(service, "/spec/selector").next().is_none();
-        let default = if free {
-            "RequireDualStack"
-        } else {
-            "SingleStack"
-        };
+        let default = if free { "RequireDualStack" } else { "SingleStack" };
         let before = old.unwrap_or(&Value::Null);
         let policies = [service, before].map(|object| text(object, "/spec/ipFamilyPolicy"));
         let given = policies.into_iter().find(|policy| !policy.is_empty());
         let policy = given.unwrap_or(default).to_owned();
-        let implied: Vec<Value> = ips
-            .iter()
-            .map(|ip| json!(ip.parse().map_or("", family)))
-            .collect();
-        let named = [
-            list(service, "/spec/ipFamilies"),
-            list(before, "/spec/ipFamilies"),
-            &implied,
-        ];
+        let implied: Vec<Value> =
+            ips.iter().map(|ip| json!(ip.parse().map_or("", family))).collect();
+        let named = [list(service, "/spec/ipFamilies"), list(before, "/spec/ipFamilies"), &implied];
         let known = |named: &[Value]| -> Vec<&'static str> {
             let is = |known: &&str| named.iter().any(|one| one == known);
             let first_is_v6 = named.first().is_some_and(|first| first == "IPv6");
-            let order = if first_is_v6 {
-                ["IPv6", "IPv4"]
-            } else {
-                ["IPv4", "IPv6"]
-            };
+            let order = if first_is_v6 { ["IPv6", "IPv4"] } else { ["IPv4", "IPv6"] };
             order.into_iter().filter(is).collect()
         };
-        let families = named
-            .into_iter()
-            .map(known)
-            .find(|families| !families.is_empty());
+        let families = named.into_iter().map(known).find(|families| !families.is_empty());
         let mut families = families.unwrap_or_else(|| vec!["IPv4"]);
         if policy == "SingleStack" {
             families.truncate(1);
         } else if families.len() == 1 && (free || self.ranges.len() == 2) {
-            families.push(if families[0] == "IPv4" {
-                "IPv6"
-            } else {
-                "IPv4"
-            });
+            families.push(if families[0] == "IPv4" { "IPv6" } else { "IPv4" });
         }
         if policy == "RequireDualStack" && families.len() < 2 {
             let why = "this cluster is not configured for dual-stack services";
             return Err(Cause::invalid("spec.ipFamilyPolicy", &json!(policy), why));
         }
-        if !free
-            && families
-                .iter()
-                .any(|family| !self.ranges.contains_key(family))
-        {
+        if !free && families.iter().any(|family| !self.ranges.contains_key(family)) {
             let why = "not configured on this cluster";
             return Err(Cause::invalid("spec.ipFamilies", &json!(families), why));
         }
@@ -195,9 +164,7 @@ impl ClusterIps {
     fn free(&self, family: &str) -> Option<IpAddr> {
         let range = self.ranges.get(family)?;
         let first = number(range.network()) + 1;
-        let usable = number(range.broadcast())
-            .checked_sub(first)?
-            .min(MAX_ADDRESSES);
+        let usable = number(range.broadcast()).checked_sub(first)?.min(MAX_ADDRESSES);
         let start = self.last.get(family).map_or(0, |last| last + 1 - first);
         let address = |number: u128| match u32::try_from(number) {
             Ok(number) if family == "IPv4" => IpAddr::from(Ipv4Addr::from(number)),
@@ -215,12 +182,7 @@ pub(crate) fn service_causes(service: &Value) -> Vec<Cause> {
     let kinds = ["", "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
     one_of(kind, &kinds, "spec.type", &mut causes);
     let affinity = text(service, "/spec/sessionAffinity");
-    one_of(
-        affinity,
-        &["", "ClientIP", "None"],
-        "spec.sessionAffinity",
-        &mut causes,
-    );
+    one_of(affinity, &["", "ClientIP", "None"], "spec.sessionAffinity", &mut causes);
     let ports = list(service, "/spec/ports");
     let headless = text(service, "/spec/clusterIP") == "None";
     if ports.is_empty() && !headless && kind != "ExternalName" {
@@ -231,16 +193,10 @@ pub(crate) fn service_causes(service: &Value) -> Vec<Cause> {
         let same =
             |other: &Value| (&other["port"], protocol(other)) == (&port["port"], protocol(port));
         if ports[..index].iter().any(same) {
-            causes.push(Cause::new(
-                &format!("spec.ports[{index}]"),
-                "Duplicate value",
-            ));
+            causes.push(Cause::new(&format!("spec.ports[{index}]"), "Duplicate value"));
         }
         if text(port, "/name").is_empty() && ports.len() > 1 {
-            causes.push(Cause::new(
-                &format!("spec.ports[{index}].name"),
-                "Required value",
-            ));
+            causes.push(Cause::new(&format!("spec.ports[{index}].name"), "Required value"));
         }
     }
     causes
@@ -312,11 +268,7 @@ fn label(holder: &Value, field: &str, path: &str, causes: &mut Vec<Cause>) {
     let given = holder[field].as_str().unwrap_or_default();
     if !given.is_empty() && !is_label(given) {
         let why = "must be a lower case RFC 1123 label";
-        causes.push(Cause::invalid(
-            &format!("{path}.{field}"),
-            &holder[field],
-            why,
-        ));
+        causes.push(Cause::invalid(&format!("{path}.{field}"), &holder[field], why));
     }
 }
 
@@ -391,21 +343,11 @@ mod tests {
         let check = |slice: Value, fields: &[&str]| {
             assert_eq!(wrong(&slice_causes(&slice)), fields, "{slice}");
         };
-        check(
-            json!({"addressType": "IPv4", "endpoints": [{"addresses": ["192.0.2.1"]}]}),
-            &[],
-        );
-        check(
-            json!({"addressType": "ipv4", "endpoints": []}),
-            &["addressType"],
-        );
+        check(json!({"addressType": "IPv4", "endpoints": [{"addresses": ["192.0.2.1"]}]}), &[]);
+        check(json!({"addressType": "ipv4", "endpoints": []}), &["addressType"]);
         check(
             json!({"addressType": "IPv6", "endpoints": [{"addresses": ["192.0.2.1"], "hostname": "A"}, {}]}),
-            &[
-                "endpoints[0].addresses",
-                "endpoints[0].hostname",
-                "endpoints[1].addresses",
-            ],
+            &["endpoints[0].addresses", "endpoints[0].hostname", "endpoints[1].addresses"],
         );
         check(
             json!({"addressType": "IPv4", "ports": [{"name": "a", "port": 0}, {"name": "a", "port": 1, "protocol": "X"}]}),
@@ -435,11 +377,7 @@ mod tests {
     #[test]
     fn families_and_addresses() {
         let port = json!([{"port": 80}]);
-        check(
-            &ips(false),
-            json!({"ports": port}),
-            r#"["192.0.2.1"] ["IPv4"] SingleStack"#,
-        );
+        check(&ips(false), json!({"ports": port}), r#"["192.0.2.1"] ["IPv4"] SingleStack"#);
         check(
             &ips(true),
             json!({"ports": port, "ipFamilyPolicy": "PreferDualStack"}),
@@ -465,31 +403,15 @@ mod tests {
             json!({"clusterIP": "None", "selector": {"a": "b"}}),
             r#"["None"] ["IPv4"] SingleStack"#,
         );
-        check(
-            &ips(false),
-            json!({"clusterIP": "192.0.2.5"}),
-            r#"["192.0.2.5"]"#,
-        );
-        check(
-            &ips(false),
-            json!({"clusterIP": "198.51.100.1"}),
-            "not in the valid range",
-        );
+        check(&ips(false), json!({"clusterIP": "192.0.2.5"}), r#"["192.0.2.5"]"#);
+        check(&ips(false), json!({"clusterIP": "198.51.100.1"}), "not in the valid range");
         check(
             &ips(false),
             json!({"ipFamilyPolicy": "RequireDualStack"}),
             "not configured for dual-stack",
         );
-        check(
-            &ips(false),
-            json!({"ipFamilies": ["IPv6"]}),
-            "not configured on this cluster",
-        );
-        check(
-            &ips(false),
-            json!({"type": "ExternalName", "externalName": "a.b"}),
-            "null null ",
-        );
+        check(&ips(false), json!({"ipFamilies": ["IPv6"]}), "not configured on this cluster");
+        check(&ips(false), json!({"type": "ExternalName", "externalName": "a.b"}), "null null ");
     }
 
     #[test]
@@ -503,24 +425,16 @@ mod tests {
             kept.push(one);
         }
         let mut last = service("last", json!({"ports": [{"port": 80}]}));
-        assert_eq!(
-            ips.complete(&resource(), &mut last, None)
-                .unwrap_err()
-                .code(),
-            500
-        );
+        assert_eq!(ips.complete(&resource(), &mut last, None).unwrap_err().code(), 500);
         ips.settle(Some(&kept[2]), None);
         ips.complete(&resource(), &mut last, None).unwrap();
         assert_eq!(last["spec"]["clusterIP"], "192.0.2.3");
 
         let mut update = service("s0", json!({"ports": [{"port": 81}]}));
-        ips.complete(&resource(), &mut update, Some(&kept[0]))
-            .unwrap();
+        ips.complete(&resource(), &mut update, Some(&kept[0])).unwrap();
         assert_eq!(update["spec"]["clusterIP"], kept[0]["spec"]["clusterIP"]);
         let mut moved = service("s0", json!({"clusterIP": "192.0.2.3"}));
-        let error = ips
-            .complete(&resource(), &mut moved, Some(&kept[0]))
-            .unwrap_err();
+        let error = ips.complete(&resource(), &mut moved, Some(&kept[0])).unwrap_err();
         assert!(error.message().contains("may not change once set"));
         let mut taken = service("new", json!({"clusterIP": "192.0.2.1"}));
         let error = ips.complete(&resource(), &mut taken, None).unwrap_err();

@@ -70,13 +70,7 @@ impl State {
     pub(crate) fn new(ips: ClusterIps) -> Self {
         let resources = core_kinds().into_iter().map(Arc::new).collect();
         let (objects, history) = (BTreeMap::new(), VecDeque::new());
-        Self {
-            resources,
-            objects,
-            history,
-            version: 1,
-            ips,
-        }
+        Self { resources, objects, history, version: 1, ips }
     }
 
     /// The kind that a path names.
@@ -281,10 +275,7 @@ impl State {
     /// Reads a CRD, and writes the status that kube-apiserver's own controllers would.
     fn establish(&self, crd: &mut Value, now: &str) -> Result<Resource, (&'static str, String)> {
         let kind = Resource::from_crd(crd)?;
-        let known = self
-            .resources
-            .iter()
-            .find(|known| known.is(&kind.group, &kind.plural));
+        let known = self.resources.iter().find(|known| known.is(&kind.group, &kind.plural));
         if known.is_some_and(|known| known.storage != kind.storage) {
             return Err(("spec.group", "Invalid value: is served already".into()));
         }
@@ -385,13 +376,7 @@ impl State {
             self.history.pop_front();
         }
         let (storage, key, object) = (Arc::clone(storage), key.clone(), Arc::clone(&kept));
-        self.history.push_back(Change {
-            storage,
-            key,
-            before,
-            object,
-            deleted,
-        });
+        self.history.push_back(Change { storage, key, before, object, deleted });
         kept
     }
 }
@@ -430,7 +415,5 @@ fn check_identity(to: &To, current: &Value, object: &Value) -> Result<(), ApiErr
 fn wishes(object: &Value) -> Vec<(&String, &Value)> {
     let others = ["apiVersion", "metadata", "status"];
     let fields = object.as_object().into_iter().flatten();
-    fields
-        .filter(|(name, _)| !others.contains(&name.as_str()))
-        .collect()
+    fields.filter(|(name, _)| !others.contains(&name.as_str())).collect()
 }

@@ -192,9 +192,7 @@ impl Store {
             found.retain(|_, object| watch.selector.matches(object));
             let (kind, objects) = (EventKind::Added, found.into_values());
             let objects = objects.map(|object| present(at, &object));
-            watch
-                .ready
-                .extend(objects.map(|object| Event { kind, object }));
+            watch.ready.extend(objects.map(|object| Event { kind, object }));
         }
         Ok(watch)
     }
@@ -309,13 +307,7 @@ pub(crate) fn to(at: Served, within: &str, name: &str) -> To {
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let hex = HEXLOWER.encode(&bytes);
-    let parts = [
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ];
+    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
     // The letters that Kubernetes generates names from: no vowels, so no words.
     let letters = b"bcdfghjklmnpqrstvwxz2456789";
     let draw = |_| char::from(letters[rand::rng().random_range(0..letters.len())]);

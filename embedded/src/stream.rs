@@ -38,18 +38,9 @@ struct Feed {
 /// The events of a watch as a body that never fails; errors are events.
 pub(crate) fn events(watch: Watch, style: Style, query: &Query) -> Body {
     let now = Instant::now();
-    let end = now
-        + query
-            .timeout_seconds
-            .map_or(DEFAULT_TIMEOUT, Duration::from_secs);
+    let end = now + query.timeout_seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
     let bookmark = query.bookmarks.then(|| next_bookmark(now, end));
-    let feed = Feed {
-        watch,
-        style,
-        end,
-        bookmark,
-        over: false,
-    };
+    let feed = Feed { watch, style, end, bookmark, over: false };
     let chunks = unfold(feed, async |mut feed| {
         let chunk = feed.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(Bytes::from(chunk))), feed))

@@ -56,15 +56,8 @@ impl Listener {
         let cancel = context.cancel.child_token();
         let Frontend { protocol, address } = frontend;
         let (picker, shared) = (Picker::default(), context.clone());
-        let port = Port {
-            picker,
-            backends: receiver,
-            context: shared,
-        };
-        let (ends, span) = (
-            cancel.clone(),
-            tracing::debug_span!("port", %protocol, %address),
-        );
+        let port = Port { picker, backends: receiver, context: shared };
+        let (ends, span) = (cancel.clone(), tracing::debug_span!("port", %protocol, %address));
         let task = match protocol {
             Protocol::Tcp => {
                 let listener = TcpListener::bind(address).await?;
@@ -77,11 +70,7 @@ impl Listener {
                 context.tasks.spawn(receive.instrument(span))
             }
         };
-        Ok(Self {
-            backends,
-            cancel,
-            task,
-        })
+        Ok(Self { backends, cancel, task })
     }
 
     /// Sends what comes from now on to other endpoints. Open connections stay where they are.
@@ -101,12 +90,8 @@ impl Listener {
 impl Port {
     /// Chooses an endpoint for a client.
     fn pick(&mut self, client: SocketAddr) -> Option<SocketAddr> {
-        let (now, draw) = (
-            self.context.started.elapsed(),
-            rand::random_range(0..1 << 20),
-        );
-        self.picker
-            .pick(&self.backends.borrow(), client.ip(), now, draw)
+        let (now, draw) = (self.context.started.elapsed(), rand::random_range(0..1 << 20));
+        self.picker.pick(&self.backends.borrow(), client.ip(), now, draw)
     }
 
     /// Accepts connections for ever.

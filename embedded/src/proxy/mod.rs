@@ -101,9 +101,7 @@ impl Proxy {
             started: Instant::now(),
         };
         let span = tracing::info_span!("service-proxy", cluster = name);
-        context
-            .tasks
-            .spawn(follow(feed, context.clone()).instrument(span));
+        context.tasks.spawn(follow(feed, context.clone()).instrument(span));
         Ok(Self { context })
     }
 
@@ -155,13 +153,7 @@ impl Context {
             tracing::warn!(%address, %protocol, service, %error, remedy, "cannot listen");
         }
         let error = error.to_string();
-        let problem = Problem {
-            address,
-            protocol,
-            service,
-            error,
-            remedy,
-        };
+        let problem = Problem { address, protocol, service, error, remedy };
         self.ledger().problems.insert(frontend, problem);
     }
 }
@@ -179,11 +171,7 @@ impl Feed {
         let slices = store.watch(("discovery.k8s.io/v1", "EndpointSlice"), None)?;
         let (store, watches) = (store.clone(), [services, slices]);
         let objects = <[Objects; 2]>::default();
-        Ok(Self {
-            store,
-            watches,
-            objects,
-        })
+        Ok(Self { store, watches, objects })
     }
 
     /// Waits for changes and takes all that are there. After a watch was lost, all is read anew:
@@ -262,18 +250,9 @@ async fn reconcile(
 fn remedy(kind: io::ErrorKind) -> &'static str {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
     let remedies = [
-        (
-            AddrInUse,
-            "end the process that holds the address, or use another port",
-        ),
-        (
-            AddrNotAvailable,
-            "add the address: on macOS `sudo ifconfig lo0 alias <address>`",
-        ),
-        (
-            PermissionDenied,
-            "use a port of 1024 or more: lower ones are for root",
-        ),
+        (AddrInUse, "end the process that holds the address, or use another port"),
+        (AddrNotAvailable, "add the address: on macOS `sudo ifconfig lo0 alias <address>`"),
+        (PermissionDenied, "use a port of 1024 or more: lower ones are for root"),
     ];
     let known = remedies.iter().find(|(known, _)| *known == kind);
     known.map_or("see the operating system's message", |(_, remedy)| remedy)

@@ -27,12 +27,7 @@ impl Picker {
         now: Duration,
         draw: usize,
     ) -> Option<SocketAddr> {
-        let any = || {
-            backends
-                .endpoints
-                .get(draw.checked_rem(backends.endpoints.len())?)
-                .copied()
-        };
+        let any = || backends.endpoints.get(draw.checked_rem(backends.endpoints.len())?).copied();
         let Some(lasts) = backends.affinity else {
             self.clients.clear();
             return any();
@@ -49,13 +44,8 @@ impl Picker {
     }
 
     fn forget_one(&mut self, now: Duration, lasts: Duration) {
-        self.clients
-            .retain(|_, (_, seen)| now.saturating_sub(*seen) < lasts);
-        let oldest = self
-            .clients
-            .iter()
-            .min_by_key(|(_, (_, seen))| *seen)
-            .map(|(ip, _)| *ip);
+        self.clients.retain(|_, (_, seen)| now.saturating_sub(*seen) < lasts);
+        let oldest = self.clients.iter().min_by_key(|(_, (_, seen))| *seen).map(|(ip, _)| *ip);
         if let Some(oldest) = oldest.filter(|_| self.clients.len() >= MAX_CLIENTS) {
             self.clients.remove(&oldest);
         }
@@ -100,36 +90,19 @@ mod tests {
         let two = backends(&TWO, Some(10));
         let first = picker.pick(&two, client(1), at(0), 0).unwrap();
         assert_eq!(picker.pick(&two, client(1), at(9), 1), Some(first));
-        assert_eq!(
-            picker.pick(&two, client(1), at(18), 1),
-            Some(first),
-            "renewed at 9"
-        );
-        assert_ne!(
-            picker.pick(&two, client(2), at(18), 1),
-            Some(first),
-            "another client"
-        );
-        assert_ne!(
-            picker.pick(&two, client(1), at(28), 1),
-            Some(first),
-            "10 s after 18"
-        );
+        assert_eq!(picker.pick(&two, client(1), at(18), 1), Some(first), "renewed at 9");
+        assert_ne!(picker.pick(&two, client(2), at(18), 1), Some(first), "another client");
+        assert_ne!(picker.pick(&two, client(1), at(28), 1), Some(first), "10 s after 18");
     }
 
     #[test]
     fn an_endpoint_that_went_is_not_stuck_to() {
         let mut picker = Picker::default();
-        let first = picker
-            .pick(&backends(&TWO, Some(10)), client(1), at(0), 0)
-            .unwrap();
+        let first = picker.pick(&backends(&TWO, Some(10)), client(1), at(0), 0).unwrap();
         let left = backends(&TWO[1..], Some(10));
         let second = picker.pick(&left, client(1), at(1), 0).unwrap();
         assert_ne!(first, second);
-        assert_eq!(
-            picker.pick(&backends(&TWO, Some(10)), client(1), at(2), 0),
-            Some(second)
-        );
+        assert_eq!(picker.pick(&backends(&TWO, Some(10)), client(1), at(2), 0), Some(second));
     }
 
     #[test]
@@ -139,9 +112,7 @@ mod tests {
         for index in 0..MAX_CLIENTS + 10 {
             let bits = u32::try_from(index).unwrap();
             let client = std::net::Ipv4Addr::from(0x7f00_0000 | bits).into();
-            picker
-                .pick(&two, client, at(index as u64 / 100), index)
-                .unwrap();
+            picker.pick(&two, client, at(index as u64 / 100), index).unwrap();
         }
         assert_eq!(picker.clients.len(), MAX_CLIENTS);
     }

@@ -67,17 +67,12 @@ pub(crate) fn compile(services: &Objects, slices: &Objects) -> BTreeMap<Frontend
     let mut by_service: BTreeMap<(&str, &str), Vec<&Value>> = BTreeMap::new();
     for slice in slices.0.values() {
         let service = text(slice, "/metadata/labels/kubernetes.io~1service-name");
-        by_service
-            .entry((namespace(slice), service))
-            .or_default()
-            .push(slice);
+        by_service.entry((namespace(slice), service)).or_default().push(slice);
     }
     let mut table = BTreeMap::new();
     for service in services.0.values() {
         let (within, called) = (namespace(service), name(service));
-        let slices = by_service
-            .get(&(within, called))
-            .map_or(&[][..], Vec::as_slice);
+        let slices = by_service.get(&(within, called)).map_or(&[][..], Vec::as_slice);
         let addresses = strings(service, "/spec/clusterIPs").filter_map(|one| one.parse().ok());
         for address in addresses.filter(|_| text(service, "/spec/type") != "ExternalName") {
             for (port, protocol, number) in ports(service, "/spec/ports") {
@@ -85,11 +80,7 @@ pub(crate) fn compile(services: &Objects, slices: &Objects) -> BTreeMap<Frontend
                 let endpoints = endpoints(slices, (port, protocol), address.ip());
                 let service_port = format!("{within}/{called}:{number}");
                 let affinity = affinity(service);
-                let backends = Backends {
-                    service: service_port,
-                    endpoints,
-                    affinity,
-                };
+                let backends = Backends { service: service_port, endpoints, affinity };
                 table.insert(Frontend { protocol, address }, backends);
             }
         }
@@ -160,10 +151,7 @@ mod tests {
     use super::*;
 
     fn added(object: Value) -> Event {
-        Event {
-            kind: EventKind::Added,
-            object: Arc::new(object),
-        }
+        Event { kind: EventKind::Added, object: Arc::new(object) }
     }
 
     fn service(spec: Value) -> Event {
@@ -184,10 +172,7 @@ mod tests {
         services.apply(service);
         let rows = compile(&services, &known).into_iter();
         rows.map(|(frontend, backends)| {
-            format!(
-                "{} {} -> {:?}",
-                frontend.protocol, frontend.address, backends.endpoints
-            )
+            format!("{} {} -> {:?}", frontend.protocol, frontend.address, backends.endpoints)
         })
         .collect()
     }
@@ -210,10 +195,7 @@ mod tests {
         );
         assert_eq!(
             table(web(), &[one]),
-            [
-                "TCP 127.96.0.1:80 -> [127.1.0.1:8080]",
-                "UDP 127.96.0.1:53 -> [127.1.0.1:5353]"
-            ]
+            ["TCP 127.96.0.1:80 -> [127.1.0.1:8080]", "UDP 127.96.0.1:53 -> [127.1.0.1:5353]"]
         );
     }
 
@@ -226,10 +208,7 @@ mod tests {
             assert_eq!(found[0], format!("TCP 127.96.0.1:80 -> {expected}"));
         };
         let condition = |ready: Value, serving: bool, terminating: bool| json!({"ready": ready, "serving": serving, "terminating": terminating});
-        check(
-            json!([{"addresses": ["127.1.0.1"], "conditions": {}}]),
-            "[127.1.0.1:8080]",
-        );
+        check(json!([{"addresses": ["127.1.0.1"], "conditions": {}}]), "[127.1.0.1:8080]");
         check(
             json!([{"addresses": ["127.1.0.1"], "conditions": {"ready": null}}]),
             "[127.1.0.1:8080]",
@@ -242,10 +221,7 @@ mod tests {
         let leaving =
             json!({"addresses": ["127.1.0.1"], "conditions": condition(json!(false), true, true)});
         check(json!([leaving]), "[127.1.0.1:8080]");
-        check(
-            json!([leaving, {"addresses": ["127.1.0.2"]}]),
-            "[127.1.0.2:8080]",
-        );
+        check(json!([leaving, {"addresses": ["127.1.0.2"]}]), "[127.1.0.2:8080]");
     }
 
     #[test]
@@ -263,10 +239,7 @@ mod tests {
             json!([{"addresses": ["127.1.0.1"]}]),
         );
         let expected = "TCP 127.96.0.1:80 -> [127.1.0.1:8080, 127.1.0.1:9090, 127.1.0.2:8080]";
-        assert_eq!(
-            table(web(), &[a.clone(), b.clone(), other.clone()])[0],
-            expected
-        );
+        assert_eq!(table(web(), &[a.clone(), b.clone(), other.clone()])[0], expected);
         assert_eq!(table(web(), &[other, b, a])[0], expected);
     }
 
@@ -279,29 +252,18 @@ mod tests {
         assert!(table(external, &[]).is_empty());
         let sctp = json!([{"port": 80, "protocol": "SCTP"}, {"port": 70_000}, {"port": "x"}]);
         assert!(
-            table(
-                service(json!({"clusterIPs": ["127.96.0.1"], "ports": sctp})),
-                &[]
-            )
-            .is_empty()
+            table(service(json!({"clusterIPs": ["127.96.0.1"], "ports": sctp})), &[]).is_empty()
         );
     }
 
     #[test]
     fn families_do_not_mix() {
         let both = service(json!({"clusterIPs": ["127.96.0.1", "::1"], "ports": [{"port": 80}]}));
-        let v4 = slice(
-            "a",
-            json!([{"port": 1}]),
-            json!([{"addresses": ["127.1.0.1"]}]),
-        );
+        let v4 = slice("a", json!([{"port": 1}]), json!([{"addresses": ["127.1.0.1"]}]));
         let v6 = slice("b", json!([{"port": 2}]), json!([{"addresses": ["::1"]}]));
         assert_eq!(
             table(both, &[v4, v6]),
-            [
-                "TCP 127.96.0.1:80 -> [127.1.0.1:1]",
-                "TCP [::1]:80 -> [[::1]:2]"
-            ]
+            ["TCP 127.96.0.1:80 -> [127.1.0.1:1]", "TCP [::1]:80 -> [[::1]:2]"]
         );
     }
 }

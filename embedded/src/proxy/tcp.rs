@@ -16,11 +16,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Dials `endpoint`, from `source` when that is a loopback address, so that the endpoint sees who
 /// calls.
 pub(super) async fn connect(source: IpAddr, endpoint: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if endpoint.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = if endpoint.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if source.is_loopback() && source.is_ipv4() == endpoint.is_ipv4() {
         choose_port_late(&socket);
         socket.bind(SocketAddr::new(source, 0))?;

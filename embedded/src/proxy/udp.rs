@@ -24,11 +24,7 @@ pub(super) async fn carry(
     endpoint: SocketAddr,
     port: &UdpSocket,
 ) -> io::Result<()> {
-    let any = if endpoint.is_ipv4() {
-        [0, 0, 0, 0].into()
-    } else {
-        [0; 16].into()
-    };
+    let any = if endpoint.is_ipv4() { [0, 0, 0, 0].into() } else { [0; 16].into() };
     let kept = client.ip().is_loopback() && client.is_ipv4() == endpoint.is_ipv4();
     let source = if kept { client.ip() } else { any };
     let socket = UdpSocket::bind(SocketAddr::new(source, 0)).await?;

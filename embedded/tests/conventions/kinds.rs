@@ -8,10 +8,7 @@ use super::{Case, config_map, widget};
 /// "The same stored object is served in every version."
 pub(crate) async fn a_crd_is_served_in_all_its_versions(case: &Case) {
     case.serve_widgets().await;
-    let made = case
-        .post(&case.widgets(), &widget(case, "w", &json!({"size": "S"})))
-        .await
-        .ok();
+    let made = case.post(&case.widgets(), &widget(case, "w", &json!({"size": "S"}))).await.ok();
     let older = case.path(&format!("{}/v1beta1", case.group), "widgets");
     let mut read = case.get(&format!("{older}/w")).await.ok();
     assert_eq!(read["apiVersion"], format!("{}/v1beta1", case.group));
@@ -24,10 +21,7 @@ pub(crate) async fn a_crd_is_served_in_all_its_versions(case: &Case) {
     read["spec"]["size"] = json!("L");
     case.put(&format!("{older}/w"), &read).await.ok();
     let newer = case.get(&format!("{}/w", case.widgets())).await.ok();
-    assert_eq!(
-        (&newer["apiVersion"], &newer["spec"]["size"]),
-        (&made["apiVersion"], &json!("L"))
-    );
+    assert_eq!((&newer["apiVersion"], &newer["spec"]["size"]), (&made["apiVersion"], &json!("L")));
     let wrong = case.put(&format!("{older}/w"), &newer).await;
     wrong.refused(400, "BadRequest");
     let unserved = case.path(&format!("{}/v2", case.group), "widgets");
@@ -48,74 +42,38 @@ pub(crate) async fn custom_objects_are_checked_against_their_schema(case: &Case)
         (json!({"size": "S", "count": "many"}), "spec.count"),
     ] {
         let answer = case.post(&case.widgets(), &widget(case, "w", &spec)).await;
-        let causes = answer.body["details"]["causes"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        assert!(
-            causes.iter().any(|cause| cause["field"] == field),
-            "{spec}: {}",
-            answer.body
-        );
+        let causes = answer.body["details"]["causes"].as_array().cloned().unwrap_or_default();
+        assert!(causes.iter().any(|cause| cause["field"] == field), "{spec}: {}", answer.body);
         assert_eq!(answer.body["details"]["kind"], "Widget");
         answer.refused(422, "Invalid");
     }
     let mut none = widget(case, "w", &json!({}));
     none.as_object_mut().unwrap().remove("spec");
-    case.post(&case.widgets(), &none)
-        .await
-        .refused(422, "Invalid");
-    case.post(&case.widgets(), &widget(case, "w", &json!({"size": "S"})))
-        .await
-        .ok();
+    case.post(&case.widgets(), &none).await.refused(422, "Invalid");
+    case.post(&case.widgets(), &widget(case, "w", &json!({"size": "S"}))).await.ok();
     let bad = json!({"status": {"conditions": [{"type": "Ready"}]}});
-    case.merge(&format!("{}/w/status", case.widgets()), &bad)
-        .await
-        .refused(422, "Invalid");
+    case.merge(&format!("{}/w/status", case.widgets()), &bad).await.refused(422, "Invalid");
 }
 
 /// "unspecified fields […] are pruned"; "fieldValidation=Strict: […] fail the request with a
 /// BadRequest error if any unknown fields would be dropped".
 pub(crate) async fn unknown_fields_are_pruned_or_refused(case: &Case) {
     case.serve_widgets().await;
-    let object = widget(
-        case,
-        "w",
-        &json!({"size": "S", "colour": "red", "count": null}),
-    );
-    let strict = case
-        .post(
-            &format!("{}?fieldValidation=Strict", case.widgets()),
-            &object,
-        )
-        .await;
-    assert!(
-        strict
-            .refused(400, "BadRequest")
-            .contains("unknown field \"spec.colour\"")
-    );
+    let object = widget(case, "w", &json!({"size": "S", "colour": "red", "count": null}));
+    let strict = case.post(&format!("{}?fieldValidation=Strict", case.widgets()), &object).await;
+    assert!(strict.refused(400, "BadRequest").contains("unknown field \"spec.colour\""));
     let made = case.post(&case.widgets(), &object).await.ok();
     assert_eq!(made["spec"], json!({"size": "S"}));
     let mut map = config_map("a");
     map["colour"] = json!("red");
-    assert_eq!(
-        case.post(&case.core("configmaps"), &map)
-            .await
-            .ok()
-            .get("colour"),
-        None
-    );
+    assert_eq!(case.post(&case.core("configmaps"), &map).await.ok().get("colour"), None);
 }
 
 pub(crate) async fn a_crd_that_goes_takes_its_kind_along(case: &Case) {
     case.serve_widgets().await;
-    case.post(&case.widgets(), &widget(case, "w", &json!({"size": "S"})))
-        .await
-        .ok();
+    case.post(&case.widgets(), &widget(case, "w", &json!({"size": "S"}))).await.ok();
     let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    case.delete(&format!("{crds}/widgets.{}", case.group), &json!({}))
-        .await
-        .ok();
+    case.delete(&format!("{crds}/widgets.{}", case.group), &json!({})).await.ok();
     for _ in 0..500 {
         if case.get(&case.widgets()).await.code == 404 {
             case.serve_widgets().await;
@@ -134,15 +92,9 @@ fn service(name: &str, spec: &Value) -> Value {
 
 pub(crate) async fn services_get_what_they_left_out(case: &Case) {
     let spec = json!({"ports": [{"port": 80}], "selector": {"a": "b"}});
-    let made = case
-        .post(&case.core("services"), &service("web", &spec))
-        .await
-        .ok();
+    let made = case.post(&case.core("services"), &service("web", &spec)).await.ok();
     let spec = &made["spec"];
-    assert_eq!(
-        spec["ports"],
-        json!([{"port": 80, "protocol": "TCP", "targetPort": 80}])
-    );
+    assert_eq!(spec["ports"], json!([{"port": 80, "protocol": "TCP", "targetPort": 80}]));
     for (field, value) in [
         ("type", json!("ClusterIP")),
         ("sessionAffinity", json!("None")),
@@ -155,10 +107,7 @@ pub(crate) async fn services_get_what_they_left_out(case: &Case) {
     }
     assert_eq!(made["status"], json!({"loadBalancer": {}}));
     let sticky = json!({"ports": [{"port": 80}], "sessionAffinity": "ClientIP"});
-    let made = case
-        .post(&case.core("services"), &service("sticky", &sticky))
-        .await
-        .ok();
+    let made = case.post(&case.core("services"), &service("sticky", &sticky)).await.ok();
     let config = &made["spec"]["sessionAffinityConfig"];
     assert_eq!(*config, json!({"clientIP": {"timeoutSeconds": 10_800}}));
 }
@@ -174,29 +123,15 @@ pub(crate) async fn cluster_ips_are_unique_stable_and_released(case: &Case) {
     let path = format!("{services}/first");
     let mut bare = service("first", &json!({"ports": [{"port": 81}]}));
     bare["metadata"]["resourceVersion"] = first["metadata"]["resourceVersion"].clone();
-    assert_eq!(
-        case.put(&path, &bare).await.ok()["spec"]["clusterIP"],
-        ip,
-        "an update keeps it"
-    );
+    assert_eq!(case.put(&path, &bare).await.ok()["spec"]["clusterIP"], ip, "an update keeps it");
     let moved = json!({"spec": {"clusterIP": second["spec"]["clusterIP"], "clusterIPs": [second["spec"]["clusterIP"]]}});
-    assert!(
-        case.merge(&path, &moved)
-            .await
-            .refused(422, "Invalid")
-            .contains("spec.clusterIP")
-    );
+    assert!(case.merge(&path, &moved).await.refused(422, "Invalid").contains("spec.clusterIP"));
     let asked = json!({"ports": [{"port": 80}], "clusterIP": ip});
     let taken = case.post(&services, &service("third", &asked)).await;
     assert!(taken.refused(422, "Invalid").contains("already allocated"));
     let outside = json!({"ports": [{"port": 80}], "clusterIP": "203.0.113.77"});
-    case.post(&services, &service("third", &outside))
-        .await
-        .refused(422, "Invalid");
-    let dry = case
-        .post(&format!("{services}?dryRun=All"), &service("dry", &spec))
-        .await
-        .ok();
+    case.post(&services, &service("third", &outside)).await.refused(422, "Invalid");
+    let dry = case.post(&format!("{services}?dryRun=All"), &service("dry", &spec)).await.ok();
     assert!(dry["spec"]["clusterIP"].is_string());
     case.delete(&path, &json!({})).await.ok();
     let again = case.post(&services, &service("third", &asked)).await.ok();
@@ -205,31 +140,17 @@ pub(crate) async fn cluster_ips_are_unique_stable_and_released(case: &Case) {
 
 pub(crate) async fn headless_and_external_services_have_no_cluster_ip(case: &Case) {
     let spec = json!({"clusterIP": "None", "ports": [{"port": 80}], "selector": {"a": "b"}});
-    let headless = case
-        .post(&case.core("services"), &service("headless", &spec))
-        .await
-        .ok();
+    let headless = case.post(&case.core("services"), &service("headless", &spec)).await.ok();
     assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
     assert_eq!(headless["spec"]["ipFamilyPolicy"], "SingleStack");
     // "headless services without selectors default to both families", whatever the cluster has.
     let spec = json!({"clusterIP": "None"});
-    let bare = case
-        .post(&case.core("services"), &service("bare", &spec))
-        .await
-        .ok();
+    let bare = case.post(&case.core("services"), &service("bare", &spec)).await.ok();
     assert_eq!(bare["spec"]["ipFamilyPolicy"], "RequireDualStack");
     assert_eq!(bare["spec"]["ipFamilies"].as_array().unwrap().len(), 2);
     let spec = json!({"type": "ExternalName", "externalName": "example.com"});
-    let external = case
-        .post(&case.core("services"), &service("external", &spec))
-        .await
-        .ok();
-    for field in [
-        "clusterIP",
-        "clusterIPs",
-        "ipFamilies",
-        "internalTrafficPolicy",
-    ] {
+    let external = case.post(&case.core("services"), &service("external", &spec)).await.ok();
+    for field in ["clusterIP", "clusterIPs", "ipFamilies", "internalTrafficPolicy"] {
         assert_eq!(external["spec"].get(field), None, "{field}");
     }
 }
@@ -239,51 +160,23 @@ pub(crate) async fn malformed_services_are_refused(case: &Case) {
         (json!({}), "spec.ports"),
         (json!({"ports": [{"port": 0}]}), "spec.ports[0].port"),
         (json!({"ports": [{"port": 70_000}]}), "spec.ports[0].port"),
-        (
-            json!({"ports": [{"port": 1}, {"name": "b", "port": 2}]}),
-            "spec.ports[0].name",
-        ),
+        (json!({"ports": [{"port": 1}, {"name": "b", "port": 2}]}), "spec.ports[0].name"),
         (
             json!({"ports": [{"name": "a", "port": 1}, {"name": "a", "port": 2}]}),
             "spec.ports[1].name",
         ),
-        (
-            json!({"ports": [{"name": "a", "port": 1}, {"name": "b", "port": 1}]}),
-            "spec.ports[1]",
-        ),
-        (
-            json!({"ports": [{"port": 1, "protocol": "X"}]}),
-            "spec.ports[0].protocol",
-        ),
-        (
-            json!({"ports": [{"port": 1}], "type": "Other"}),
-            "spec.type",
-        ),
-        (
-            json!({"ports": [{"port": 1}], "sessionAffinity": "Other"}),
-            "spec.sessionAffinity",
-        ),
+        (json!({"ports": [{"name": "a", "port": 1}, {"name": "b", "port": 1}]}), "spec.ports[1]"),
+        (json!({"ports": [{"port": 1, "protocol": "X"}]}), "spec.ports[0].protocol"),
+        (json!({"ports": [{"port": 1}], "type": "Other"}), "spec.type"),
+        (json!({"ports": [{"port": 1}], "sessionAffinity": "Other"}), "spec.sessionAffinity"),
     ] {
-        let answer = case
-            .post(&case.core("services"), &service("web", &spec))
-            .await;
-        let causes = answer.body["details"]["causes"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        assert!(
-            causes.iter().any(|cause| cause["field"] == field),
-            "{spec}: {}",
-            answer.body
-        );
+        let answer = case.post(&case.core("services"), &service("web", &spec)).await;
+        let causes = answer.body["details"]["causes"].as_array().cloned().unwrap_or_default();
+        assert!(causes.iter().any(|cause| cause["field"] == field), "{spec}: {}", answer.body);
         answer.refused(422, "Invalid");
     }
-    let name = case
-        .post(
-            &case.core("services"),
-            &service("1web", &json!({"ports": [{"port": 1}]})),
-        )
-        .await;
+    let name =
+        case.post(&case.core("services"), &service("1web", &json!({"ports": [{"port": 1}]}))).await;
     name.refused(422, "Invalid");
 }
 
@@ -294,18 +187,12 @@ pub(crate) async fn slices_are_checked(case: &Case) {
             "metadata": {"name": "s"}, "addressType": family, "endpoints": endpoints,
             "ports": [{"name": "a", "port": 80}]})
     };
-    let good = slice(
-        "IPv4",
-        json!([{"addresses": ["192.0.2.1"], "hostname": "a"}]),
-    );
+    let good = slice("IPv4", json!([{"addresses": ["192.0.2.1"], "hostname": "a"}]));
     for bad in [
         slice("IPv4", json!([{"addresses": ["2001:db8::1"]}])),
         slice("IPv4", json!([{"addresses": []}])),
         slice("Other", json!([{"addresses": ["192.0.2.1"]}])),
-        slice(
-            "IPv4",
-            json!([{"addresses": ["192.0.2.1"], "hostname": "Not_A_Label"}]),
-        ),
+        slice("IPv4", json!([{"addresses": ["192.0.2.1"], "hostname": "Not_A_Label"}])),
     ] {
         case.post(&slices, &bad).await.refused(422, "Invalid");
     }
@@ -319,11 +206,7 @@ pub(crate) async fn metadata_has_limits(case: &Case) {
     let mut object = config_map("a");
     object["metadata"]["annotations"] = json!({"example.com/x": "x".repeat(256 * 1024)});
     let refused = case.post(&maps, &object).await;
-    assert!(
-        refused
-            .refused(422, "Invalid")
-            .contains("metadata.annotations")
-    );
+    assert!(refused.refused(422, "Invalid").contains("metadata.annotations"));
     object["metadata"]["annotations"] = json!({"example.com/x": "x".repeat(255 * 1024)});
     case.post(&maps, &object).await.ok();
     for labels in [
@@ -333,9 +216,7 @@ pub(crate) async fn metadata_has_limits(case: &Case) {
         json!({"a": "not a value"}),
     ] {
         let patch = json!({"metadata": {"labels": labels}});
-        case.merge(&format!("{maps}/a"), &patch)
-            .await
-            .refused(422, "Invalid");
+        case.merge(&format!("{maps}/a"), &patch).await.refused(422, "Invalid");
     }
     let patch = json!({"metadata": {"labels": {"a": 1}}});
     assert!((400..500).contains(&case.merge(&format!("{maps}/a"), &patch).await.code));
@@ -353,21 +234,12 @@ pub(crate) async fn events_are_one_kind_in_two_groups(case: &Case) {
     let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"},
         "involvedObject": about, "message": "hello", "reason": "Said", "type": "Normal", "count": 2});
     case.post(&case.core("events"), &event).await.ok();
-    let newer = case
-        .get(&format!("{}/e", case.path("events.k8s.io/v1", "events")))
-        .await
-        .ok();
+    let newer = case.get(&format!("{}/e", case.path("events.k8s.io/v1", "events"))).await.ok();
     assert_eq!(newer["apiVersion"], "events.k8s.io/v1");
-    assert_eq!(
-        (&newer["note"], &newer["regarding"]["name"]),
-        (&json!("hello"), &json!("web"))
-    );
+    assert_eq!((&newer["note"], &newer["regarding"]["name"]), (&json!("hello"), &json!("web")));
     assert_eq!(newer["deprecatedCount"], 2);
     let older = case.get(&format!("{}/e", case.core("events"))).await.ok();
-    assert_eq!(
-        (&older["message"], older.get("note")),
-        (&json!("hello"), None)
-    );
+    assert_eq!((&older["message"], older.get("note")), (&json!("hello"), None));
 }
 
 /// Leader election: who writes with the version that it read holds the lease; the other one is
@@ -382,25 +254,14 @@ pub(crate) async fn leases_are_taken_by_one(case: &Case) {
     made["spec"]["holderIdentity"] = json!("b");
     case.put(&format!("{leases}/l"), &made).await.ok();
     made["spec"]["holderIdentity"] = json!("c");
-    case.put(&format!("{leases}/l"), &made)
-        .await
-        .refused(409, "Conflict");
-    assert_eq!(
-        case.get(&format!("{leases}/l")).await.ok()["spec"]["holderIdentity"],
-        "b"
-    );
+    case.put(&format!("{leases}/l"), &made).await.refused(409, "Conflict");
+    assert_eq!(case.get(&format!("{leases}/l")).await.ok()["spec"]["holderIdentity"], "b");
 }
 
 pub(crate) async fn new_pods_and_namespaces_start_with_a_status(case: &Case) {
-    let space = case
-        .get(&format!("/api/v1/namespaces/{}", case.namespace))
-        .await
-        .ok();
+    let space = case.get(&format!("/api/v1/namespaces/{}", case.namespace)).await.ok();
     assert_eq!(space["status"]["phase"], "Active");
-    assert_eq!(
-        space["metadata"]["labels"]["kubernetes.io/metadata.name"],
-        case.namespace.as_str()
-    );
+    assert_eq!(space["metadata"]["labels"]["kubernetes.io/metadata.name"], case.namespace.as_str());
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
         "spec": {"containers": [{"name": "c", "image": "example.com/c"}], "automountServiceAccountToken": false},
         "status": {"phase": "Running"}});

@@ -100,12 +100,7 @@ impl Answer {
     /// The body, if the server did what was asked.
     #[track_caller]
     pub(crate) fn ok(self) -> Value {
-        assert!(
-            (200..300).contains(&self.code),
-            "{} {}",
-            self.code,
-            self.body
-        );
+        assert!((200..300).contains(&self.code), "{} {}", self.code, self.body);
         self.body
     }
 
@@ -115,19 +110,9 @@ impl Answer {
     #[track_caller]
     pub(crate) fn refused(self, code: u16, reason: &str) -> String {
         let body = &self.body;
-        assert_eq!(
-            (self.code, body["reason"].as_str()),
-            (code, Some(reason)),
-            "{body}"
-        );
-        assert_eq!(
-            (&body["kind"], &body["apiVersion"]),
-            (&json!("Status"), &json!("v1"))
-        );
-        assert_eq!(
-            (&body["status"], &body["code"]),
-            (&json!("Failure"), &json!(code))
-        );
+        assert_eq!((self.code, body["reason"].as_str()), (code, Some(reason)), "{body}");
+        assert_eq!((&body["kind"], &body["apiVersion"]), (&json!("Status"), &json!("v1")));
+        assert_eq!((&body["status"], &body["code"]), (&json!("Failure"), &json!(code)));
         body["message"].as_str().unwrap().to_owned()
     }
 }
@@ -137,11 +122,7 @@ impl Case {
         let prefix: String = name.replace('_', "-").chars().take(40).collect();
         let object = json!({"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"generateName": format!("{prefix}-")}});
-        let mut case = Self {
-            client,
-            namespace: String::new(),
-            group: String::new(),
-        };
+        let mut case = Self { client, namespace: String::new(), group: String::new() };
         let made = case.post("/api/v1/namespaces", &object).await.ok();
         case.namespace = made["metadata"]["name"].as_str().unwrap().to_owned();
         case.group = format!("{}.example.com", case.namespace);
@@ -155,10 +136,7 @@ impl Case {
 
     /// The path of a kind of another group in the case's namespace.
     pub(crate) fn path(&self, group_version: &str, plural: &str) -> String {
-        format!(
-            "/apis/{group_version}/namespaces/{}/{plural}",
-            self.namespace
-        )
+        format!("/apis/{group_version}/namespaces/{}/{plural}", self.namespace)
     }
 
     /// The path of the case's own kind, once [`Self::serve_widgets`] was called.
@@ -173,8 +151,7 @@ impl Case {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.send("GET", path, "application/json", "", Vec::new())
-            .await
+        self.send("GET", path, "application/json", "", Vec::new()).await
     }
 
     /// A GET with another `Accept`.
@@ -191,13 +168,11 @@ impl Case {
     }
 
     pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Answer {
-        self.write("PATCH", path, "application/merge-patch+json", patch)
-            .await
+        self.write("PATCH", path, "application/merge-patch+json", patch).await
     }
 
     pub(crate) async fn delete(&self, path: &str, options: &Value) -> Answer {
-        self.write("DELETE", path, "application/json", options)
-            .await
+        self.write("DELETE", path, "application/json", options).await
     }
 
     pub(crate) async fn write(
@@ -208,17 +183,14 @@ impl Case {
         body: &Value,
     ) -> Answer {
         let body = serde_json::to_vec(body).unwrap();
-        self.send(method, path, "application/json", media, body)
-            .await
+        self.send(method, path, "application/json", media, body).await
     }
 
     /// All events of a watch that ends by itself.
     pub(crate) async fn watch(&self, path: &str, form: &str) -> Vec<Value> {
         let (code, text) = self.read("GET", path, form, "", Vec::new()).await;
         assert_eq!(code, 200, "{text}");
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     pub(crate) async fn send(
@@ -242,10 +214,8 @@ impl Case {
         media: &str,
         body: Vec<u8>,
     ) -> (u16, String) {
-        let mut request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("accept", accept);
+        let mut request =
+            http::Request::builder().method(method).uri(path).header("accept", accept);
         if !media.is_empty() {
             request = request.header("content-type", media);
         }
@@ -264,10 +234,7 @@ impl Case {
         self.post(crds, &widget_crd(&self.group)).await.ok();
         for _ in 0..500 {
             let crd = self.get(&format!("{crds}/{name}")).await.ok();
-            let conditions = crd["status"]["conditions"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
+            let conditions = crd["status"]["conditions"].as_array().cloned().unwrap_or_default();
             let established = conditions
                 .iter()
                 .any(|one| one["type"] == "Established" && one["status"] == "True");

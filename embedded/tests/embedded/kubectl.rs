@@ -18,10 +18,7 @@ struct Kubectl {
 impl Kubectl {
     /// `None`, and a line that says so, on a machine without kubectl.
     async fn new() -> Option<Self> {
-        let found = Command::new("kubectl")
-            .args(["version", "--client"])
-            .output()
-            .await;
+        let found = Command::new("kubectl").args(["version", "--client"]).output().await;
         if !found.is_ok_and(|output| output.status.success()) {
             println!("skipped: there is no kubectl on the PATH");
             return None;
@@ -34,29 +31,16 @@ impl Kubectl {
 
     fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new("kubectl");
-        command
-            .args(arguments.split(' '))
-            .env("HOME", self.home.path());
-        command
-            .env("KUBECONFIG", self.home.path().join("config"))
-            .kill_on_drop(true);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(arguments.split(' ')).env("HOME", self.home.path());
+        command.env("KUBECONFIG", self.home.path().join("config")).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     /// Runs kubectl to its end; returns what it printed, columns parted by single blanks.
     async fn run(&self, arguments: &str, stdin: &str) -> String {
         let mut child = self.command(arguments).spawn().unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(stdin.as_bytes())
-            .await
-            .unwrap();
+        child.stdin.take().unwrap().write_all(stdin.as_bytes()).await.unwrap();
         let output = child.wait_with_output().await.unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "kubectl {arguments}: {error}");
@@ -113,17 +97,10 @@ async fn get_everything_wide() {
     ] {
         // A slow machine may be a second or two late.
         let ages = [" 0s", " 1s", " 2s", " 3s"];
-        let found = ages
-            .iter()
-            .any(|age| shown.contains(&row.replace(" 0s", age)));
+        let found = ages.iter().any(|age| shown.contains(&row.replace(" 0s", age)));
         assert!(found, "no «{row}» in\n{shown}");
     }
-    assert!(
-        kubectl
-            .run("get all -n shop", "")
-            .await
-            .contains("service/web")
-    );
+    assert!(kubectl.run("get all -n shop", "").await.contains("service/web"));
     assert!(kubectl.run("get ns", "").await.contains("shop Active"));
     kubectl.cluster.stop().await;
 }
@@ -133,43 +110,23 @@ async fn watch_create_patch_and_delete() {
     let Some(kubectl) = Kubectl::new().await else {
         return;
     };
-    let mut watch = kubectl
-        .command("get cm -n default --watch -o wide")
-        .spawn()
-        .unwrap();
+    let mut watch = kubectl.command("get cm -n default --watch -o wide").spawn().unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
     let object = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}}"#;
-    assert_eq!(
-        kubectl.run("create -f -", object).await,
-        "configmap/m created"
-    );
+    assert_eq!(kubectl.run("create -f -", object).await, "configmap/m created");
     let patch = r#"patch cm m --type=merge -p {"data":{"a":"1"}}"#;
     assert_eq!(kubectl.run(patch, "").await, "configmap/m patched");
     let patch = r#"patch cm m --type=json -p [{"op":"remove","path":"/data/a"}]"#;
     assert_eq!(kubectl.run(patch, "").await, "configmap/m patched");
-    assert_eq!(
-        kubectl.run("label cm m a=b", "").await,
-        "configmap/m labeled"
-    );
-    assert_eq!(
-        kubectl.run("get cm -l a=b -o name", "").await,
-        "configmap/m"
-    );
-    assert!(
-        kubectl
-            .run("delete cm m", "")
-            .await
-            .starts_with("configmap \"m\" deleted")
-    );
+    assert_eq!(kubectl.run("label cm m a=b", "").await, "configmap/m labeled");
+    assert_eq!(kubectl.run("get cm -l a=b -o name", "").await, "configmap/m");
+    assert!(kubectl.run("delete cm m", "").await.starts_with("configmap \"m\" deleted"));
     let mut rows = Vec::new();
     while rows.len() < 6 {
         let line = tokio::time::timeout(Duration::from_secs(10), lines.next_line());
         rows.push(squeeze(&line.await.unwrap().unwrap().unwrap()));
     }
-    let data: Vec<&str> = rows
-        .iter()
-        .map(|row| row.split(' ').nth(1).unwrap())
-        .collect();
+    let data: Vec<&str> = rows.iter().map(|row| row.split(' ').nth(1).unwrap()).collect();
     assert_eq!(rows[0], "NAME DATA AGE");
     assert_eq!(data[1..], ["0", "1", "0", "0", "0"], "{rows:?}");
     watch.kill().await.unwrap();
@@ -196,29 +153,13 @@ spec:
     additionalPrinterColumns: [{name: Size, type: string, jsonPath: .spec.size}]
 "#;
     kubectl.run("create -f -", crd).await;
-    assert!(
-        kubectl
-            .run("get crd", "")
-            .await
-            .contains("NAME CREATED AT\nthings.example.com 20")
-    );
+    assert!(kubectl.run("get crd", "").await.contains("NAME CREATED AT\nthings.example.com 20"));
     let thing = r#"{"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"size": "big"}}"#;
-    assert_eq!(
-        kubectl.run("create -f -", thing).await,
-        "thing.example.com/t created"
-    );
+    assert_eq!(kubectl.run("create -f -", thing).await, "thing.example.com/t created");
     assert_eq!(kubectl.run("get th", "").await, "NAME SIZE\nt big");
-    let unknown = thing
-        .replace("\"size\"", "\"colour\"")
-        .replace("\"t\"", "\"u\"");
+    let unknown = thing.replace("\"size\"", "\"colour\"").replace("\"t\"", "\"u\"");
     let mut child = kubectl.command("create -f -").spawn().unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(unknown.as_bytes())
-        .await
-        .unwrap();
+    child.stdin.take().unwrap().write_all(unknown.as_bytes()).await.unwrap();
     let output = child.wait_with_output().await.unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("unknown field \"spec.colour\""), "{error}");

@@ -35,11 +35,7 @@ async fn a_pause_severs_and_refuses_and_keeps_the_objects() {
     eventually("the watch", async || watch.try_next().await.ok()).await;
     cluster.pause().await;
     assert!(maps(&client).get("a").await.is_err(), "refused");
-    assert!(
-        tokio::net::TcpStream::connect(cluster.address())
-            .await
-            .is_err()
-    );
+    assert!(tokio::net::TcpStream::connect(cluster.address()).await.is_err());
     cluster.store().create(in_default("b")).unwrap();
     cluster.resume().await.unwrap();
     cluster.resume().await.unwrap();
@@ -67,13 +63,8 @@ async fn forgotten_history_ends_watches_with_410() {
         cluster.compact();
     });
     for events in [events, case.watch(&path, "*/*").await] {
-        let [error] = events.as_slice() else {
-            panic!("{events:?}")
-        };
-        assert_eq!(
-            (&error["type"], &error["object"]["code"]),
-            (&json!("ERROR"), &json!(410))
-        );
+        let [error] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!((&error["type"], &error["object"]["code"]), (&json!("ERROR"), &json!(410)));
         assert_eq!(error["object"]["reason"], "Expired");
     }
     let exact = format!("/api/v1/configmaps?resourceVersion={from}&resourceVersionMatch=Exact");
@@ -114,9 +105,7 @@ async fn malformed_objects_can_be_put_in_and_are_told_as_they_are() {
     let event = watch.next().await.unwrap();
     assert_eq!((event.kind, &event.object), (EventKind::Added, &kept));
     assert_eq!(kept["spec"], "nonsense");
-    store
-        .delete(("v1", "Service"), ("default", "Bad_Name"))
-        .unwrap();
+    store.delete(("v1", "Service"), ("default", "Bad_Name")).unwrap();
     assert_eq!(watch.next().await.unwrap().kind, EventKind::Deleted);
     let unknown = json!({"apiVersion": "v9", "kind": "Thing"});
     assert_eq!(cluster.insert_unchecked(unknown).unwrap_err().code(), 400);
@@ -126,29 +115,14 @@ async fn malformed_objects_can_be_put_in_and_are_told_as_they_are() {
 async fn a_namespace_takes_its_objects_along() {
     let cluster = cluster().await;
     let case = Case::new(client(&cluster).await, "gone").await;
-    case.post(&case.core("configmaps"), &config_map("a"))
-        .await
-        .ok();
+    case.post(&case.core("configmaps"), &config_map("a")).await.ok();
     let spec = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
         "spec": {"clusterIP": "192.0.2.9", "ports": [{"port": 1}]}});
     case.post(&case.core("services"), &spec).await.ok();
-    case.delete(
-        &format!("/api/v1/namespaces/{}", case.namespace),
-        &json!({}),
-    )
-    .await
-    .ok();
-    assert_eq!(
-        case.get(&case.core("configmaps")).await.ok()["items"],
-        json!([])
-    );
-    case.post(&case.core("configmaps"), &config_map("a"))
-        .await
-        .refused(404, "NotFound");
-    let again = case
-        .post("/api/v1/namespaces/default/services", &spec)
-        .await
-        .ok();
+    case.delete(&format!("/api/v1/namespaces/{}", case.namespace), &json!({})).await.ok();
+    assert_eq!(case.get(&case.core("configmaps")).await.ok()["items"], json!([]));
+    case.post(&case.core("configmaps"), &config_map("a")).await.refused(404, "NotFound");
+    let again = case.post("/api/v1/namespaces/default/services", &spec).await.ok();
     assert_eq!(again["spec"]["clusterIP"], "192.0.2.9");
 }
 
@@ -159,15 +133,9 @@ async fn server_side_apply_is_refused_with_a_way_out() {
     let case = Case::new(client(&cluster).await, "apply").await;
     let path = format!("{}/a?fieldManager=me", case.core("configmaps"));
     let media = "application/apply-patch+yaml";
-    case.post(&case.core("configmaps"), &config_map("a"))
-        .await
-        .ok();
+    case.post(&case.core("configmaps"), &config_map("a")).await.ok();
     let message = case.write("PATCH", &path, media, &config_map("a")).await;
-    assert!(
-        message
-            .refused(415, "UnsupportedMediaType")
-            .contains("merge patch")
-    );
+    assert!(message.refused(415, "UnsupportedMediaType").contains("merge patch"));
 }
 
 #[tokio::test]
@@ -183,10 +151,7 @@ async fn dual_stack_services_get_an_address_of_each_family() {
     let spec = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
         "spec": {"ipFamilyPolicy": "PreferDualStack", "ports": [{"port": 1}]}});
     let made = cluster.store().create(spec).unwrap();
-    assert_eq!(
-        made["spec"]["clusterIPs"],
-        json!(["192.0.2.1", "2001:db8:96::1"])
-    );
+    assert_eq!(made["spec"]["clusterIPs"], json!(["192.0.2.1", "2001:db8:96::1"]));
     assert_eq!(made["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
 }
 
@@ -197,10 +162,7 @@ async fn the_store_speaks_without_http() {
     let kind = ("v1", "ConfigMap");
     let made = store.create(in_default("a")).unwrap();
     assert_eq!(store.get(kind, ("default", "a")).unwrap(), made);
-    assert_eq!(
-        store.create(in_default("a")).unwrap_err().reason(),
-        "AlreadyExists"
-    );
+    assert_eq!(store.create(in_default("a")).unwrap_err().reason(), "AlreadyExists");
     let mut wanted = (*made).clone();
     wanted["data"]["b"] = json!("2");
     let patched = store.update(wanted).unwrap();
@@ -208,19 +170,13 @@ async fn the_store_speaks_without_http() {
     let stale = Arc::unwrap_or_clone(made);
     assert_eq!(store.update(stale).unwrap_err().reason(), "Conflict");
     let listing = store.list(kind, None).unwrap();
-    assert_eq!(
-        (listing.items.len(), listing.items[0].clone()),
-        (1, patched)
-    );
+    assert_eq!((listing.items.len(), listing.items[0].clone()), (1, patched));
     assert!(listing.version > 1);
     store.delete(kind, ("default", "a")).unwrap();
     assert_eq!(store.get(kind, ("default", "a")).unwrap_err().code(), 404);
     let status = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"},
         "status": {"phase": "Terminating"}});
-    assert_eq!(
-        store.update_status(status).unwrap()["status"]["phase"],
-        "Terminating"
-    );
+    assert_eq!(store.update_status(status).unwrap()["status"]["phase"], "Terminating");
 }
 
 #[tokio::test]
@@ -235,11 +191,6 @@ async fn an_address_that_is_open_or_taken_is_refused() {
     let open = Cluster::start(config("0.0.0.0:0")).await.unwrap_err();
     assert!(matches!(open, StartError::NotLoopback(_)), "{open}");
     let first = cluster().await;
-    let taken = Cluster::start(config(&first.address().to_string()))
-        .await
-        .unwrap_err();
-    assert!(
-        taken.to_string().contains("choose a free loopback address"),
-        "{taken}"
-    );
+    let taken = Cluster::start(config(&first.address().to_string())).await.unwrap_err();
+    assert!(taken.to_string().contains("choose a free loopback address"), "{taken}");
 }

@@ -36,17 +36,8 @@ impl Bed {
         let service = json!({"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "web", "namespace": "default"}, "spec": spec});
         let service = cluster.store().create(service).unwrap();
-        let ip: IpAddr = service["spec"]["clusterIP"]
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap();
-        Self {
-            octet,
-            cluster,
-            proxy,
-            address: SocketAddr::new(ip, PORT),
-        }
+        let ip: IpAddr = service["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
+        Self { octet, cluster, proxy, address: SocketAddr::new(ip, PORT) }
     }
 
     /// An endpoint of the test, and a client.
@@ -147,10 +138,7 @@ impl Bed {
         let mut buffer = [0; 2048];
         let received = timeout(Duration::from_millis(200), socket.recv_from(&mut buffer)).await;
         let (length, from) = received.ok()?.unwrap();
-        assert_eq!(
-            from, self.address,
-            "answers come from the address that was asked"
-        );
+        assert_eq!(from, self.address, "answers come from the address that was asked");
         Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
     }
 }
@@ -189,16 +177,9 @@ async fn without_ready_endpoints_connections_are_refused() {
     bed.set_ready("one", true);
     bed.first_call(1).await;
     let open = bed.dial(1).await.unwrap();
-    bed.cluster
-        .store()
-        .delete(("v1", "Service"), ("default", "web"))
-        .unwrap();
+    bed.cluster.store().delete(("v1", "Service"), ("default", "web")).unwrap();
     bed.refused(1).await;
-    assert_eq!(
-        still_works(open).await,
-        "one 127.213.3.1\n5 bytes",
-        "open connections stay"
-    );
+    assert_eq!(still_works(open).await, "one 127.213.3.1\n5 bytes", "open connections stay");
 }
 
 async fn still_works(mut open: TcpStream) -> String {
@@ -227,10 +208,8 @@ async fn client_ip_affinity_keeps_a_client_with_its_endpoint() {
         assert!(bed.call(other).await.unwrap().starts_with("two"));
     }
     bed.set_ready("two", false);
-    eventually("the move", async || {
-        bed.call(other).await.ok()?.starts_with("one").then_some(())
-    })
-    .await;
+    eventually("the move", async || bed.call(other).await.ok()?.starts_with("one").then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -243,42 +222,27 @@ async fn resets_are_passed_on_as_resets() {
     server.set_zero_linger().unwrap();
     drop(server);
     let error = client.read(&mut [0; 8]).await.unwrap_err();
-    assert_eq!(
-        error.kind(),
-        ErrorKind::ConnectionReset,
-        "from the server to the client"
-    );
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "from the server to the client");
 
     let client = bed.dial(1).await.unwrap();
     let (mut server, _) = listener.accept().await.unwrap();
     client.set_zero_linger().unwrap();
     drop(client);
     let error = server.read(&mut [0; 8]).await.unwrap_err();
-    assert_eq!(
-        error.kind(),
-        ErrorKind::ConnectionReset,
-        "from the client to the server"
-    );
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "from the client to the server");
 }
 
 #[tokio::test]
 async fn an_endpoint_that_does_not_listen_resets_the_client() {
     let bed = Bed::new(6, json!({})).await;
-    let port = TcpListener::bind((bed.endpoint(1), 0))
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let port = TcpListener::bind((bed.endpoint(1), 0)).await.unwrap().local_addr().unwrap();
     bed.slice("gone", "TCP", port, true);
     let reset = eventually("a reset", async || {
         let error = bed.call(1).await.unwrap_err();
         (error.kind() != ErrorKind::ConnectionRefused).then_some(error)
     })
     .await;
-    assert!(
-        [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset].contains(&reset.kind()),
-        "{reset}"
-    );
+    assert!([ErrorKind::BrokenPipe, ErrorKind::ConnectionReset].contains(&reset.kind()), "{reset}");
     assert!(bed.proxy.counters().failed >= 1);
 }
 
@@ -291,11 +255,7 @@ async fn udp_flows_keep_their_endpoint_and_the_callers_address() {
     let first = eventually("an answer", async || bed.ask(&socket).await).await;
     assert!(first.ends_with(" 127.213.7.9 ping"), "{first}");
     for _ in 0..10 {
-        assert_eq!(
-            bed.ask(&socket).await.as_ref(),
-            Some(&first),
-            "one flow, one endpoint"
-        );
+        assert_eq!(bed.ask(&socket).await.as_ref(), Some(&first), "one flow, one endpoint");
     }
     let name = first.split(' ').next().unwrap();
     bed.set_ready(name, false);
@@ -312,10 +272,7 @@ async fn udp_without_ready_endpoints_is_dropped() {
     let socket = UdpSocket::bind((bed.client(1), 0)).await.unwrap();
     eventually("an answer", async || bed.ask(&socket).await).await;
     bed.set_ready("one", false);
-    eventually("silence", async || {
-        bed.ask(&socket).await.is_none().then_some(())
-    })
-    .await;
+    eventually("silence", async || bed.ask(&socket).await.is_none().then_some(())).await;
     assert!(bed.proxy.counters().dropped >= 1);
     bed.set_ready("one", true);
     eventually("an answer again", async || bed.ask(&socket).await).await;
@@ -331,28 +288,15 @@ async fn a_port_that_is_taken_is_a_problem_with_a_remedy_until_it_is_free() {
     cluster.store().create(service).unwrap();
     let proxy = Proxy::start("paris", cluster.store()).unwrap();
     let address = taken.local_addr().unwrap();
-    let bed = Bed {
-        octet: 9,
-        cluster,
-        proxy,
-        address,
-    };
+    let bed = Bed { octet: 9, cluster, proxy, address };
     bed.serve_tcp("one", 1).await;
-    let problem: Problem = eventually("the problem", async || {
-        bed.proxy.problems().into_iter().next()
-    })
-    .await;
-    assert_eq!(
-        (problem.address, problem.protocol),
-        (address, Protocol::Tcp)
-    );
+    let problem: Problem =
+        eventually("the problem", async || bed.proxy.problems().into_iter().next()).await;
+    assert_eq!((problem.address, problem.protocol), (address, Protocol::Tcp));
     assert_eq!(problem.service, format!("default/web:{PORT}"));
     assert!(problem.remedy.contains("end the process"), "{problem:?}");
     drop(taken);
-    eventually("no problem", async || {
-        bed.proxy.problems().is_empty().then_some(())
-    })
-    .await;
+    eventually("no problem", async || bed.proxy.problems().is_empty().then_some(())).await;
     bed.first_call(1).await;
 }
 

@@ -42,9 +42,7 @@ pub(crate) async fn client(cluster: &Cluster) -> kube::Client {
     let config = Kubeconfig::from_yaml(&cluster.kubeconfig()).unwrap();
     assert_eq!(config.current_context.as_deref(), Some(cluster.name()));
     let options = KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(config, &options)
-        .await
-        .unwrap();
+    let config = kube::Config::from_custom_kubeconfig(config, &options).await.unwrap();
     kube::Client::try_from(config).unwrap()
 }
 
