@@ -214,16 +214,24 @@ async fn perform(
     narrator: &mut Narrator,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let workload = &workloads[0];
+    let (workload, others) = split(workloads)?;
     let mut story = Story {
         sites,
         wan,
         workload,
+        others,
         arrivals,
         narrator,
         report,
     };
     story.tell().await
+}
+
+/// The workload that the story is about, and the others.
+fn split(workloads: &[Workload]) -> anyhow::Result<(&Workload, &[Workload])> {
+    workloads
+        .split_first()
+        .context("there is nothing to export")
 }
 
 fn introduce(narrator: &mut Narrator, stage: &Stage, report: &Report) {
@@ -257,7 +265,7 @@ async fn stay(
     report: &mut Report,
     interrupted: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let workload = &workloads[0];
+    let (workload, others) = split(workloads)?;
     let target = {
         let Stage {
             sites,
@@ -269,6 +277,7 @@ async fn stay(
             sites,
             wan,
             workload,
+            others,
             arrivals,
             narrator,
             report,

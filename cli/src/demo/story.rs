@@ -54,6 +54,8 @@ pub(super) struct Story<'a> {
     pub(super) wan: &'a Wan,
     /// The workload that is exported and called.
     pub(super) workload: &'a Workload,
+    /// The user's other workloads, which are exported as well.
+    pub(super) others: &'a [Workload],
     /// Which calls have arrived.
     pub(super) arrivals: &'a Arrivals,
     /// Who tells.
@@ -77,6 +79,9 @@ impl<'a> Story<'a> {
     /// The step that went wrong.
     pub(super) async fn tell(&mut self) -> anyhow::Result<()> {
         self.first_export().await.context("exporting the service")?;
+        self.other_exports()
+            .await
+            .context("exporting the other services")?;
         self.second_export()
             .await
             .context("exporting it from a second cluster")?;
@@ -128,6 +133,34 @@ impl<'a> Story<'a> {
             self.narrator.say(&format!(
                 "The pod in {} was told who called: {caller}",
                 exporter.name()
+            ));
+        }
+        Ok(())
+    }
+
+    /// The first cluster exports whatever else the user brought.
+    async fn other_exports(&mut self) -> anyhow::Result<()> {
+        for workload in self.others {
+            self.narrator.wait(&format!("exporting {}", workload.key));
+            let begun = Instant::now();
+            export(&self.sites[0], workload).await?;
+            for site in &self.sites[1..] {
+                let imports: Api<ServiceImport> =
+                    Api::namespaced(site.client.clone(), workload.key.namespace.as_str());
+                until("the import", || async {
+                    imports
+                        .get_opt(workload.key.name.as_str())
+                        .await
+                        .ok()
+                        .flatten()
+                })
+                .await
+                .with_context(|| format!("{} in {}", workload.key, site.name()))?;
+            }
+            let imported = Millis::from(begun.elapsed());
+            self.narrator.say(&format!(
+                "{} is imported everywhere after {imported}",
+                workload.key
             ));
         }
         Ok(())
@@ -243,9 +276,10 @@ impl<'a> Story<'a> {
         self.narrator.wait("waiting for the name to go");
         let begun = Instant::now();
         for site in &self.sites[..2] {
-            exports(site, self.workload)
-                .delete(self.workload.key.name.as_str(), &DeleteParams::default())
-                .await?;
+            unexport(site, self.workload).await?;
+        }
+        for workload in self.others {
+            unexport(&self.sites[0], workload).await?;
         }
         let name = self.workload.dns_name();
         let gone = join_all(self.sites.iter().map(|site| {
@@ -270,7 +304,9 @@ impl<'a> Story<'a> {
 
     /// Exports the workload again, for people to try, and gives its address where calls come from.
     pub(super) async fn export_again(&self) -> anyhow::Result<SocketAddr> {
-        export(&self.sites[0], self.workload).await?;
+        for workload in std::iter::once(self.workload).chain(self.others) {
+            export(&self.sites[0], workload).await?;
+        }
         self.target(self.calling()).await
     }
 
@@ -307,6 +343,13 @@ fn exports(site: &Site, workload: &Workload) -> Api<ServiceExport> {
 async fn export(site: &Site, workload: &Workload) -> anyhow::Result<()> {
     exports(site, workload)
         .create(&PostParams::default(), &workload.export)
+        .await?;
+    Ok(())
+}
+
+async fn unexport(site: &Site, workload: &Workload) -> anyhow::Result<()> {
+    exports(site, workload)
+        .delete(workload.key.name.as_str(), &DeleteParams::default())
         .await?;
     Ok(())
 }
