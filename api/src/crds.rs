@@ -4,8 +4,11 @@
 //! brought to what upstream publishes: no defaults, an optional `spec`, lists that are maps, two served versions and
 //! the labels that keep a newer release from being downgraded.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSON, JSONSchemaProps,
+    JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 
@@ -77,12 +80,31 @@ fn mcs(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     crd
 }
 
-/// Makes condition and cluster lists maps by their key, as the API conventions want it, and takes out defaults that
-/// only the generator needs.
+/// Makes condition and cluster lists maps by their key, as the API conventions want it, holds conditions to what the
+/// conventions say of them, and takes out what only the generator needs: defaults, titles, and nulls, which an API
+/// server prunes where a field may not be null.
 fn tidy(crd: &mut CustomResourceDefinition) {
     for version in &mut crd.spec.versions {
         let Some(root) = root(version) else { continue };
-        without_defaults(root);
+        plain(root);
+        root.title = None;
+        for (name, kind) in [
+            ("apiVersion", "string"),
+            ("kind", "string"),
+            ("metadata", "object"),
+        ] {
+            let schema = JSONSchemaProps {
+                type_: Some(kind.into()),
+                ..JSONSchemaProps::default()
+            };
+            let properties = root.properties.get_or_insert_default();
+            properties.insert(name.into(), schema);
+        }
+        if let Some(conditions) = property(root, &["status", "conditions"])
+            && let Some(JSONSchemaPropsOrArray::Schema(one)) = &mut conditions.items
+        {
+            limit_condition(one);
+        }
         for (list, key) in [
             ("conditions", "type"),
             ("clusters", "cluster"),
@@ -106,14 +128,44 @@ fn property<'a>(schema: &'a mut JSONSchemaProps, path: &[&str]) -> Option<&'a mu
     })
 }
 
-fn without_defaults(schema: &mut JSONSchemaProps) {
+/// The limits of `metav1.Condition`, which a status is checked against like everything else.
+fn limit_condition(condition: &mut JSONSchemaProps) {
+    if let Some(message) = property(condition, &["message"]) {
+        message.max_length = Some(32_768);
+    }
+    if let Some(generation) = property(condition, &["observedGeneration"]) {
+        generation.minimum = Some(0.0);
+    }
+    if let Some(reason) = property(condition, &["reason"]) {
+        reason.max_length = Some(1_024);
+        reason.min_length = Some(1);
+        reason.pattern = Some("^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$".into());
+    }
+    if let Some(status) = property(condition, &["status"]) {
+        let values = ["True", "False", "Unknown"];
+        status.enum_ = Some(values.map(|value| JSON(value.into())).to_vec());
+    }
+    if let Some(kind) = property(condition, &["type"]) {
+        kind.max_length = Some(316);
+        // A qualified name: an optional DNS subdomain and a slash, then a label.
+        let label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
+        let name = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
+        kind.pattern = Some(format!("^({label}(\\.{label})*/)?({name})$"));
+    }
+}
+
+/// Without defaults and nulls, all the way down.
+fn plain(schema: &mut JSONSchemaProps) {
     schema.default = None;
-    for property in schema
-        .properties
-        .iter_mut()
-        .flat_map(|properties| properties.values_mut())
-    {
-        without_defaults(property);
+    schema.nullable = None;
+    for property in schema.properties.iter_mut().flat_map(BTreeMap::values_mut) {
+        plain(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        plain(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        plain(values);
     }
 }
 
@@ -178,6 +230,30 @@ mod tests {
         );
         let presence = property(schema, &["status", "endpointSliceObjects"]).unwrap();
         assert!(presence.enum_.is_some());
+    }
+
+    /// What a user or an API server sends as null is left out, and a condition that no client could read is refused.
+    #[test]
+    fn no_field_may_be_null_and_conditions_have_their_limits() {
+        for crd in all() {
+            let text = serde_json::to_string(&crd).unwrap();
+            assert!(!text.contains("\"nullable\""), "{text}");
+        }
+        let mut version = crd("serviceexports.multicluster.x-k8s.io")
+            .spec
+            .versions
+            .remove(0);
+        let schema = root(&mut version).unwrap();
+        let conditions = property(schema, &["status", "conditions"]).unwrap();
+        let Some(JSONSchemaPropsOrArray::Schema(condition)) = &mut conditions.items else {
+            panic!("no schema of one condition");
+        };
+        let mut limit = |name: &str| property(condition, &[name]).unwrap().clone();
+        assert_eq!(limit("message").max_length, Some(32_768));
+        assert_eq!(limit("reason").min_length, Some(1));
+        assert_eq!(limit("status").enum_.unwrap().len(), 3);
+        assert_eq!(limit("observedGeneration").minimum, Some(0.0));
+        assert!(limit("type").pattern.is_some());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! | file | question |
 //! | --- | --- |
+//! | [`crds`] | are the definitions in `deploy/crds` what the Rust types say? |
 //! | [`directions`] | does a crate use only what ARCHITECTURE.md lets it use, and the model nothing that does IO? |
 //! | [`headers`] | does every file say what it is and why it is there? |
 //! | [`map`] | does ARCHITECTURE.md name what is there, and only that? |
@@ -20,6 +21,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod crds;
 mod directions;
 mod headers;
 mod manifests;
