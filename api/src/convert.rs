@@ -4,6 +4,7 @@
 //! to make a condition or a log line of; nothing here panics and one bad object says nothing about the next.
 
 mod export;
+mod hub_slice;
 mod import;
 mod member;
 mod slice;
@@ -16,6 +17,7 @@ use landbridge_model::{NameError, ServiceKey, Timestamp};
 use thiserror::Error;
 
 pub use export::{cluster_export, export, import_port, service_port};
+pub use hub_slice::{HubEndpoint, HubSlice, hub_slice};
 pub use import::{ImportView, import};
 pub use member::{gateway_endpoints, member_peer, peer};
 pub use slice::{Allotment, Endpoint, McsSlice, SlicePort, allotment, mcs_slice};

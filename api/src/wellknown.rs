@@ -21,6 +21,10 @@ pub const LANDBRIDGE: &str = "landbridge.dev";
 pub const IMPORT: &str = "landbridge.dev/import";
 /// On derived Services and slices for one endpoint of a headless import: `<cluster>/<hostname>`.
 pub const ENDPOINT: &str = "landbridge.dev/endpoint";
+/// On EndpointSlices in a member's namespace on the hub: the member, so that they can be told from others' slices.
+pub const CLUSTER: &str = "landbridge.dev/cluster";
+/// On the same: the service whose endpoints they hold, as `<namespace>/<name>`.
+pub const EXPORT: &str = "landbridge.dev/export";
 /// `true` on derived slices whose endpoints are this cluster's gateways: those slices are the allotment.
 pub const GATEWAYS: &str = "landbridge.dev/gateways";
 /// On a ServiceExport: `v2` asks the exporting cluster's gateways to open each connection to a pod with a PROXY

@@ -123,7 +123,7 @@ impl Executor {
             kind: Word(kind.as_str()),
         };
         let permits = match kind {
-            Kind::ClusterExport | Kind::Member => &self.hub_permits,
+            Kind::ClusterExport | Kind::HubSlice | Kind::Member => &self.hub_permits,
             _ => &self.local_permits,
         };
         let permit = permits.acquire().await;
@@ -167,6 +167,10 @@ impl Executor {
                 let api = within(&self.local, &object.metadata.namespace);
                 apply(api, *object, update, Event::EndpointSlice).await
             }
+            Object::HubSlice(object) => {
+                let api = within(&self.hub, &object.metadata.namespace);
+                apply(api, *object, update, Event::HubSlice).await
+            }
             Object::Namespace(object) => {
                 apply(
                     Api::all(self.local.clone()),
@@ -201,6 +205,10 @@ impl Executor {
             Kind::EndpointSlice => {
                 let api: Api<EndpointSlice> = within(local, &namespace);
                 remove(api, key, uid, Event::EndpointSlice).await
+            }
+            Kind::HubSlice => {
+                let api: Api<EndpointSlice> = within(hub, &namespace);
+                remove(api, key, uid, Event::HubSlice).await
             }
             Kind::Member => remove(Api::<Member>::all(hub.clone()), key, uid, Event::Member).await,
             Kind::Namespace => {
@@ -261,6 +269,7 @@ impl Executor {
             }
             Kind::ClusterExport
             | Kind::EndpointSlice
+            | Kind::HubSlice
             | Kind::Namespace
             | Kind::Peer
             | Kind::Service => Ok(None),
@@ -358,6 +367,7 @@ fn describe(write: &Write) -> (&'static str, Kind, String) {
     let (kind, metadata) = match object {
         Object::ClusterExport(object) => (Kind::ClusterExport, &object.metadata),
         Object::EndpointSlice(object) => (Kind::EndpointSlice, &object.metadata),
+        Object::HubSlice(object) => (Kind::HubSlice, &object.metadata),
         Object::Namespace(object) => (Kind::Namespace, &object.metadata),
         Object::Peer(object) => (Kind::Peer, &object.metadata),
         Object::Service(object) => (Kind::Service, &object.metadata),

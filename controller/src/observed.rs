@@ -4,6 +4,7 @@
 //! owner. The order in which news of different objects comes does not matter, and a relist says the same as the
 //! changes that led to it. Nothing is decided here.
 
+mod hub;
 mod snapshot;
 mod table;
 mod view;
@@ -28,6 +29,7 @@ use crate::{
     config::Config,
     ports::{Number, Ports},
 };
+pub(crate) use hub::HubSliceView;
 use table::Taken;
 pub(crate) use table::{Row, Table};
 pub(crate) use view::{
@@ -41,6 +43,8 @@ pub enum Event {
     ClusterExport(Change<ClusterExport>),
     /// Endpoints: of pods, of gateways, and the slices that we make.
     EndpointSlice(Change<EndpointSlice>),
+    /// From the hub: the pods of what members export, where they are told.
+    HubSlice(Change<EndpointSlice>),
     /// Leases in the system namespace, by which gateways show that they live.
     Lease(Change<Lease>),
     /// From the hub: who is a member.
@@ -95,6 +99,7 @@ pub struct Refusal {
 pub struct Observed {
     pub(crate) config: Config,
     pub(crate) cluster_exports: Table<ClusterExportView>,
+    pub(crate) hub_slices: Table<HubSliceView>,
     pub(crate) leases: Table<String>,
     pub(crate) members: Table<MemberView>,
     pub(crate) namespaces: Table<bool>,
@@ -113,6 +118,7 @@ pub struct Observed {
     gateway_slices: BTreeSet<ObjectKey>,
     our_slices: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
     pod_slices: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
+    slices_on_hub: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
 }
 
 impl Observed {
@@ -124,6 +130,7 @@ impl Observed {
             cluster_exports: Table::default(),
             exports: BTreeMap::new(),
             gateway_slices: BTreeSet::new(),
+            hub_slices: Table::default(),
             leases: Table::default(),
             members: Table::default(),
             namespaces: Table::default(),
@@ -138,6 +145,7 @@ impl Observed {
             silent_gateways: BTreeSet::new(),
             silent_members: BTreeSet::new(),
             slices: Table::default(),
+            slices_on_hub: BTreeMap::new(),
             told_malformed: BTreeMap::new(),
         }
     }
@@ -148,6 +156,7 @@ impl Observed {
         let mut touched = match event {
             Event::ClusterExport(change) => self.take_cluster_export(change),
             Event::EndpointSlice(change) => self.take_slice(change),
+            Event::HubSlice(change) => self.take_hub_slice(change),
             Event::Lease(change) => {
                 let taken = self.leases.take(change, |object| Ok(view::lease(&object)));
                 problems::<_, Lease>(taken).0
@@ -368,14 +377,15 @@ impl Observed {
     /// Whether everything that the hub has was read once.
     #[must_use]
     pub fn is_hub_synced(&self) -> bool {
-        self.cluster_exports.is_synced() && self.members.is_synced()
+        self.cluster_exports.is_synced() && self.hub_slices.is_synced() && self.members.is_synced()
     }
 
     /// Why the hub cannot be read at the moment.
     #[must_use]
     pub fn hub_trouble(&self) -> Option<&str> {
         let exports = self.cluster_exports.trouble();
-        exports.or_else(|| self.members.trouble())
+        let slices = exports.or_else(|| self.hub_slices.trouble());
+        slices.or_else(|| self.members.trouble())
     }
 
     /// Every service that there is something to do or to undo for.
@@ -396,6 +406,7 @@ impl Observed {
             .chain(malformed)
             .chain(self.exports.keys().cloned())
             .chain(self.our_slices.keys().cloned())
+            .chain(self.services_on_hub().cloned())
             .chain(imports.filter_map(|(key, _)| named(key)))
             .chain(made.map(|(import, _)| import.clone()))
             .collect()

@@ -9,6 +9,7 @@
 //! | [`claim`] | is this ServiceExport one, and what does it export? |
 //! | [`labels`] | which exported labels and annotations can every importer take? |
 //! | [`publish`] | what belongs on the hub? |
+//! | [`hub_slices`] | which pods are told there? |
 //! | [`tell`] | which conditions does a ServiceExport have? |
 //! | [`import`] | what belongs into this cluster, and in which order? |
 //! | [`address`] | which Service gives the import its addresses? |
@@ -21,6 +22,7 @@ mod address;
 mod claim;
 mod gateways;
 mod home;
+mod hub_slices;
 mod import;
 mod labels;
 mod membership;
@@ -113,6 +115,8 @@ pub enum Kind {
     ClusterExport,
     /// In this cluster.
     EndpointSlice,
+    /// On the hub: an EndpointSlice.
+    HubSlice,
     /// On the hub.
     Member,
     /// In this cluster.
@@ -133,7 +137,7 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClusterExport => "ClusterExport",
-            Self::EndpointSlice => "EndpointSlice",
+            Self::EndpointSlice | Self::HubSlice => "EndpointSlice",
             Self::Member => "Member",
             Self::Namespace => "Namespace",
             Self::Peer => "Peer",
@@ -151,6 +155,8 @@ pub enum Object {
     ClusterExport(Box<ClusterExport>),
     /// A derived slice or an MCS slice.
     EndpointSlice(Box<EndpointSlice>),
+    /// Pods of one of this cluster's exports, on the hub.
+    HubSlice(Box<EndpointSlice>),
     /// The namespace that Landbridge lives in.
     Namespace(Box<Namespace>),
     /// Another member.

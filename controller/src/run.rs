@@ -20,6 +20,7 @@ use kube::{Api, Client, Resource};
 use landbridge_api::{
     landbridge::Member,
     watch::{Change, Guard, ObjectKey, WatchConfig, watch},
+    wellknown::{CLUSTER, LANDBRIDGE, MANAGED_BY},
 };
 use landbridge_model::Timestamp;
 use prometheus_client::registry::Registry;
@@ -193,8 +194,13 @@ fn events(
         watch(api, WatchConfig::default()).map(event).boxed()
     }
     let leases = Api::namespaced(local.clone(), config.system_namespace.as_str());
+    let members = format!("{MANAGED_BY}={LANDBRIDGE},{CLUSTER}");
+    let members = WatchConfig::default().labels(&members);
+    let hub_slices = watch(Api::all(hub.clone()), members).map(Event::HubSlice);
+    let hub_slices = hub_slices.boxed();
     stream::select_all([
         all(hub, Event::ClusterExport),
+        hub_slices,
         all(hub, Event::Member),
         all(local, Event::EndpointSlice),
         all(local, Event::Namespace),

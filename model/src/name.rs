@@ -3,7 +3,7 @@
 //! Each newtype can only be made by parsing, so that a function that takes a [`ClusterId`] need not ask again what
 //! the text may hold. All are reference-counted: cloning one copies a pointer.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use thiserror::Error;
 
@@ -230,6 +230,25 @@ impl FromStr for ServiceKey {
     }
 }
 
+impl Hostname {
+    /// The hostname of an endpoint that has none: its address with dashes. A label neither begins nor ends with a
+    /// dash, so one at an end gets a `0` beside it.
+    ///
+    /// # Panics
+    /// Never: the text of an address is short and made of digits, letters a to f, dots and colons.
+    #[must_use]
+    pub fn of_address(address: IpAddr) -> Self {
+        let mut label = address.to_string().replace(['.', ':'], "-");
+        if label.starts_with('-') {
+            label.insert(0, '0');
+        }
+        if label.ends_with('-') {
+            label.push('0');
+        }
+        Self::parse(&label).expect("an address with dashes and digits at its ends is a label")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,5 +291,22 @@ mod tests {
         assert!(DerivedName::parse("derived-k5cuvo1ge4").is_ok());
         assert!(DerivedName::parse("derived-k5cuvo1ge").is_err());
         assert!(DerivedName::parse("hello").is_err());
+    }
+
+    /// Design, "Import": "the one made at home from its original address with dashes (a trailing dash gets `0`), so
+    /// that a name means the same pod in every cluster."
+    #[test]
+    fn an_address_makes_a_hostname() {
+        for (address, hostname) in [
+            ("10.244.0.9", "10-244-0-9"),
+            ("fd00:10:244::9", "fd00-10-244--9"),
+            ("fd00::", "fd00--0"),
+            ("::1", "0--1"),
+            ("::", "0--0"),
+            ("::ffff:10.0.0.1", "0--ffff-10-0-0-1"),
+        ] {
+            let made = Hostname::of_address(address.parse().unwrap());
+            assert_eq!(made.as_str(), hostname);
+        }
     }
 }

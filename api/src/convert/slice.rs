@@ -71,7 +71,7 @@ pub struct Allotment {
     pub gateways: Vec<(IpAddr, bool)>,
 }
 
-fn label<'a>(slice: &'a EndpointSlice, name: &str) -> Option<&'a str> {
+pub(super) fn label<'a>(slice: &'a EndpointSlice, name: &str) -> Option<&'a str> {
     slice
         .metadata
         .labels
@@ -80,7 +80,7 @@ fn label<'a>(slice: &'a EndpointSlice, name: &str) -> Option<&'a str> {
         .map(String::as_str)
 }
 
-fn annotation<'a>(slice: &'a EndpointSlice, name: &str) -> Option<&'a str> {
+pub(super) fn annotation<'a>(slice: &'a EndpointSlice, name: &str) -> Option<&'a str> {
     slice
         .metadata
         .annotations
@@ -89,7 +89,10 @@ fn annotation<'a>(slice: &'a EndpointSlice, name: &str) -> Option<&'a str> {
         .map(String::as_str)
 }
 
-fn family(reading: &Reading<'_>, slice: &EndpointSlice) -> Result<IpFamily, ConvertError> {
+pub(super) fn family(
+    reading: &Reading<'_>,
+    slice: &EndpointSlice,
+) -> Result<IpFamily, ConvertError> {
     let family = slice.address_type.as_str();
     family
         .parse()
@@ -130,7 +133,10 @@ pub fn mcs_slice(slice: &EndpointSlice) -> Result<Option<McsSlice>, ConvertError
     }))
 }
 
-fn read_port(reading: &Reading<'_>, port: &EndpointPort) -> Result<SlicePort, ConvertError> {
+pub(super) fn read_port(
+    reading: &Reading<'_>,
+    port: &EndpointPort,
+) -> Result<SlicePort, ConvertError> {
     let name = port.name.as_deref().filter(|name| !name.is_empty());
     let number = port.port.and_then(port_number);
     let protocol = port.protocol.as_deref().unwrap_or("TCP");

@@ -6,7 +6,7 @@ use landbridge_model::ServiceKey;
 use super::{
     Kind, Object, Plan, Write,
     claim::{Claim, claim},
-    versioned,
+    hub_slices, versioned,
 };
 use crate::observed::{Observed, object_key};
 
@@ -17,12 +17,14 @@ pub(super) fn plan(observed: &Observed, service: &ServiceKey) -> Plan {
     if is_unreadable(observed, service) {
         return plan;
     }
-    let wanted = match claim(observed, service) {
-        Some(Claim::Valid(valid)) if valid.withheld.is_none() => {
-            Some(convert::cluster_export(&valid.export))
-        }
+    let export = match claim(observed, service) {
+        Some(Claim::Valid(valid)) if valid.withheld.is_none() => Some(valid.export),
         _ => None,
     };
+    let slices = hub_slices::writes(observed, service, export.as_ref());
+    let wanted = export.as_ref().map(convert::cluster_export);
+    // An export that comes has its pods with it; one that goes takes them along.
+    plan.step(slices.save);
     // Somebody has spoilt it: it is made anew, since what it was cannot be updated without being read.
     if observed.cluster_exports.malformed().contains_key(&key) {
         plan.step([Write::Delete {
@@ -48,6 +50,7 @@ pub(super) fn plan(observed: &Observed, service: &ServiceKey) -> Plan {
             plan.step([Write::Update(Object::ClusterExport(Box::new(wanted)))]);
         }
     }
+    plan.step(slices.delete);
     plan
 }
 

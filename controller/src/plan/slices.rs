@@ -11,7 +11,8 @@
 //! | `<derived>-standby-v4` | gateways, for what pods here serve too | kube-proxy, gateways |
 //! | `<service>-<cluster>-v4` | what leads to one exporting cluster | Gateway API controllers, DNS |
 
-mod data;
+pub(in crate::plan) mod data;
+mod pack;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -348,6 +349,16 @@ pub(super) fn writes(
 }
 
 fn update(current: &EndpointSlice, wanted: &EndpointSlice, version: &str) -> Option<Write> {
+    let shaped = reshaped(current, wanted, version)?;
+    Some(Write::Update(Object::EndpointSlice(Box::new(shaped))))
+}
+
+/// `current` with everything that is ours to say as `wanted` has it; none where it is so already.
+pub(super) fn reshaped(
+    current: &EndpointSlice,
+    wanted: &EndpointSlice,
+    version: &str,
+) -> Option<EndpointSlice> {
     let mut shaped = current.clone();
     shaped.metadata.labels.clone_from(&wanted.metadata.labels);
     shaped
@@ -358,7 +369,7 @@ fn update(current: &EndpointSlice, wanted: &EndpointSlice, version: &str) -> Opt
     shaped.endpoints.clone_from(&wanted.endpoints);
     (shaped != *current).then(|| {
         versioned(&mut shaped.metadata, version);
-        Write::Update(Object::EndpointSlice(Box::new(shaped)))
+        shaped
     })
 }
 

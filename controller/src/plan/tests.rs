@@ -6,12 +6,14 @@
 //! | [`clusterset_ip`] | worked example A, line by line |
 //! | [`exports`] | what a ServiceExport comes to, and what it is told |
 //! | [`headless`] | headless services, as far as they go |
+//! | [`hub_slices`] | which pods the hub is told of |
 //! | [`members`] | peers, heartbeats, silence |
 //! | [`trouble`] | malformed and foreign objects, restarts, families, bounds |
 
 mod clusterset_ip;
 mod exports;
 mod headless;
+mod hub_slices;
 mod members;
 mod trouble;
 mod world;

@@ -15,13 +15,13 @@ use landbridge_model::{IpFamily, Protocol, ServiceKey};
 use super::MOST_ENDPOINTS;
 
 /// Name, protocol, number and application protocol of a port.
-pub(super) type Port = (String, Protocol, u16, Option<String>);
+pub(in crate::plan) type Port = (String, Protocol, u16, Option<String>);
 /// Ports, and the endpoints that serve all of them.
-pub(super) type Part = (Vec<Port>, Vec<Endpoint>);
+pub(in crate::plan) type Part = (Vec<Port>, Vec<Endpoint>);
 
 /// What the slices of one purpose have in common. A slice names only ports that all its endpoints serve, and holds
 /// so many endpoints: there may have to be several.
-pub(super) struct Draft {
+pub(in crate::plan) struct Draft {
     name: String,
     family: IpFamily,
     namespace: String,
@@ -30,7 +30,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new(service: &ServiceKey, family: IpFamily, name: String) -> Self {
+    pub(in crate::plan) fn new(service: &ServiceKey, family: IpFamily, name: String) -> Self {
         Self {
             name,
             family,
@@ -40,18 +40,24 @@ impl Draft {
         }
     }
 
-    pub(super) fn label(mut self, name: &str, value: &str) -> Self {
+    /// In another namespace than the service's.
+    pub(in crate::plan) fn within(mut self, namespace: String) -> Self {
+        self.namespace = namespace;
+        self
+    }
+
+    pub(in crate::plan) fn label(mut self, name: &str, value: &str) -> Self {
         self.labels.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    pub(super) fn annotation(mut self, name: &str, value: &str) -> Self {
+    pub(in crate::plan) fn annotation(mut self, name: &str, value: &str) -> Self {
         self.annotations.insert(name.to_owned(), value.to_owned());
         self
     }
 
     /// The key of the first slice.
-    pub(super) fn key(&self) -> ObjectKey {
+    pub(in crate::plan) fn key(&self) -> ObjectKey {
         ObjectKey {
             namespace: self.namespace.clone(),
             name: self.name.clone(),
@@ -60,7 +66,7 @@ impl Draft {
 
     /// Adds one slice for each part to `slices`, more where a part has more endpoints than a slice holds. The first
     /// has the name alone, the others a number after it.
-    pub(super) fn finish(&self, parts: Vec<Part>, slices: &mut Vec<EndpointSlice>) {
+    pub(in crate::plan) fn finish(&self, parts: Vec<Part>, slices: &mut Vec<EndpointSlice>) {
         let mut count = 0;
         for (ports, endpoints) in parts {
             if ports.is_empty() {
@@ -79,17 +85,31 @@ impl Draft {
         }
     }
 
-    fn slice(&self, count: usize, ports: &[Port], endpoints: &[Endpoint]) -> EndpointSlice {
+    /// Which of the slices of this draft it is.
+    pub(super) fn number(&self, slice: &EndpointSlice) -> Option<usize> {
+        if slice.metadata.namespace.as_deref() != Some(&self.namespace)
+            || slice.address_type != self.family.as_str()
+        {
+            return None;
+        }
+        let rest = slice.metadata.name.as_deref()?.strip_prefix(&self.name)?;
+        if rest.is_empty() {
+            return Some(1);
+        }
+        let number = rest.strip_prefix('-')?.parse().ok()?;
+        (number > 1 && rest == format!("-{number}")).then_some(number)
+    }
+
+    pub(super) fn slice(
+        &self,
+        count: usize,
+        ports: &[Port],
+        endpoints: &[Endpoint],
+    ) -> EndpointSlice {
         let number = if count == 1 {
             String::new()
         } else {
             format!("-{count}")
-        };
-        let port = |(name, protocol, number, app_protocol): &Port| EndpointPort {
-            app_protocol: app_protocol.clone(),
-            name: Some(name.clone()),
-            port: Some(i32::from(*number)),
-            protocol: Some(protocol.as_str().to_owned()),
         };
         EndpointSlice {
             address_type: self.family.as_str().to_owned(),
@@ -101,14 +121,25 @@ impl Draft {
                 namespace: Some(self.namespace.clone()),
                 ..ObjectMeta::default()
             },
-            ports: Some(ports.iter().map(port).collect()),
+            ports: Some(endpoint_ports(ports)),
         }
     }
 }
 
+/// Ports as slices have them.
+pub(super) fn endpoint_ports(ports: &[Port]) -> Vec<EndpointPort> {
+    let port = |(name, protocol, number, app_protocol): &Port| EndpointPort {
+        app_protocol: app_protocol.clone(),
+        name: Some(name.clone()),
+        port: Some(i32::from(*number)),
+        protocol: Some(protocol.as_str().to_owned()),
+    };
+    ports.iter().map(port).collect()
+}
+
 /// Conditions that leave kube-proxy no choice: an endpoint that is not ready is not serving either, so that it is
 /// not fallen back to.
-pub(super) fn conditions(ready: bool) -> EndpointConditions {
+pub(in crate::plan) fn conditions(ready: bool) -> EndpointConditions {
     EndpointConditions {
         ready: Some(ready),
         serving: Some(ready),

@@ -53,9 +53,10 @@ pub(super) struct World {
     pub(super) log: Vec<String>,
 }
 
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "ClusterExport",
     "EndpointSlice",
+    "HubSlice",
     "Lease",
     "Member",
     "Namespace",
@@ -70,7 +71,15 @@ fn interned(kind: &str) -> &'static str {
 }
 
 fn is_on_hub(kind: &str) -> bool {
-    matches!(kind, "ClusterExport" | "Member")
+    matches!(kind, "ClusterExport" | "HubSlice" | "Member")
+}
+
+/// What objects of a kind are kept as: EndpointSlices on the hub are a kind of their own.
+fn kept_as(at: &str, kind: &str) -> &'static str {
+    interned(match (at, kind) {
+        ("hub", "EndpointSlice") => "HubSlice",
+        _ => kind,
+    })
 }
 
 pub(super) fn key(text: &str) -> ObjectKey {
@@ -111,6 +120,7 @@ fn to_event(kind: &str, change: Change<Value>) -> Event {
     match kind {
         "ClusterExport" => Event::ClusterExport(typed(change)),
         "EndpointSlice" => Event::EndpointSlice(typed(change)),
+        "HubSlice" => Event::HubSlice(typed(change)),
         "Lease" => Event::Lease(typed(change)),
         "Member" => Event::Member(typed(change)),
         "Namespace" => Event::Namespace(typed(change)),
@@ -309,7 +319,7 @@ impl World {
     /// Somebody writes an object, at `hub` or in a cluster.
     pub(super) fn put(&mut self, at: &str, mut object: Value) {
         self.serial += 1;
-        let kind = interned(object["kind"].as_str().unwrap());
+        let kind = kept_as(at, object["kind"].as_str().unwrap());
         let key = value_key(&object);
         let created = clock(self.seconds);
         let (serial, api) = (self.serial, self.api(at));
@@ -345,7 +355,7 @@ impl World {
     }
 
     pub(super) fn delete(&mut self, at: &str, kind: &str, key: &str) {
-        let (kind, key) = (interned(kind), self::key(key));
+        let (kind, key) = (kept_as(at, kind), self::key(key));
         let gone = self.api(at).objects.remove(&(kind, key.clone()));
         assert!(gone.is_some(), "{kind} {key} is not there");
         self.tell(at, kind, &Change::Delete(key));
@@ -413,8 +423,9 @@ impl World {
     }
 
     fn write(&mut self, name: &str, write: Write) {
-        let at = |kind: &str| {
-            if is_on_hub(kind) {
+        let at = |kind: &str, key: &ObjectKey| {
+            let is_hub_slice = kind == "EndpointSlice" && key.namespace.starts_with("cluster-");
+            if is_on_hub(kind) || is_hub_slice {
                 "hub".to_owned()
             } else {
                 name.to_owned()
@@ -428,12 +439,13 @@ impl World {
                     value_key(&object),
                 );
                 self.log.push(format!("{name}: create {kind} {key}"));
-                let slot = (interned(&kind), key);
+                let at = at(&kind, &key);
+                let slot = (kept_as(&at, &kind), key);
                 assert!(
-                    !self.api(&at(&kind)).objects.contains_key(&slot),
+                    !self.api(&at).objects.contains_key(&slot),
                     "{slot:?} is there"
                 );
-                self.put(&at(&kind), object);
+                self.put(&at, object);
             }
             Write::Update(object) => {
                 let object = value(object);
@@ -442,19 +454,21 @@ impl World {
                     value_key(&object),
                 );
                 self.log.push(format!("{name}: update {kind} {key}"));
-                let known = &self.api(&at(&kind)).objects[&(interned(&kind), key)];
+                let at = at(&kind, &key);
+                let known = &self.api(&at).objects[&(kept_as(&at, &kind), key)];
                 assert_eq!(
                     known["metadata"]["resourceVersion"],
                     object["metadata"]["resourceVersion"]
                 );
-                self.put(&at(&kind), object);
+                self.put(&at, object);
             }
             Write::Delete { kind, key, uid } => {
                 let kind = kind.as_str();
                 self.log.push(format!("{name}: delete {kind} {key}"));
-                let known = &self.api(&at(kind)).objects[&(interned(kind), key.clone())];
+                let at = at(kind, &key);
+                let known = &self.api(&at).objects[&(kept_as(&at, kind), key.clone())];
                 assert!(uid.is_none_or(|uid| known["metadata"]["uid"] == json!(uid)));
-                self.delete(&at(kind), kind, &key.to_string());
+                self.delete(&at, kind, &key.to_string());
             }
             Write::Probe {
                 service, numbers, ..
@@ -467,10 +481,11 @@ impl World {
             Write::Status { kind, key, status } => {
                 let kind = kind.as_str();
                 self.log.push(format!("{name}: status {kind} {key}"));
-                let mut object = self.api(&at(kind)).objects[&(interned(kind), key)].clone();
+                let at = at(kind, &key);
+                let mut object = self.api(&at).objects[&(interned(kind), key)].clone();
                 // As objects carry times: in whole seconds.
                 merge(&mut object["status"], &status);
-                self.put(&at(kind), object);
+                self.put(&at, object);
             }
         }
     }
@@ -536,7 +551,7 @@ impl World {
 
     /// An object, which must be there.
     pub(super) fn object(&mut self, at: &str, kind: &str, key: &str) -> Value {
-        let slot = (interned(kind), self::key(key));
+        let slot = (kept_as(at, kind), self::key(key));
         let objects = &self.api(at).objects;
         let names: Vec<String> = objects
             .keys()
@@ -673,6 +688,7 @@ fn value(object: Object) -> Value {
     match object {
         Object::ClusterExport(object) => of::<ClusterExport>(&object),
         Object::EndpointSlice(object) => of(&*object),
+        Object::HubSlice(object) => of(&*object),
         Object::Namespace(object) => of(&*object),
         Object::Peer(object) => of::<Peer>(&object),
         Object::Service(object) => of(&*object),

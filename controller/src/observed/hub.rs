@@ -1,0 +1,64 @@
+//! Pure: the slices that members keep on the hub, and what their news touches.
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use landbridge_api::{
+    convert::{self, HubSlice},
+    watch::{Change, ObjectKey},
+    wellknown::hub_namespace,
+};
+use landbridge_model::ServiceKey;
+
+use super::{Observed, Row, Touched, index, problems, unindex};
+
+/// A slice on the hub.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct HubSliceView {
+    pub(crate) read: HubSlice,
+    /// The whole of it, where it is this cluster's own.
+    pub(crate) own: Option<Box<EndpointSlice>>,
+}
+
+impl Observed {
+    pub(super) fn take_hub_slice(&mut self, change: Change<EndpointSlice>) -> Touched {
+        let own = hub_namespace(&self.config.cluster);
+        let taken = self.hub_slices.take(change, |object| view(object, &own));
+        let turned = taken.turned;
+        let (mut touched, steps) = problems::<_, EndpointSlice>(taken);
+        touched.everything |= turned;
+        for (key, before) in steps {
+            let after = self.hub_slices.find(&key);
+            if let Some(before) = &before {
+                unindex(&mut self.slices_on_hub, &before.read.service, &key);
+                touched.services.insert(before.read.service.clone());
+            }
+            if let Some(after) = after {
+                index(&mut self.slices_on_hub, &after.read.service, &key);
+                touched.services.insert(after.read.service.clone());
+            }
+        }
+        touched
+    }
+
+    /// The slices on the hub that hold pods of a service, of whichever cluster.
+    pub(crate) fn hub_slices(
+        &self,
+        service: &ServiceKey,
+    ) -> impl Iterator<Item = (&ObjectKey, &Row<HubSliceView>)> {
+        let keys = self.slices_on_hub.get(service).into_iter().flatten();
+        keys.filter_map(|key| Some((key, self.hub_slices.row(key)?)))
+    }
+
+    /// The services of which this cluster has slices on the hub.
+    pub(super) fn services_on_hub(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.slices_on_hub.keys()
+    }
+}
+
+fn view(object: EndpointSlice, own: &str) -> Result<HubSliceView, String> {
+    let read = convert::hub_slice(&object).map_err(|problem| problem.to_string())?;
+    let is_own = object.metadata.namespace.as_deref() == Some(own);
+    Ok(HubSliceView {
+        read: read.ok_or("it says that it is a member's, and is in no member's namespace")?,
+        own: is_own.then(|| Box::new(object)),
+    })
+}
