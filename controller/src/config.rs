@@ -23,12 +23,35 @@ pub struct Config {
     pub region: Option<String>,
     /// How often the controller tells the hub that it is alive.
     pub heartbeat: Duration,
+    /// What this controller is called where several serve one cluster: the name of its pod or machine. What tells two
+    /// of one name apart is added to it.
+    pub replica: String,
 }
 
 impl Config {
     /// How often a controller tells that it is alive, unless told otherwise: three beats within the time after
     /// which silence counts.
     pub const HEARTBEAT: Duration = Duration::from_secs(3);
+
+    /// Settings with nothing but who the cluster is; everything else as it is unless told otherwise.
+    #[must_use]
+    pub fn new(
+        cluster: ClusterId,
+        set: ClusterSetId,
+        network: NetworkName,
+        system_namespace: Namespace,
+    ) -> Self {
+        Self {
+            cluster,
+            set,
+            network,
+            system_namespace,
+            advertise: Vec::new(),
+            region: None,
+            heartbeat: Self::HEARTBEAT,
+            replica: "controller".to_owned(),
+        }
+    }
 
     /// Whether heartbeats come often enough to be missed only when something is wrong.
     pub(crate) fn heartbeat_is_usable(&self) -> bool {

@@ -1,11 +1,16 @@
 //! Does what a plan says. Whatever there is to decide has been decided: here is only how an API is spoken to.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    fmt::Debug,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
+        coordination::v1::Lease,
         core::v1::{Namespace, Service},
         discovery::v1::EndpointSlice,
     },
@@ -20,9 +25,13 @@ use landbridge_api::{
     watch::{Change, ObjectKey},
 };
 use serde_json::{Value, json};
-use tokio::{sync::Semaphore, time};
+use tokio::{
+    sync::{Semaphore, watch as latest},
+    time,
+};
 
 use crate::{
+    election::{Bid, LEASE},
     metrics::{Metrics, Word, WriteLabels},
     observed::Event,
     plan::{Kind, Object, Plan, Write},
@@ -34,6 +43,8 @@ use crate::{
 const MOST_REQUESTS: usize = 32;
 /// An answer that has not come by now will not come: API servers end writes after 34 s, loaded ones answer in one.
 const LONGEST_REQUEST: Duration = Duration::from_secs(10);
+/// An answer to a bid that comes later is of no use: the holder has three seconds from when it asked.
+const LONGEST_BID: Duration = Duration::from_secs(2);
 
 /// Why a write did not succeed.
 #[derive(Clone, Debug)]
@@ -70,24 +81,42 @@ pub(crate) struct Executor {
     hub: Client,
     local_permits: Semaphore,
     hub_permits: Semaphore,
+    held: latest::Receiver<Option<Instant>>,
     metrics: Metrics,
 }
 
 impl Executor {
-    pub(crate) fn new(local: Client, hub: Client, metrics: Metrics) -> Arc<Self> {
+    /// Speaks to `local` and `hub`, as long as the Lease is `held`.
+    pub(crate) fn new(
+        local: Client,
+        hub: Client,
+        held: latest::Receiver<Option<Instant>>,
+        metrics: Metrics,
+    ) -> Arc<Self> {
         Arc::new(Self {
             local,
             hub,
             local_permits: Semaphore::new(MOST_REQUESTS),
             hub_permits: Semaphore::new(MOST_REQUESTS),
+            held,
             metrics,
         })
     }
 
-    /// Does the steps one after the other, until one fails.
-    pub(crate) async fn execute(&self, plan: Plan) -> Outcome {
+    /// Does the steps one after the other, until one fails; each only while the Lease is held, where the plan is
+    /// `fenced` by it.
+    pub(crate) async fn execute(&self, plan: Plan, fenced: bool) -> Outcome {
         let mut outcome = Outcome::default();
         for step in plan.steps {
+            let held = *self.held.borrow();
+            if fenced && held.is_none_or(|until| until <= Instant::now()) {
+                outcome.failure = Some(Failure {
+                    write: "plan".to_owned(),
+                    message: "this controller does not hold the Lease any more".to_owned(),
+                    fault: Fault::Outdated,
+                });
+                break;
+            }
             for done in join_all(step.into_iter().map(|write| self.write(write))).await {
                 match done {
                     Ok(answer) => outcome.answers.extend(answer),
@@ -99,6 +128,29 @@ impl Executor {
             }
         }
         outcome
+    }
+
+    /// Writes the Lease that this member's controllers share.
+    pub(crate) async fn bid(&self, bid: Bid) -> Result<Lease, Failure> {
+        let api: Api<Lease> = within(&self.local, &bid.lease.metadata.namespace);
+        let params = PostParams::default();
+        let answer = async {
+            if bid.exists {
+                api.replace(LEASE, &params, &bid.lease).await
+            } else {
+                api.create(&params, &bid.lease).await
+            }
+        };
+        let (fault, message) = match time::timeout(LONGEST_BID, answer).await {
+            Ok(Ok(lease)) => return Ok(lease),
+            Ok(Err(error)) => (fault(&error), error.to_string()),
+            Err(_) => (Fault::Api, format!("no answer within {LONGEST_BID:?}")),
+        };
+        Err(Failure {
+            write: format!("bid for Lease {LEASE}"),
+            message,
+            fault,
+        })
     }
 
     async fn write(&self, write: Write) -> Result<Option<Event>, Failure> {

@@ -5,15 +5,18 @@
 //! that decides is in [`plan`] and what it uses, and is pure; [`run`](Controller::run) is the only task.
 
 pub mod config;
+pub mod election;
 mod execute;
 pub mod liveness;
 mod metrics;
 pub mod observed;
 pub mod plan;
 pub mod ports;
+pub mod presence;
 mod probe;
 pub mod queue;
 mod run;
+mod start;
 
 pub use config::Config;
-pub use run::{Controller, Handle, RunError, StartError};
+pub use start::{Controller, Handle, RunError, StartError};

@@ -9,6 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kube::Resource;
+use landbridge_api::watch::Change;
+
 /// A member that has not changed its heartbeat for this long is silent: three beats of three seconds, and one more
 /// second for a slow API.
 pub const MEMBER_SILENCE: Duration = Duration::from_secs(10);
@@ -51,6 +54,29 @@ impl Liveness {
     pub fn interrupted(&mut self, now: Instant) {
         for (_, at) in self.heard.values_mut() {
             *at = now;
+        }
+    }
+
+    /// What a watch says of those who are heard by what `says` reads from their objects.
+    pub fn take<K: Resource>(
+        &mut self,
+        change: &Change<K>,
+        now: Instant,
+        says: impl Fn(&K) -> String,
+    ) {
+        let name = |object: &K| object.meta().name.clone().unwrap_or_default();
+        match change {
+            Change::Apply(object) => self.hear(&name(object), &says(object), now),
+            Change::Delete(key) => self.retain(|who| who != key.name),
+            Change::Interrupted(_) | Change::Malformed(_) => {}
+            Change::Reset { objects, .. } => {
+                for object in objects {
+                    self.hear(&name(object), &says(object), now);
+                }
+                let names: BTreeSet<String> = objects.iter().map(name).collect();
+                self.retain(|who| names.contains(who));
+                self.interrupted(now);
+            }
         }
     }
 

@@ -55,6 +55,7 @@ pub(crate) struct Metrics {
     pub(crate) empty_plans: Counter,
     pub(crate) failures: Family<WriteLabels, Counter>,
     pub(crate) hub_reachable: Gauge,
+    pub(crate) leading: Gauge,
     pub(crate) problems: Counter,
     pub(crate) probe_timeouts: Counter,
     pub(crate) queue_depth: Gauge,
@@ -72,6 +73,7 @@ impl Metrics {
             empty_plans: Counter::default(),
             failures: Family::default(),
             hub_reachable: Gauge::default(),
+            leading: Gauge::default(),
             probe_timeouts: Counter::default(),
             problems: Counter::default(),
             propagation: Family::new_with_constructor(buckets),
@@ -104,6 +106,11 @@ impl Metrics {
             "hub_reachable",
             "Whether the hub can be read",
             m.hub_reachable.clone(),
+        );
+        registry.register(
+            "leading",
+            "Whether this controller is the one that writes, of those of its cluster",
+            m.leading.clone(),
         );
         registry.register(
             "silent_members",

@@ -9,7 +9,10 @@ mod snapshot;
 mod table;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use k8s_openapi::api::{
     coordination::v1::Lease,
@@ -77,6 +80,8 @@ pub struct Problem {
 pub struct Touched {
     /// Every service, every peer.
     pub everything: bool,
+    /// The gateways of this cluster: every service, but not for each gateway anew where many come and go.
+    pub gateways: bool,
     /// Members, and the peers that they become.
     pub members: bool,
     /// These services.
@@ -102,6 +107,8 @@ pub struct Observed {
     pub(crate) hub_slices: Table<HubSliceView>,
     pub(crate) leases: Table<String>,
     pub(crate) members: Table<MemberView>,
+    /// Gateways that do not answer, by where they are asked.
+    pub(crate) mute_gateways: BTreeSet<SocketAddr>,
     pub(crate) namespaces: Table<bool>,
     pub(crate) peers: Table<(PeerSpec, Peer)>,
     pub(crate) ports: Ports,
@@ -133,6 +140,7 @@ impl Observed {
             hub_slices: Table::default(),
             leases: Table::default(),
             members: Table::default(),
+            mute_gateways: BTreeSet::new(),
             namespaces: Table::default(),
             our_slices: BTreeMap::new(),
             peers: Table::default(),
@@ -348,12 +356,22 @@ impl Observed {
     /// Records which gateways and members are silent.
     pub fn silence(&mut self, gateways: BTreeSet<String>, members: BTreeSet<String>) -> Touched {
         let touched = Touched {
-            everything: self.silent_gateways != gateways,
+            gateways: self.silent_gateways != gateways,
             members: self.silent_members != members,
             ..Touched::default()
         };
         self.silent_gateways = gateways;
         self.silent_members = members;
+        touched
+    }
+
+    /// Records which gateways do not answer, by where they are asked.
+    pub fn mute(&mut self, gateways: BTreeSet<SocketAddr>) -> Touched {
+        let touched = Touched {
+            gateways: self.mute_gateways != gateways,
+            ..Touched::default()
+        };
+        self.mute_gateways = gateways;
         touched
     }
 
@@ -472,7 +490,7 @@ impl Touched {
 
     fn slice(&mut self, role: &SliceRole) {
         match role {
-            SliceRole::Gateways => self.everything = true,
+            SliceRole::Gateways => self.gateways = true,
             SliceRole::Other => {}
             SliceRole::Ours(service) | SliceRole::Pods(service) => {
                 self.services.insert(service.clone());

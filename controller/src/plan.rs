@@ -53,7 +53,7 @@ use crate::{
     observed::{Observed, Problem},
     ports::Number,
 };
-pub(crate) use gateways::gateways;
+pub(crate) use gateways::{asked, gateways};
 
 /// Something to plan. Two plans for the same work never run at the same time.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

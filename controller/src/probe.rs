@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
+use futures::{StreamExt, stream};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header::HOST};
 use hyper_util::rt::TokioIo;
@@ -20,6 +21,10 @@ const LONGEST: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
 /// The longest wait, so that many probes at once do not keep a gateway busy.
 const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+/// How long a gateway may take to answer whether it lives: less than the second after which it counts as silent.
+const PATIENCE: Duration = Duration::from_millis(700);
+/// How many gateways are asked at once whether they live.
+const MOST_ASKED: usize = 64;
 /// Two protocols with 20,000 ports each, at 35 bytes an entry.
 const MOST_BYTES: usize = 2 << 20;
 
@@ -45,8 +50,23 @@ async fn wait(gateway: SocketAddr, numbers: &BTreeSet<Number>) {
     }
 }
 
+/// Asks each of `gateways` once, and gives back those that answer within [`PATIENCE`].
+pub(crate) async fn answering(gateways: Vec<SocketAddr>) -> BTreeSet<SocketAddr> {
+    let asked = gateways.into_iter().map(|gateway| async move {
+        let answer = time::timeout(PATIENCE, ask(gateway)).await;
+        answer.ok().flatten().map(|_| gateway)
+    });
+    // So many at once: a cluster has a handful of gateways, and one that is away holds up its own slot only.
+    let answers = stream::iter(asked).buffer_unordered(MOST_ASKED);
+    answers.filter_map(std::future::ready).collect().await
+}
+
 /// What a gateway says that it listens on; none where it does not answer.
 async fn listening(gateway: SocketAddr) -> Option<BTreeSet<Number>> {
+    Some(read(&serde_json::from_slice(&ask(gateway).await?).ok()?))
+}
+
+async fn ask(gateway: SocketAddr) -> Option<Bytes> {
     let stream = TcpStream::connect(gateway).await.ok()?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = Request::get("/listening")
@@ -62,11 +82,10 @@ async fn listening(gateway: SocketAddr) -> Option<BTreeSet<Number>> {
         Some(body.to_bytes())
     };
     tokio::pin!(exchange);
-    let body = tokio::select! {
+    tokio::select! {
         body = &mut exchange => body,
         _ = connection => exchange.await,
-    }?;
-    Some(read(&serde_json::from_slice(&body).ok()?))
+    }
 }
 
 fn read(answer: &Value) -> BTreeSet<Number> {

@@ -71,6 +71,18 @@ impl Queue {
         Some(work)
     }
 
+    /// Takes `work` and nothing else, where it waits; whether it did.
+    pub fn take_only(&mut self, work: &Work) -> bool {
+        if !self.is_waiting.remove(work) {
+            return false;
+        }
+        let side = at(work.side());
+        self.waiting[side].retain(|waiting| waiting != work);
+        self.running.insert(work.clone(), false);
+        self.running_at[side] += 1;
+        true
+    }
+
     /// `work` is done, and nothing went wrong.
     pub fn done(&mut self, work: &Work) {
         self.failures.remove(work);

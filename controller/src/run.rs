@@ -5,9 +5,12 @@
 //!   watches of the hub ─────┼─► Observed ──┤            │
 //!   answers to writes ──────┘   (Event)    └─ Queue ◄───┘ answers, failures
 //! ```
+//!
+//! Of several controllers of one cluster all observe, and the one that holds the Lease plans.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,37 +18,38 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt, Stream, StreamExt, stream};
-use kube::{Api, Client, Resource};
-use landbridge_api::{
-    landbridge::Member,
-    watch::{Change, Guard, ObjectKey, WatchConfig, watch},
-    wellknown::{CLUSTER, LANDBRIDGE, MANAGED_BY},
-};
+use futures::{FutureExt, Stream, StreamExt};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Client, ResourceExt};
+use landbridge_api::{landbridge::Member, watch::Change};
 use landbridge_model::Timestamp;
-use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use thiserror::Error;
-use tokio::{
-    sync::watch as latest,
-    task::{JoinError, JoinSet},
-    time,
-};
+use tokio::{sync::watch as latest, task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use crate::{
     config::Config,
+    election::{Election, LEASE},
     execute::{Executor, Failure, Fault, Outcome},
     liveness::{GATEWAY_SILENCE, Liveness, MEMBER_SILENCE},
     metrics::{Metrics, Propagation},
     observed::{Event, Observed, Problem, Refusal, Touched},
-    plan::{Plan, Work, plan},
+    plan::{self, Plan, Work, plan},
+    presence::Presence,
+    probe,
     queue::{LONGEST_APPEAL, LONGEST_RETRY, Queue},
+    start::RunError,
 };
 
 /// How often silence is looked for and the snapshot renewed: a tenth of the silence that counts.
 const SWEEP: Duration = Duration::from_secs(1);
+/// How often the local gateways are asked whether they live: three times within the second after which one counts
+/// as silent.
+const ASK: Duration = Duration::from_millis(300);
+/// How long changes of the gateways are gathered before every service is planned anew: what rolls or fails together
+/// costs one write of each slice, and the calls of this time would have been lost all the same.
+const GATHER: Duration = Duration::from_millis(200);
 /// How often everything is planned again though nothing has changed: heals what no watch tells, such as the name of
 /// a derived slice that somebody has taken and given back. Plans that are true cost no write.
 const RESYNC: Duration = Duration::from_secs(60);
@@ -56,174 +60,34 @@ const MOST_NEWS: usize = 1_024;
 /// How many plans are made before news is looked at again: some milliseconds' worth.
 const MOST_PLANS: usize = 128;
 
-/// Why a controller cannot be started.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum StartError {
-    /// The configuration asks for heartbeats that would be missed, or that never pause.
-    #[error(
-        "a heartbeat every {0:?} is not usable: choose more than nothing and less than half of {MEMBER_SILENCE:?}, after which a member counts as silent"
-    )]
-    Heartbeat(Duration),
-}
-
-/// Why a controller has ended before it was told to.
-#[derive(Debug, Error)]
-pub enum RunError {
-    /// A job has panicked: a bug. What was under way is not known, so a new start is due.
-    #[error("a job of the controller has panicked, which is a bug: {0}")]
-    Panicked(#[from] JoinError),
-    /// All watches have ended, which they never do by themselves.
-    #[error("all watches have ended, which is a bug: start the controller again")]
-    WatchesEnded,
-}
-
-/// The controller of one cluster.
-pub struct Controller {
-    config: Config,
-    local: Client,
-    hub: Client,
-    metrics: Metrics,
-    ready: Arc<AtomicBool>,
-    snapshot: latest::Sender<Arc<Value>>,
-}
-
-/// What others may ask a running controller.
-#[derive(Clone, Debug)]
-pub struct Handle {
-    ready: Arc<AtomicBool>,
-    snapshot: latest::Receiver<Arc<Value>>,
-}
-
-impl Handle {
-    /// Whether the cluster and the hub have been read once.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
-    }
-
-    /// What the controller knows, at most a second old, in an order that does not change.
-    #[must_use]
-    pub fn snapshot(&self) -> Value {
-        self.snapshot.borrow().as_ref().clone()
-    }
-}
-
-impl Controller {
-    /// Prepares a controller for the cluster that `local` reaches, and the set that `hub` holds. Nothing is read or
-    /// written yet; an API that is away is waited for when it runs.
-    ///
-    /// # Errors
-    /// [`StartError`] says which part of the configuration cannot be used.
-    #[expect(
-        clippy::unused_async,
-        reason = "all components are started in the same way, and others bind sockets"
-    )]
-    pub async fn bind(
-        config: Config,
-        local: Client,
-        hub: Client,
-        registry: &mut Registry,
-    ) -> Result<Self, StartError> {
-        if !config.heartbeat_is_usable() {
-            return Err(StartError::Heartbeat(config.heartbeat));
-        }
-        let state = json!({"cluster": config.cluster.as_str(), "state": "starting"});
-        Ok(Self {
-            config,
-            local,
-            hub,
-            metrics: Metrics::register(registry),
-            ready: Arc::default(),
-            snapshot: latest::Sender::new(Arc::new(state)),
-        })
-    }
-
-    /// What others may ask it.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        Handle {
-            ready: Arc::clone(&self.ready),
-            snapshot: self.snapshot.subscribe(),
-        }
-    }
-
-    /// Runs until `shutdown`, then lets what is under way come to its end. What was written stays: other clusters
-    /// go on calling a cluster whose controller is away.
-    ///
-    /// # Errors
-    /// [`RunError`] where it has ended by itself.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let span = info_span!("controller", cluster = %self.config.cluster);
-        let events = events(&self.local, &self.hub, &self.config);
-        let owner = Owner {
-            executor: Executor::new(self.local, self.hub, self.metrics.clone()),
-            failures: BTreeMap::new(),
-            gateways: Liveness::new(GATEWAY_SILENCE),
-            jobs: JoinSet::new(),
-            members: Liveness::new(MEMBER_SILENCE),
-            metrics: self.metrics,
-            observed: Observed::new(self.config),
-            problems: BTreeMap::new(),
-            propagation: Propagation::default(),
-            queue: Queue::default(),
-            ready: self.ready,
-            snapshot: self.snapshot,
-            snapshot_is_old: true,
-        };
-        Box::pin(owner.run(events, shutdown)).instrument(span).await
-    }
-}
-
-/// All that there is to watch, as one stream.
-fn events(
-    local: &Client,
-    hub: &Client,
-    config: &Config,
-) -> impl Stream<Item = Event> + Send + use<> {
-    fn all<K>(client: &Client, event: fn(Change<K>) -> Event) -> stream::BoxStream<'static, Event>
-    where
-        K: Resource<DynamicType = ()>
-            + Clone
-            + std::fmt::Debug
-            + serde::de::DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
-    {
-        let api: Api<Guard<K>> = Api::all(client.clone());
-        watch(api, WatchConfig::default()).map(event).boxed()
-    }
-    let leases = Api::namespaced(local.clone(), config.system_namespace.as_str());
-    let members = format!("{MANAGED_BY}={LANDBRIDGE},{CLUSTER}");
-    let members = WatchConfig::default().labels(&members);
-    let hub_slices = watch(Api::all(hub.clone()), members).map(Event::HubSlice);
-    let hub_slices = hub_slices.boxed();
-    stream::select_all([
-        all(hub, Event::ClusterExport),
-        hub_slices,
-        all(hub, Event::Member),
-        all(local, Event::EndpointSlice),
-        all(local, Event::Namespace),
-        all(local, Event::Peer),
-        all(local, Event::Service),
-        all(local, Event::ServiceExport),
-        all(local, Event::ServiceImport),
-        watch(leases, WatchConfig::default())
-            .map(Event::Lease)
-            .boxed(),
-    ])
+/// What a task has come to.
+enum Done {
+    /// A bid for the Lease was answered.
+    Bid(Result<Lease, Failure>),
+    /// These gateways have answered.
+    Heard(BTreeSet<SocketAddr>),
+    /// A plan was carried out.
+    Work(Work, Plan, Outcome),
 }
 
 /// The owner of what was seen.
-struct Owner {
+pub(crate) struct Owner {
+    election: Election,
     executor: Arc<Executor>,
     /// What each work has failed with, so that it is told once.
     failures: BTreeMap<Work, String>,
     gateways: Liveness,
-    jobs: JoinSet<(Work, Plan, Outcome)>,
+    /// When every service is planned anew because gateways have changed.
+    gathered: Option<Instant>,
+    /// Until when the Lease is held, for those who write.
+    held: latest::Sender<Option<Instant>>,
+    is_asking: bool,
+    jobs: JoinSet<Done>,
+    leads: bool,
     members: Liveness,
     metrics: Metrics,
     observed: Observed,
+    presence: Presence,
     /// What each work has found wrong, so that it is told once.
     problems: BTreeMap<Work, Vec<Problem>>,
     propagation: Propagation,
@@ -234,25 +98,53 @@ struct Owner {
 }
 
 impl Owner {
-    async fn run(
+    pub(crate) fn new(
+        config: Config,
+        (local, hub): (Client, Client),
+        metrics: Metrics,
+        (ready, snapshot): (Arc<AtomicBool>, latest::Sender<Arc<Value>>),
+    ) -> Self {
+        let held = latest::Sender::new(None);
+        let name = format!("{}-{:08x}", config.replica, rand::random::<u32>());
+        Self {
+            election: Election::new(name, config.system_namespace.clone()),
+            executor: Executor::new(local, hub, held.subscribe(), metrics.clone()),
+            failures: BTreeMap::new(),
+            gateways: Liveness::new(GATEWAY_SILENCE),
+            gathered: None,
+            held,
+            is_asking: false,
+            jobs: JoinSet::new(),
+            leads: false,
+            members: Liveness::new(MEMBER_SILENCE),
+            metrics,
+            observed: Observed::new(config),
+            presence: Presence::default(),
+            problems: BTreeMap::new(),
+            propagation: Propagation::default(),
+            queue: Queue::default(),
+            ready,
+            snapshot,
+            snapshot_is_old: true,
+        }
+    }
+
+    pub(crate) async fn run(
         mut self,
         events: impl Stream<Item = Event> + Send,
         shutdown: CancellationToken,
     ) -> Result<(), RunError> {
         let mut events = std::pin::pin!(events);
         let mut heartbeat = every(self.observed.config.heartbeat);
-        let mut sweep = every(SWEEP);
-        let mut resync = every(RESYNC);
+        let (mut sweep, mut ask, mut resync) = (every(SWEEP), every(ASK), every(RESYNC));
         loop {
+            self.campaign();
             let more = self.start();
-            let wakeup = self.queue.next_wakeup();
+            let wakeup = self.next_wakeup();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                Some(finished) = self.jobs.join_next() => {
-                    let (work, plan, outcome) = finished?;
-                    self.finish(&work, plan, outcome);
-                }
+                Some(done) = self.jobs.join_next() => self.done(done?),
                 event = events.next() => {
                     self.news(event.ok_or(RunError::WatchesEnded)?);
                     for _ in 0..MOST_NEWS {
@@ -260,27 +152,148 @@ impl Owner {
                         self.news(event);
                     }
                 }
-                () = sleep_until(wakeup), if wakeup.is_some() => self.queue.poll(Instant::now()),
+                () = sleep_until(wakeup), if wakeup.is_some() => self.wake(Instant::now()),
                 _ = heartbeat.tick() => self.queue.touch(Work::Member),
                 _ = sweep.tick() => self.sweep(Instant::now()),
+                _ = ask.tick() => self.ask(Instant::now()),
                 _ = resync.tick() => self.touch(Touched { everything: true, ..Touched::default() }),
                 () = std::future::ready(()), if more => {}
             }
         }
+        self.end().await;
+        Ok(())
+    }
+
+    /// Lets what is under way come to its end, and gives the Lease to whoever comes next.
+    async fn end(mut self) {
         let drained = async { while self.jobs.join_next().await.is_some() {} };
         if time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!(
                 jobs = self.jobs.len(),
                 "writes were still under way at the end"
             );
+            self.jobs.abort_all();
         }
-        Ok(())
+        if let Some(bid) = self.election.release(wall_clock())
+            && let Err(failure) = self.executor.bid(bid).await
+        {
+            tracing::warn!(message = %failure.message, "the Lease could not be given back: the next controller waits until it runs out");
+        }
+    }
+
+    fn next_wakeup(&self) -> Option<Instant> {
+        let held = self.election.held_until().filter(|_| self.leads);
+        let times = [
+            self.queue.next_wakeup(),
+            self.gathered,
+            self.election.next_wakeup(Instant::now()),
+            held,
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    fn wake(&mut self, now: Instant) {
+        self.queue.poll(now);
+        if self.gathered.is_some_and(|at| at <= now) {
+            self.gathered = None;
+            self.touch(Touched {
+                everything: true,
+                ..Touched::default()
+            });
+        }
+    }
+
+    /// Bids for the Lease where that is due, and takes note of who holds it.
+    fn campaign(&mut self) {
+        let now = Instant::now();
+        if let Some(bid) = self.election.poll(now, wall_clock()) {
+            let executor = Arc::clone(&self.executor);
+            self.spawn("bid", async move { Done::Bid(executor.bid(bid).await) });
+        }
+        let leads = self.election.leads(now);
+        self.held.send_replace(self.election.held_until());
+        if leads == self.leads {
+            return;
+        }
+        self.leads = leads;
+        self.metrics.leading.set(i64::from(leads));
+        let holder = self.election.holder().unwrap_or("nobody").to_owned();
+        if leads {
+            tracing::info!(%holder, "this controller plans and writes from now on");
+            self.touch(Touched {
+                everything: true,
+                ..Touched::default()
+            });
+        } else {
+            tracing::warn!(%holder, "this controller only observes from now on");
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        let now = Instant::now();
+        match done {
+            Done::Bid(answer) => {
+                let failure = answer.as_ref().err();
+                if let Some(failure) = failure.filter(|failure| failure.fault == Fault::Refused) {
+                    tracing::debug!(message = %failure.message, "a bid for the Lease was refused");
+                }
+                self.election.answered(answer.as_ref().ok(), now);
+            }
+            Done::Heard(answers) => {
+                self.is_asking = false;
+                self.presence.heard(&answers, now);
+                let silent = self.presence.silent();
+                let names = |gateways: &BTreeSet<SocketAddr>| {
+                    gateways.iter().map(ToString::to_string).collect()
+                };
+                changed(
+                    "gateway",
+                    &names(&self.observed.mute_gateways),
+                    &names(&silent),
+                );
+                let touched = self.observed.mute(silent);
+                self.touch(touched);
+            }
+            Done::Work(work, plan, outcome) => self.finish(&work, plan, outcome),
+        }
+    }
+
+    /// Asks the local gateways whether they live, unless that is under way.
+    fn ask(&mut self, now: Instant) {
+        let gateways = plan::asked(&self.observed);
+        self.presence.expect(gateways.iter().copied(), now);
+        if gateways.is_empty() || self.is_asking {
+            return;
+        }
+        self.is_asking = true;
+        let gateways: Vec<SocketAddr> = gateways.into_iter().collect();
+        self.spawn("ask", async move {
+            Done::Heard(probe::answering(gateways).await)
+        });
+    }
+
+    /// The next work that this controller may do. One that does not lead makes the namespace that the Lease is in,
+    /// and goes on saying that the member lives while the member's own API, and with it the Lease, is away.
+    fn next_work(&mut self) -> Option<Work> {
+        if self.leads {
+            return self.queue.take();
+        }
+        let own = [Work::Home, Work::Member];
+        let allowed = if self.election.held_last() {
+            &own[..]
+        } else {
+            &own[..1]
+        };
+        allowed
+            .iter()
+            .find(|work| self.queue.take_only(work))
+            .cloned()
     }
 
     /// Plans what waits, and lets what there is to do run as jobs. Whether more is waiting that may run now.
     fn start(&mut self) -> bool {
         for _ in 0..MOST_PLANS {
-            let Some(work) = self.queue.take() else {
+            let Some(work) = self.next_work() else {
                 self.metrics.queue_depth.set(count(self.queue.depth()));
                 return false;
             };
@@ -294,25 +307,28 @@ impl Owner {
                 self.metrics.empty_plans.inc();
                 self.finish(&work, plan, Outcome::default());
             } else {
-                self.spawn(work, plan);
+                self.carry_out(work, plan);
             }
         }
         true
     }
 
-    /// The one place where tasks are made: each carries one plan out.
-    fn spawn(&mut self, work: Work, plan: Plan) {
+    fn carry_out(&mut self, work: Work, plan: Plan) {
         let executor = Arc::clone(&self.executor);
-        let span = info_span!("job", %work);
-        let job = async move {
+        let fenced = !matches!(work, Work::Home | Work::Member);
+        self.spawn(&work.to_string(), async move {
             let remark = Plan {
                 tells_malformed: plan.tells_malformed.clone(),
                 ..Plan::default()
             };
-            let outcome = executor.execute(plan).await;
-            (work, remark, outcome)
-        };
-        self.jobs.spawn(job.instrument(span));
+            let outcome = executor.execute(plan, fenced).await;
+            Done::Work(work, remark, outcome)
+        });
+    }
+
+    /// The one place where tasks are made: each has a name and an end, and is waited for.
+    fn spawn(&mut self, name: &str, job: impl Future<Output = Done> + Send + 'static) {
+        self.jobs.spawn(job.instrument(info_span!("job", %name)));
     }
 
     fn finish(&mut self, work: &Work, plan: Plan, outcome: Outcome) {
@@ -375,14 +391,17 @@ impl Owner {
 
     fn listen(&mut self, event: &Event, now: Instant) {
         match event {
-            Event::Lease(change) => hear(&mut self.gateways, change, now, |lease| {
-                let renewed = lease
-                    .spec
-                    .as_ref()
-                    .and_then(|spec| spec.renew_time.as_ref());
-                renewed.map(|time| time.0.to_string()).unwrap_or_default()
-            }),
-            Event::Member(change) => hear(&mut self.members, change, now, heartbeat_of),
+            Event::Lease(change) => {
+                self.election.take(change, now);
+                if !matches!(change, Change::Apply(lease) if lease.name_any() == LEASE) {
+                    self.gateways.take(change, now, |lease| {
+                        let renewed = lease.spec.as_ref();
+                        let renewed = renewed.and_then(|spec| spec.renew_time.as_ref());
+                        renewed.map(|time| time.0.to_string()).unwrap_or_default()
+                    });
+                }
+            }
+            Event::Member(change) => self.members.take(change, now, heartbeat_of),
             _ => {}
         }
     }
@@ -406,6 +425,8 @@ impl Owner {
         if std::mem::take(&mut self.snapshot_is_old) {
             let mut snapshot = self.observed.snapshot();
             snapshot["queueDepth"] = json!(self.queue.depth());
+            snapshot["leads"] = json!(self.leads);
+            snapshot["leader"] = json!(self.election.holder());
             self.snapshot.send_replace(Arc::new(snapshot));
         }
     }
@@ -415,6 +436,9 @@ impl Owner {
         for problem in &touched.problems {
             self.metrics.problems.inc();
             tracing::warn!(about = %problem.about, "{}", problem.sentence);
+        }
+        if touched.gateways {
+            self.gathered.get_or_insert_with(|| Instant::now() + GATHER);
         }
         if touched.everything || touched.members {
             for work in [Work::Home, Work::Liveness, Work::Member, Work::Peers] {
@@ -459,32 +483,6 @@ impl Owner {
         }
         if !problems.is_empty() {
             self.problems.insert(work.clone(), problems);
-        }
-    }
-}
-
-fn hear<K: Resource>(
-    liveness: &mut Liveness,
-    change: &Change<K>,
-    now: Instant,
-    says: impl Fn(&K) -> String,
-) {
-    let mut one = |object: &K| {
-        let name = object.meta().name.clone().unwrap_or_default();
-        liveness.hear(&name, &says(object), now);
-    };
-    match change {
-        Change::Apply(object) => one(object),
-        Change::Delete(key) => liveness.retain(|who| who != key.name),
-        Change::Interrupted(_) | Change::Malformed(_) => {}
-        Change::Reset { objects, .. } => {
-            objects.iter().for_each(one);
-            let names: BTreeSet<String> = objects
-                .iter()
-                .map(|object| ObjectKey::of(object.meta()).name)
-                .collect();
-            liveness.retain(|who| names.contains(who));
-            liveness.interrupted(now);
         }
     }
 }

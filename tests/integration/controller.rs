@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{Running, eventually, start};
 
-const EXPORT: (&str, &str) = ("multicluster.x-k8s.io/v1beta1", "ServiceExport");
-const IMPORT: (&str, &str) = ("multicluster.x-k8s.io/v1beta1", "ServiceImport");
-const MEMBER: (&str, &str) = ("landbridge.dev/v1alpha1", "Member");
+pub(crate) const EXPORT: (&str, &str) = ("multicluster.x-k8s.io/v1beta1", "ServiceExport");
+pub(crate) const IMPORT: (&str, &str) = ("multicluster.x-k8s.io/v1beta1", "ServiceImport");
+pub(crate) const MEMBER: (&str, &str) = ("landbridge.dev/v1alpha1", "Member");
 const PEER: (&str, &str) = ("landbridge.dev/v1alpha1", "Peer");
-const SERVICE: (&str, &str) = ("v1", "Service");
-const SLICE: (&str, &str) = ("discovery.k8s.io/v1", "EndpointSlice");
+pub(crate) const SERVICE: (&str, &str) = ("v1", "Service");
+pub(crate) const SLICE: (&str, &str) = ("discovery.k8s.io/v1", "EndpointSlice");
 const WEB: (&str, &str) = ("shop", "web");
 const DERIVED: (&str, &str) = ("shop", "derived-isrlchlhrq");
 const GATEWAY_SLICE: (&str, &str) = ("shop", "derived-isrlchlhrq-gw-v4");
@@ -33,30 +33,40 @@ struct Set {
 }
 
 /// A running controller.
-struct Controlling {
-    handle: Handle,
-    registry: Registry,
+pub(crate) struct Controlling {
+    pub(crate) handle: Handle,
+    pub(crate) registry: Registry,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    pub(crate) task: JoinHandle<()>,
 }
 
 impl Controlling {
-    async fn start(running: &Running, hub: &Running) -> Self {
+    pub(crate) async fn start(running: &Running, hub: &Running) -> Self {
+        Self::start_as(running, hub, |_| {}).await
+    }
+
+    /// Starts one with other settings than usual.
+    pub(crate) async fn start_as(
+        running: &Running,
+        hub: &Running,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut registry = Registry::with_prefix("landbridge");
-        let config = Config {
-            cluster: ClusterId::parse(running.cluster.name()).unwrap(),
-            set: "demo".parse().unwrap(),
-            network: running.cluster.name().parse().unwrap(),
-            system_namespace: Namespace::parse("landbridge-system").unwrap(),
+        let mut config = Config {
             advertise: vec![
                 format!("{}:4433", running.block.address(2))
                     .parse()
                     .map(landbridge_model::GatewayAddress)
                     .unwrap(),
             ],
-            region: None,
-            heartbeat: Config::HEARTBEAT,
+            ..Config::new(
+                ClusterId::parse(running.cluster.name()).unwrap(),
+                "demo".parse().unwrap(),
+                running.cluster.name().parse().unwrap(),
+                Namespace::parse("landbridge-system").unwrap(),
+            )
         };
+        change(&mut config);
         let (local, hub) = (running.client.clone(), hub.client.clone());
         let controller = Controller::bind(config, local, hub, &mut registry)
             .await
@@ -72,9 +82,22 @@ impl Controlling {
         }
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap();
+    }
+
+    /// The sum of all samples of a metric whose line begins so and holds every one of `labels`.
+    pub(crate) fn count(&self, name: &str, labels: &[&str]) -> u64 {
+        let mut metrics = String::new();
+        encode(&mut metrics, &self.registry).unwrap();
+        let name = format!("landbridge_controller_{name}");
+        let lines = metrics.lines().filter(|line| {
+            line.starts_with(&name) && labels.iter().all(|label| line.contains(label))
+        });
+        lines
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+            .sum()
     }
 }
 
@@ -174,11 +197,11 @@ impl Set {
     }
 }
 
-fn create(running: &Running, object: Value) {
+pub(crate) fn create(running: &Running, object: Value) {
     running.cluster.store().create(object).unwrap();
 }
 
-fn find(running: &Running, kind: (&str, &str), name: (&str, &str)) -> Option<Value> {
+pub(crate) fn find(running: &Running, kind: (&str, &str), name: (&str, &str)) -> Option<Value> {
     running
         .cluster
         .store()
@@ -188,7 +211,7 @@ fn find(running: &Running, kind: (&str, &str), name: (&str, &str)) -> Option<Val
 }
 
 /// Status and reason of a condition.
-fn condition(object: &Value, type_: &str) -> Option<String> {
+pub(crate) fn condition(object: &Value, type_: &str) -> Option<String> {
     let mut conditions = object["status"]["conditions"].as_array()?.iter();
     let found = conditions.find(|condition| condition["type"] == type_)?;
     Some(format!(

@@ -3,6 +3,7 @@
 //! | file | what is held |
 //! | --- | --- |
 //! | [`controller`] | controllers over two members and a hub: export, import, restarts, an absent hub |
+//! | [`life`] | controllers and gateways that die: who takes over, what is withdrawn, how few writes that costs |
 //! | [`support`] | starts clusters on addresses of their own, waits, shows the state when a wait is in vain |
 //! | [`watch`] | `landbridge_api::watch` against malformed objects, pages, 410, and an API that goes and returns |
 
@@ -13,5 +14,6 @@
 )]
 
 mod controller;
+mod life;
 mod support;
 mod watch;

@@ -36,13 +36,11 @@ impl Component for Settings {
         };
         info!(%cluster, %set, %network, own_hub = self.hub.is_none(), "controller");
         let config = Config {
-            cluster,
-            set,
-            network,
-            system_namespace: self.membership.system_namespace,
             advertise: self.advertise,
             region: self.region,
             heartbeat: self.heartbeat,
+            replica: self.replica.unwrap_or_else(machine),
+            ..Config::new(cluster, set, network, self.membership.system_namespace)
         };
         let mut registry = Registry::with_prefix(admin::PREFIX);
         let controller = Controller::bind(config, local, hub, &mut registry).await?;
@@ -50,4 +48,14 @@ impl Component for Settings {
         let running = Box::pin(controller.run(shutdown.clone()));
         serve(admin, self.admin, shutdown, running).await
     }
+}
+
+/// What the machine is called, which in Kubernetes is the name of the pod.
+fn machine() -> String {
+    let told = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let told = told.map(|name| name.trim().to_owned());
+    told.ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "controller".to_owned())
 }

@@ -48,6 +48,11 @@ const NETWORK: Setting = Setting::one(
     "NAME",
     "Clusters with the same network name reach each other's pods directly [default: the cluster's id, a network of its own]",
 );
+const NAME: Setting = Setting::one(
+    "name",
+    "NAME",
+    "What to call this controller where several serve one cluster [default: the machine's name]",
+);
 const REGION: Setting = Setting::one("region", "NAME", "The region of this cluster, for locality");
 
 /// Validated.
@@ -63,17 +68,20 @@ pub(crate) struct Settings {
     /// The cluster's id where absent.
     pub(crate) network: Option<NetworkName>,
     pub(crate) region: Option<String>,
+    /// What this controller is called; the machine's name where absent.
+    pub(crate) replica: Option<String>,
 }
 
 impl super::Settings for Settings {
     fn table() -> Vec<&'static Setting> {
-        let own: [&Setting; 7] = [
+        let own: [&Setting; 8] = [
             &HUB_KUBECONFIG,
             &HUB_CONTEXT,
             &NETWORK,
             &ADVERTISE,
             &REGION,
             &HEARTBEAT,
+            &NAME,
             &ADMIN_LISTEN,
         ];
         [&Common::TABLE[..], &Membership::TABLE, &own].concat()
@@ -97,6 +105,7 @@ impl super::Settings for Settings {
         let network = reader.optional(&NETWORK, NetworkName::parse);
         let advertise = reader.list(&ADVERTISE, value::gateway_address);
         let region = reader.optional(&REGION, value::label_value);
+        let replica = reader.optional(&NAME, value::label_value);
         let heartbeat = reader.required(&HEARTBEAT, heartbeat);
         let admin = reader.required(&ADMIN_LISTEN, value::socket);
         Some(Self {
@@ -108,6 +117,7 @@ impl super::Settings for Settings {
             membership: membership?,
             network,
             region,
+            replica,
         })
     }
 }
@@ -156,6 +166,7 @@ mod tests {
 network: a
 region: eu-west-1
 heartbeat: 500ms
+name: controller-0
 system-namespace: lb
 admin-listen: 127.0.0.2:1",
         )
@@ -175,18 +186,19 @@ admin-listen: 127.0.0.2:1",
             })
         );
         let told = format!(
-            "{:?} {:?} {} {:?} {:?} {:?} {}",
+            "{:?} {:?} {} {:?} {:?} {:?} {:?} {}",
             settings.membership.cluster,
             settings.membership.set,
             settings.membership.system_namespace,
             settings.network,
             settings.region,
             settings.heartbeat,
+            settings.replica,
             settings.admin
         );
         assert_eq!(
             told,
-            r#"Some("paris") Some("demo") lb Some("a") Some("eu-west-1") 500ms 127.0.0.2:1"#
+            r#"Some("paris") Some("demo") lb Some("a") Some("eu-west-1") 500ms Some("controller-0") 127.0.0.2:1"#
         );
         let advertised: Vec<_> = settings.advertise.iter().map(ToString::to_string).collect();
         assert_eq!(advertised, ["192.0.2.1:4433", "[2001:db8::1]:4433"]);

@@ -4,7 +4,6 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU64},
-    time::Duration,
 };
 
 use anyhow::Context;
@@ -357,13 +356,13 @@ async fn start_controller(
 ) -> anyhow::Result<()> {
     let mut registry = Registry::with_prefix(admin::PREFIX);
     let config = landbridge_controller::Config {
-        cluster: place.name.clone(),
-        set: hub.set.clone(),
-        network: NetworkName::parse(place.name.as_str())?,
-        system_namespace: Namespace::parse(SYSTEM_NAMESPACE)?,
         advertise: vec![GatewayAddress(place.public())],
-        region: None,
-        heartbeat: Duration::from_secs(3),
+        ..landbridge_controller::Config::new(
+            place.name.clone(),
+            hub.set.clone(),
+            NetworkName::parse(place.name.as_str())?,
+            Namespace::parse(SYSTEM_NAMESPACE)?,
+        )
     };
     let controller =
         Controller::bind(config, client, hub.client(place).await?, &mut registry).await?;

@@ -19,6 +19,7 @@ impl Observed {
             "hub": {"synced": self.is_hub_synced(), "trouble": self.hub_trouble()},
             "gateways": gateways,
             "silentGateways": self.silent_gateways,
+            "muteGateways": self.mute_gateways.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "silentMembers": self.silent_members,
             "members": self.member_names(),
             "exports": self.export_states(),

@@ -49,36 +49,42 @@ pub(super) fn family_of(address: IpAddr) -> IpFamily {
     }
 }
 
-/// The gateways that take calls: those that are ready, without those whose Lease has run out, unless that would be
-/// all of them: then the observer is the more likely one to be wrong.
+/// The gateways that take calls: those that are ready, without those whose Lease has run out or that do not answer,
+/// unless that would be all of them: then the observer is the more likely one to be wrong.
 pub(crate) fn gateways(observed: &Observed) -> Gateways {
-    let silent: &BTreeSet<String> = &observed.silent_gateways;
-    let all: Vec<(bool, Gateways)> = observed
-        .gateway_slices()
-        .map(|(key, slice)| (silent.contains(&key.name), read(slice)))
+    let slices = observed.gateway_slices();
+    let all: Vec<(bool, (IpAddr, Option<u16>))> = slices
+        .flat_map(|(key, slice)| {
+            let is_dead = observed.silent_gateways.contains(&key.name);
+            read(slice).map(move |(address, admin)| {
+                let admin_at = admin.map(|port| SocketAddr::new(address, port));
+                let is_mute = admin_at.is_some_and(|at| observed.mute_gateways.contains(&at));
+                (is_dead || is_mute, (address, admin))
+            })
+        })
         .collect();
-    let join = |with_silent: bool| {
-        let chosen = all.iter().filter(|(silent, _)| with_silent || !silent);
-        Gateways(
-            chosen
-                .flat_map(|(_, gateways)| gateways.0.clone())
-                .collect(),
-        )
-    };
-    let living = join(false);
+    let living = all.iter().filter(|(is_silent, _)| !is_silent);
+    let living: BTreeMap<IpAddr, Option<u16>> = living.map(|(_, gateway)| *gateway).collect();
     if living.is_empty() {
-        join(true)
+        Gateways(all.into_iter().map(|(_, gateway)| gateway).collect())
     } else {
-        living
+        Gateways(living)
     }
 }
 
-fn read(slice: &EndpointSlice) -> Gateways {
+/// Where every gateway that is ready is asked whether it lives, whatever was heard of it.
+pub(crate) fn asked(observed: &Observed) -> BTreeSet<SocketAddr> {
+    let gateways = observed.gateway_slices().flat_map(|(_, slice)| read(slice));
+    gateways
+        .filter_map(|(address, admin)| Some(SocketAddr::new(address, admin?)))
+        .collect()
+}
+
+fn read(slice: &EndpointSlice) -> impl Iterator<Item = (IpAddr, Option<u16>)> {
     let ports = slice.ports.iter().flatten();
     let admin = ports
         .filter(|port| port.name.as_deref() == Some(GATEWAY_PORT_ADMIN))
         .find_map(|port| u16::try_from(port.port?).ok());
     let ready = slice.endpoints.iter().filter(|endpoint| is_ready(endpoint));
-    let addresses = ready.filter_map(|endpoint| endpoint.addresses.first()?.parse().ok());
-    Gateways(addresses.map(|address| (address, admin)).collect())
+    ready.filter_map(move |endpoint| Some((endpoint.addresses.first()?.parse().ok()?, admin)))
 }

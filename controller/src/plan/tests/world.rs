@@ -1,7 +1,7 @@
 //! Clusters and a hub that only keep objects, and planners that run as the real loop runs them: by what news
 //! touches, one plan at a time.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use kube::Resource;
 use landbridge_api::{
@@ -146,15 +146,12 @@ fn value_key(value: &Value) -> ObjectKey {
 }
 
 pub(super) fn config(cluster: &str, network: &str) -> Config {
-    Config {
-        cluster: ClusterId::parse(cluster).unwrap(),
-        set: "demo".parse().unwrap(),
-        network: network.parse().unwrap(),
-        system_namespace: Namespace::parse(SYSTEM_NAMESPACE).unwrap(),
-        advertise: Vec::new(),
-        region: None,
-        heartbeat: Duration::from_secs(3),
-    }
+    Config::new(
+        ClusterId::parse(cluster).unwrap(),
+        "demo".parse().unwrap(),
+        network.parse().unwrap(),
+        Namespace::parse(SYSTEM_NAMESPACE).unwrap(),
+    )
 }
 
 impl World {
@@ -666,7 +663,7 @@ impl Cluster {
                 self.queue.touch(work);
             }
         }
-        let services = if touched.everything {
+        let services = if touched.everything || touched.gateways {
             self.observed.known_services()
         } else {
             touched.services

@@ -1,0 +1,166 @@
+//! How a controller comes to be: what it is given, what it watches, and what others may ask it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use kube::{Api, Client, Resource};
+use landbridge_api::watch::{Change, Guard, WatchConfig, watch};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use thiserror::Error;
+use tokio::{sync::watch as latest, task::JoinError};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info_span};
+
+use crate::{
+    config::Config, liveness::MEMBER_SILENCE, metrics::Metrics, observed::Event, run::Owner,
+};
+
+/// Why a controller cannot be started.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum StartError {
+    /// The configuration asks for heartbeats that would be missed, or that never pause.
+    #[error(
+        "a heartbeat every {0:?} is not usable: choose more than nothing and less than half of {MEMBER_SILENCE:?}, after which a member counts as silent"
+    )]
+    Heartbeat(Duration),
+}
+
+/// Why a controller has ended before it was told to.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// A job has panicked: a bug. What was under way is not known, so a new start is due.
+    #[error("a job of the controller has panicked, which is a bug: {0}")]
+    Panicked(#[from] JoinError),
+    /// All watches have ended, which they never do by themselves.
+    #[error("all watches have ended, which is a bug: start the controller again")]
+    WatchesEnded,
+}
+
+/// The controller of one cluster.
+pub struct Controller {
+    config: Config,
+    local: Client,
+    hub: Client,
+    metrics: Metrics,
+    ready: Arc<AtomicBool>,
+    snapshot: latest::Sender<Arc<Value>>,
+}
+
+/// What others may ask a running controller.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    ready: Arc<AtomicBool>,
+    snapshot: latest::Receiver<Arc<Value>>,
+}
+
+impl Handle {
+    /// Whether the cluster and the hub have been read once. A controller that waits for another one of the same
+    /// cluster to go is ready too: it knows all that it needs to take over, and a rollout must not wait for it.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// What the controller knows, at most a second old, in an order that does not change.
+    #[must_use]
+    pub fn snapshot(&self) -> Value {
+        self.snapshot.borrow().as_ref().clone()
+    }
+}
+
+impl Controller {
+    /// Prepares a controller for the cluster that `local` reaches, and the set that `hub` holds. Nothing is read or
+    /// written yet; an API that is away is waited for when it runs.
+    ///
+    /// # Errors
+    /// [`StartError`] says which part of the configuration cannot be used.
+    #[expect(
+        clippy::unused_async,
+        reason = "all components are started in the same way, and others bind sockets"
+    )]
+    pub async fn bind(
+        config: Config,
+        local: Client,
+        hub: Client,
+        registry: &mut Registry,
+    ) -> Result<Self, StartError> {
+        if !config.heartbeat_is_usable() {
+            return Err(StartError::Heartbeat(config.heartbeat));
+        }
+        let state = json!({"cluster": config.cluster.as_str(), "state": "starting"});
+        Ok(Self {
+            config,
+            local,
+            hub,
+            metrics: Metrics::register(registry),
+            ready: Arc::default(),
+            snapshot: latest::Sender::new(Arc::new(state)),
+        })
+    }
+
+    /// What others may ask it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle {
+            ready: Arc::clone(&self.ready),
+            snapshot: self.snapshot.subscribe(),
+        }
+    }
+
+    /// Runs until `shutdown`, then lets what is under way come to its end. What was written stays: other clusters
+    /// go on calling a cluster whose controller is away.
+    ///
+    /// # Errors
+    /// [`RunError`] where it has ended by itself.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let span = info_span!("controller", cluster = %self.config.cluster);
+        let events = events(&self.local, &self.hub, &self.config);
+        let owner = Owner::new(
+            self.config,
+            (self.local, self.hub),
+            self.metrics,
+            (self.ready, self.snapshot),
+        );
+        Box::pin(owner.run(events, shutdown)).instrument(span).await
+    }
+}
+
+/// All that there is to watch, as one stream.
+fn events(
+    local: &Client,
+    hub: &Client,
+    config: &Config,
+) -> impl Stream<Item = Event> + Send + use<> {
+    fn all<K>(client: &Client, event: fn(Change<K>) -> Event) -> stream::BoxStream<'static, Event>
+    where
+        K: Resource<DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::de::DeserializeOwned
+            + Send
+            + Sync
+            + 'static,
+    {
+        let api: Api<Guard<K>> = Api::all(client.clone());
+        watch(api, WatchConfig::default()).map(event).boxed()
+    }
+    let leases = Api::namespaced(local.clone(), config.system_namespace.as_str());
+    stream::select_all([
+        all(hub, Event::ClusterExport),
+        all(hub, Event::Member),
+        all(local, Event::EndpointSlice),
+        all(local, Event::Namespace),
+        all(local, Event::Peer),
+        all(local, Event::Service),
+        all(local, Event::ServiceExport),
+        all(local, Event::ServiceImport),
+        watch(leases, WatchConfig::default())
+            .map(Event::Lease)
+            .boxed(),
+    ])
+}
