@@ -12,17 +12,6 @@ use crate::services::{default_ports, service_causes, slice_causes};
 /// kube-apiserver's own limit for all annotations of an object together.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
-/// The fields that core Event and events.k8s.io Event name differently.
-const EVENT_FIELDS: [(&str, &str); 7] = [
-    ("count", "deprecatedCount"),
-    ("firstTimestamp", "deprecatedFirstTimestamp"),
-    ("involvedObject", "regarding"),
-    ("lastTimestamp", "deprecatedLastTimestamp"),
-    ("message", "note"),
-    ("reportingComponent", "reportingController"),
-    ("source", "deprecatedSource"),
-];
-
 /// Refuses what is not an object of the kind and version that the request names; fills the two in
 /// where they are missing, and drops the metadata that only a server with field management has.
 pub(crate) fn check_type(at: &Served, object: &mut Value) -> Result<(), ApiError> {
@@ -44,9 +33,8 @@ pub(crate) fn check_type(at: &Served, object: &mut Value) -> Result<(), ApiError
     Ok(())
 }
 
-/// Cleans and checks an object that is about to be kept. `strict` refuses unknown fields of custom
-/// kinds instead of dropping them.
-pub(crate) fn check_object(at: &Served, object: &mut Value, strict: bool) -> Result<(), ApiError> {
+/// Cleans and checks an object that is about to be kept.
+pub(crate) fn check_object(at: &Served, object: &mut Value) -> Result<(), ApiError> {
     let kind = &at.resource.kind;
     let mut causes = metadata_causes(&at.resource, object);
     match &at.version().shape {
@@ -63,12 +51,7 @@ pub(crate) fn check_object(at: &Served, object: &mut Value, strict: bool) -> Res
             }
         }
         Shape::Custom(schema) => {
-            let pruned = schema.normalise(object);
-            if strict && !pruned.is_empty() {
-                let fields = pruned.iter().map(|path| format!("unknown field \"{path}\""));
-                let fields = fields.collect::<Vec<_>>().join(", ");
-                return Err(ApiError::new(400, format!("strict decoding error: {fields}")));
-            }
+            schema.normalise(object);
             causes.extend(schema.validate(object));
         }
     }
@@ -100,29 +83,9 @@ pub(crate) fn reset_status(at: &Served, object: &mut Value) {
     }
 }
 
-/// Brings an object from the client's version into the form that is kept; Events in the newer
-/// group's form.
-pub(crate) fn to_stored(at: &Served, object: &mut Value) {
-    if at.resource.is("", "events") {
-        rename(object, EVENT_FIELDS);
-    }
-    as_map(object).insert("apiVersion".into(), at.resource.stored_api_version.clone().into());
-}
-
-/// Brings a kept object into the client's version.
-pub(crate) fn from_stored(at: &Served, object: &mut Value) {
-    if at.resource.is("", "events") {
-        rename(object, EVENT_FIELDS.map(|(old, new)| (new, old)));
-    }
-    as_map(object).insert("apiVersion".into(), at.api_version().into());
-}
-
-fn rename(object: &mut Value, pairs: [(&str, &str); 7]) {
-    for (from, to) in pairs {
-        if let Some(value) = as_map(object).remove(from) {
-            as_map(object).insert(to.to_owned(), value);
-        }
-    }
+/// Brings an object from one version of its kind into another.
+pub(crate) fn convert(to: &str, object: &mut Value) {
+    as_map(object).insert("apiVersion".into(), to.into());
 }
 
 fn metadata_causes(resource: &Resource, object: &Value) -> Vec<Cause> {
@@ -138,22 +101,9 @@ fn metadata_causes(resource: &Resource, object: &Value) -> Vec<Cause> {
                     and end with an alphanumeric character";
         causes.push(Cause::invalid("metadata.name", &called.into(), rule));
     }
-    for (key, value) in members(object, "/metadata/labels") {
-        let legal = value.as_str().is_some_and(|value| value.is_empty() || is_name_part(value));
-        if !legal || !is_qualified(key) {
-            let rule = "a label is a qualified name and a value of at most 63 alphanumeric \
-                        characters, '-', '_' or '.'";
-            causes.push(Cause::invalid("metadata.labels", &json!({key: value}), rule));
-        }
-    }
-    let mut total = 0;
-    for (key, value) in members(object, "/metadata/annotations") {
-        total += key.len() + value.as_str().map_or(0, str::len);
-        if !is_qualified(&key.to_lowercase()) {
-            let rule = "an annotation's key is a qualified name";
-            causes.push(Cause::invalid("metadata.annotations", &key.as_str().into(), rule));
-        }
-    }
+    let annotations = members(object, "/metadata/annotations");
+    let length = |(key, value): (&String, &Value)| key.len() + value.as_str().map_or(0, str::len);
+    let total: usize = annotations.map(length).sum();
     if total > MAX_ANNOTATIONS {
         let message = format!("Too long: may not be more than {MAX_ANNOTATIONS} bytes");
         causes.push(Cause::new("metadata.annotations", message));
@@ -183,21 +133,6 @@ fn is_dashed(part: &str) -> bool {
         && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
-fn is_qualified(key: &str) -> bool {
-    match key.split_once('/') {
-        Some((prefix, name)) => is_subdomain(prefix) && is_name_part(name),
-        None => is_name_part(key),
-    }
-}
-
-fn is_name_part(part: &str) -> bool {
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    part.len() <= 63
-        && edge(part.chars().next())
-        && edge(part.chars().next_back())
-        && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,22 +141,5 @@ mod tests {
     fn names() {
         assert!(is_label("a-1") && !is_label("-a") && !is_label("a.b") && !is_label("A"));
         assert!(is_subdomain("a.b-c.d") && !is_subdomain("a..b") && !is_subdomain(""));
-        assert!(is_qualified("example.com/Some_name") && is_qualified("app"));
-        assert!(!is_qualified("/x") && !is_qualified("a/b/c") && !is_qualified(&"x".repeat(64)));
-    }
-
-    #[test]
-    fn a_core_event_survives_the_way_there_and_back() {
-        let core = crate::resource::core_kinds();
-        let old = core.into_iter().find(|kind| kind.is("", "events")).unwrap();
-        let at = Served::new(&std::sync::Arc::new(old), "v1").unwrap();
-        let event = json!({"apiVersion": "v1", "kind": "Event", "message": "m", "count": 2,
-            "involvedObject": {"kind": "Service"}, "reason": "r"});
-        let mut kept = event.clone();
-        to_stored(&at, &mut kept);
-        assert_eq!(kept["note"], "m");
-        assert_eq!(kept["apiVersion"], "events.k8s.io/v1");
-        from_stored(&at, &mut kept);
-        assert_eq!(kept, event);
     }
 }

@@ -1,5 +1,5 @@
 //! Pure: how objects, lists and events are put into the form that a client accepts: as they are,
-//! metadata only, or as a Table with printer columns.
+//! or as a Table with printer columns.
 
 use std::sync::Arc;
 
@@ -18,14 +18,10 @@ use crate::store::{EventKind, present};
 pub(crate) struct Style {
     pub(crate) at: Served,
     pub(crate) form: Form,
-    /// What a Table's rows carry: `Metadata` (default), `None` or `Object`.
-    pub(crate) include_object: String,
 }
 
 /// One page of a list, read from the state at one version.
 pub(crate) struct Page {
-    /// Where the page's objects stand.
-    pub(crate) keys: Vec<Key>,
     items: Vec<Arc<Value>>,
     metadata: Value,
 }
@@ -44,35 +40,27 @@ impl Page {
             .into_iter()
             .filter(|(key, _)| behind.as_ref().is_none_or(|behind| key > behind))
             .filter(|(_, object)| query.selector.matches(object));
-        let page = rest.by_ref().take(query.limit.unwrap_or(usize::MAX));
-        let (keys, items): (Vec<Key>, Vec<_>) =
-            page.map(|(key, object)| (key, present(at, &object))).unzip();
+        let page: Vec<_> = rest.by_ref().take(query.limit.unwrap_or(usize::MAX)).collect();
         let mut metadata = json!({"resourceVersion": version.to_string()});
         let remaining = rest.count();
-        if let Some(last) = keys.last().filter(|_| remaining > 0) {
+        if let Some((last, _)) = page.last().filter(|_| remaining > 0) {
             let token = format!("{version} {}/{}", last.0, last.1);
             metadata["continue"] = json!(BASE64URL_NOPAD.encode(token.as_bytes()));
-            if query.selector.is_empty() {
-                metadata["remainingItemCount"] = json!(remaining);
-            }
         }
-        Ok(Self { keys, items, metadata })
+        let items = page.iter().map(|(_, object)| present(at, object)).collect();
+        Ok(Self { items, metadata })
     }
 
     /// The page in the form that was asked for.
     pub(crate) fn encode(&self, style: &Style, now: Timestamp) -> Value {
-        let metadata = &self.metadata;
-        let list = |api_version: String, kind: String, items: Vec<Value>| json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "items": items});
+        let (api_version, kind) = (style.at.api_version(), &style.at.resource.kind);
         match style.form {
             Form::Object => {
-                let items = self.items.iter().map(|item| (**item).clone()).collect();
-                list(style.at.api_version(), format!("{}List", style.at.resource.kind), items)
+                let items: Vec<&Value> = self.items.iter().map(|item| &**item).collect();
+                json!({"apiVersion": api_version, "kind": format!("{kind}List"),
+                    "metadata": self.metadata, "items": items})
             }
-            Form::PartialObject => {
-                let items = self.items.iter().map(|item| partial(item)).collect();
-                list("meta.k8s.io/v1".into(), "PartialObjectMetadataList".into(), items)
-            }
-            Form::Table => style.table(&self.items, metadata, now),
+            Form::Table => style.table(&self.items, &self.metadata, now),
         }
     }
 }
@@ -82,7 +70,6 @@ impl Style {
     pub(crate) fn object(&self, object: &Arc<Value>, now: Timestamp) -> Value {
         match self.form {
             Form::Object => (**object).clone(),
-            Form::PartialObject => partial(object),
             Form::Table => {
                 let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
                 self.table(std::slice::from_ref(object), &metadata, now)
@@ -105,11 +92,8 @@ impl Style {
         let metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
         let object = match self.form {
             Form::Table => self.table(&[], &metadata, now),
-            _ => {
-                let (api_version, kind) = (self.at.api_version(), &self.at.resource.kind);
-                let whole = json!({"apiVersion": api_version, "kind": kind, "metadata": metadata});
-                self.object(&Arc::new(whole), now)
-            }
+            Form::Object => json!({"apiVersion": self.at.api_version(),
+                "kind": self.at.resource.kind, "metadata": metadata}),
         };
         line("BOOKMARK", &object)
     }
@@ -119,12 +103,7 @@ impl Style {
         let definitions: Vec<Value> = columns.iter().map(|column| column.definition()).collect();
         let row = |item: &Arc<Value>| {
             let cells: Vec<Value> = columns.iter().map(|column| column.cell(item, now)).collect();
-            let object = match self.include_object.as_str() {
-                "None" => Value::Null,
-                "Object" => (**item).clone(),
-                _ => partial(item),
-            };
-            json!({"cells": cells, "object": object})
+            json!({"cells": cells, "object": partial(item)})
         };
         let rows: Vec<Value> = items.iter().map(row).collect();
         json!({"apiVersion": "meta.k8s.io/v1", "kind": "Table", "metadata": metadata,

@@ -1,11 +1,10 @@
-//! Pure: what clients ask before anything else: which groups, versions and kinds are served. The
-//! OpenAPI documents say only what kubectl looks for in them: that the server itself checks
-//! fields, so that kubectl does not insist on schemas.
+//! Pure: what clients ask before anything else: which groups, versions and kinds are served. There
+//! are no OpenAPI documents, so that `kubectl create` needs `--validate=false`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::resource::{Resource, Version, api_version, precedence};
@@ -43,7 +42,7 @@ pub(crate) fn group(kinds: &Kinds, name: &str) -> Result<Value, ApiError> {
 
 /// `/api/v1` and `/apis/<group>/<version>`.
 pub(crate) fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Value, ApiError> {
-    let verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    let verbs = ["create", "delete", "get", "list", "patch", "update", "watch"];
     let mut entries = Vec::new();
     for (resource, served) in within(kinds, group, version)? {
         let (plural, namespaced) = (&resource.plural, resource.namespaced);
@@ -57,40 +56,6 @@ pub(crate) fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Val
     }
     Ok(json!({"kind": "APIResourceList", "apiVersion": "v1",
         "groupVersion": api_version(group, version), "resources": entries}))
-}
-
-/// `/openapi/v3`.
-pub(crate) fn openapi_index(kinds: &Kinds) -> Value {
-    let mut paths = Map::new();
-    for (group, versions) in versions(kinds) {
-        for version in versions {
-            let path = prefix(group, &version);
-            let entry = json!({"serverRelativeURL": format!("/openapi/v3/{path}")});
-            paths.insert(path, entry);
-        }
-    }
-    json!({"paths": paths})
-}
-
-/// `/openapi/v3/apis/<group>/<version>`.
-pub(crate) fn openapi(kinds: &Kinds, group: &str, version: &str) -> Result<Value, ApiError> {
-    let mut paths = Map::new();
-    for (resource, _) in within(kinds, group, version)? {
-        let kind = json!({"group": group, "version": version, "kind": resource.kind});
-        let parameters = json!([{"name": "fieldValidation", "in": "query"}]);
-        let patch = json!({"parameters": parameters, "responses": {},
-            "x-kubernetes-action": "patch", "x-kubernetes-group-version-kind": kind});
-        let path = format!("/{}/{}/{{name}}", prefix(group, version), resource.plural);
-        paths.insert(path, json!({"patch": patch}));
-    }
-    Ok(
-        json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.34.0"}, "paths": paths}),
-    )
-}
-
-fn prefix(group: &str, version: &str) -> String {
-    let root = if group.is_empty() { "api" } else { "apis" };
-    format!("{root}/{}", api_version(group, version))
 }
 
 /// The versions of every group, the preferred one first.

@@ -45,7 +45,6 @@ impl Cause {
     fn reason(&self) -> &'static str {
         let kinds = [
             ("Duplicate", "FieldValueDuplicate"),
-            ("Forbidden", "FieldValueForbidden"),
             ("Required", "FieldValueRequired"),
             ("Too long", "FieldValueTooLong"),
             ("Too many", "FieldValueTooMany"),

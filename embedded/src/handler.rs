@@ -16,10 +16,10 @@ use serde_json::Value;
 
 use crate::answer::{Page, Style, deleted, error_event};
 use crate::discovery;
-use crate::error::{ApiError, Cause, Made};
-use crate::object::{strings, text};
+use crate::error::{ApiError, Made};
+use crate::object::{list, text};
 use crate::patch::Patch;
-use crate::request::{Query, Route, Target, accepted, dry_run};
+use crate::request::{Query, Route, Target, accepted, unserved};
 use crate::state::{State, To, is_held};
 use crate::store::{Store, present, to};
 use crate::stream;
@@ -73,8 +73,6 @@ fn about_itself(store: &Store, route: &Route) -> Answer {
         Route::ApiGroups => discovery::groups(&kinds),
         Route::Group(group) => discovery::group(&kinds, group)?,
         Route::GroupVersion(group, version) => discovery::resources(&kinds, group, version)?,
-        Route::OpenApi(group, version) => discovery::openapi(&kinds, group, version)?,
-        Route::OpenApiIndex => discovery::openapi_index(&kinds),
         Route::Version => discovery::version(),
         Route::Health | Route::Objects(_) => return Ok(response(200, full("ok"))),
     };
@@ -85,24 +83,16 @@ impl Call {
     fn new(store: Store, target: Target, parts: &Parts) -> Result<Self, ApiError> {
         let at = store.lock().served(&target.group, &target.version, &target.plural);
         let at = at.ok_or_else(ApiError::unknown_path)?;
-        let (within, name) = (target.namespace, target.name.unwrap_or_default());
+        let Target { namespace: within, name, status, .. } = target;
         let misplaced = within.is_some() != at.resource.namespaced;
-        let status = target.subresource.is_some();
-        let known = !status || (target.subresource.as_deref() == Some("status"));
-        if (misplaced && (within.is_some() || !name.is_empty())) || !known {
-            return Err(ApiError::unknown_path());
-        }
-        if status && !at.version().status {
+        let in_vain = misplaced && (within.is_some() || !name.is_empty());
+        if in_vain || (status && !at.version().status) {
             return Err(ApiError::unknown_path());
         }
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-        let style = Style {
-            at: at.clone(),
-            form: accepted(header(parts, &ACCEPT))?,
-            include_object: query.include_object.clone(),
-        };
+        let style = Style { at: at.clone(), form: accepted(header(parts, &ACCEPT))? };
         let mut to = to(at, within.as_deref().unwrap_or_default(), &name);
-        (to.status, to.dry_run, to.strict) = (status, query.dry_run, query.strict);
+        to.status = status;
         Ok(Self { store, to, style, within, query })
     }
 
@@ -116,7 +106,8 @@ impl Call {
             }
             (&Method::GET, false) if self.query.watch => self.watch(),
             (&Method::GET, false) => {
-                let page = self.page()?;
+                let within = self.within.as_deref();
+                let page = Page::read(&self.store.lock(), at, within, &self.query)?;
                 Ok(json(200, &page.encode(&self.style, Timestamp::now())))
             }
             (&Method::POST, false) if placed || !at.resource.namespaced => {
@@ -128,15 +119,15 @@ impl Call {
                 self.write(200, |state, to| state.update(to, object))
             }
             (&Method::PATCH, true) => {
-                let patch = Patch::parse(at, media, &read(body).await?)?;
+                let patch = Patch::parse(media, &read(body).await?)?;
                 self.write(200, |state, to| state.patch(to, &patch))
             }
-            (&Method::DELETE, _) if !self.to.status => {
+            (&Method::DELETE, true) if !self.to.status => {
                 let body = read(body).await?;
                 if !body.is_empty() {
                     self.insist(&decode(media, &body)?)?;
                 }
-                if named { self.delete() } else { self.delete_collection() }
+                self.delete()
             }
             _ => Err(not_allowed()),
         }
@@ -151,19 +142,8 @@ impl Call {
         Ok(self.shown(code, &kept))
     }
 
-    fn page(&self) -> Result<Page, ApiError> {
-        let within = self.within.as_deref();
-        Page::read(&self.store.lock(), &self.to.at, within, &self.query)
-    }
-
     fn watch(&self) -> Answer {
         let (at, within) = (&self.to.at, self.within.as_deref());
-        if self.query.streamed_list {
-            let message = "Forbidden: sendInitialEvents is forbidden for watch unless the WatchList \
-                           feature gate is enabled";
-            let cause = Cause::new("sendInitialEvents", message);
-            return Err(ApiError::invalid(&at.resource, "", &[cause]));
-        }
         let (selector, from) = (self.query.selector.clone(), self.query.version);
         // As in kube-apiserver, a version that is gone is told within the watch.
         let body = match self.store.watch_from(at, within, selector, from) {
@@ -175,8 +155,8 @@ impl Call {
 
     /// Takes what a delete's body insists on.
     fn insist(&mut self, body: &Value) -> Result<(), ApiError> {
-        for wanted in strings(body, "/dryRun") {
-            self.to.dry_run |= dry_run(wanted)?;
+        if !list(body, "/dryRun").is_empty() {
+            return Err(unserved("dryRun"));
         }
         for field in ["/metadata/uid", "/metadata/resourceVersion"] {
             let wanted = text(body, &field.replace("metadata", "preconditions"));
@@ -194,21 +174,6 @@ impl Call {
         }
         Ok(json(200, &deleted(&self.to.at, &left)))
     }
-
-    fn delete_collection(&self) -> Answer {
-        let page = self.page()?;
-        for key in &page.keys {
-            let to = To { key: key.clone(), ..self.to.clone() };
-            let deleted = self.store.write(&to, |state| state.delete(&to));
-            // Somebody else may have been faster.
-            if let Err(error) = deleted
-                && error.code() != 404
-            {
-                return Err(error);
-            }
-        }
-        Ok(json(200, &page.encode(&self.style, Timestamp::now())))
-    }
 }
 
 async fn read(body: Incoming) -> Result<Bytes, ApiError> {
@@ -222,17 +187,14 @@ async fn read(body: Incoming) -> Result<Bytes, ApiError> {
 }
 
 fn decode(media: &str, body: &[u8]) -> Result<Value, ApiError> {
-    let read = match media.split(';').next().unwrap_or_default().trim() {
-        "" | "application/json" => serde_json::from_slice(body).map_err(|error| error.to_string()),
-        "application/yaml" => serde_norway::from_slice(body).map_err(|error| error.to_string()),
-        _ => {
-            let message = "the body of the request was in an unknown format - accepted media types \
-                           include: application/json, application/yaml; where kubectl sends \
-                           protobuf, use `kubectl create -f`";
-            return Err(ApiError::new(415, message));
-        }
-    };
-    read.map_err(|error| ApiError::new(400, format!("the body cannot be read: {error}")))
+    let media = media.split(';').next().unwrap_or_default().trim();
+    if !["", "application/json"].contains(&media) {
+        let message = "the body of the request was in an unknown format - accepted media types \
+                       include: application/json";
+        return Err(ApiError::new(415, message));
+    }
+    let unread = |error| ApiError::new(400, format!("the body cannot be read: {error}"));
+    serde_json::from_slice(body).map_err(unread)
 }
 
 fn not_allowed() -> ApiError {

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use crate::error::ApiError;
 use crate::selector::Selector;
 
+/// Query parameters that a client must not believe to be heeded.
+const UNSERVED: [&str; 2] = ["dryRun", "sendInitialEvents"];
+
 /// What a path names.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Route {
@@ -15,8 +18,6 @@ pub(crate) enum Route {
     GroupVersion(String, String),
     Health,
     Objects(Target),
-    OpenApi(String, String),
-    OpenApiIndex,
     Version,
 }
 
@@ -27,25 +28,22 @@ pub(crate) struct Target {
     pub(crate) version: String,
     pub(crate) plural: String,
     pub(crate) namespace: Option<String>,
-    pub(crate) name: Option<String>,
-    pub(crate) subresource: Option<String>,
+    /// Empty when all of the kind are meant.
+    pub(crate) name: String,
+    /// Whether the status alone is meant.
+    pub(crate) status: bool,
 }
 
 /// The query parameters of the API.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
     pub(crate) bookmarks: bool,
-    pub(crate) dry_run: bool,
     /// The token of a list's next page.
     pub(crate) from: Option<String>,
-    /// What a Table's rows carry: `Metadata` (default), `None` or `Object`.
-    pub(crate) include_object: String,
     pub(crate) limit: Option<usize>,
     /// The `resourceVersionMatch`.
     pub(crate) matching: String,
     pub(crate) selector: Selector,
-    pub(crate) streamed_list: bool,
-    pub(crate) strict: bool,
     pub(crate) timeout_seconds: Option<u64>,
     /// The `resourceVersion`; "" and "0" both mean "whatever is there".
     pub(crate) version: Option<u64>,
@@ -56,7 +54,6 @@ pub(crate) struct Query {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Form {
     Object,
-    PartialObject,
     Table,
 }
 
@@ -77,9 +74,6 @@ impl Route {
             ["api", version] => Self::GroupVersion(String::new(), own(version)),
             ["apis", group] => Self::Group(own(group)),
             ["apis", group, version] => Self::GroupVersion(own(group), own(version)),
-            ["openapi", "v3"] => Self::OpenApiIndex,
-            ["openapi", "v3", "api", version] => Self::OpenApi(String::new(), own(version)),
-            ["openapi", "v3", "apis", group, version] => Self::OpenApi(own(group), own(version)),
             ["api", version, rest @ ..] => Self::Objects(Target::parse("", version, rest)?),
             ["apis", group, version, rest @ ..] => {
                 Self::Objects(Target::parse(group, version, rest)?)
@@ -91,22 +85,21 @@ impl Route {
 
 impl Target {
     fn parse(group: &str, version: &str, rest: &[&str]) -> Option<Self> {
-        let own = |text: Option<&&str>| text.map(|text| (*text).to_owned());
         // `namespaces/<name>` and its status are the Namespace itself, more is what it holds.
         let (namespace, rest) = match rest {
             ["namespaces", namespace, inner @ ..] if !matches!(inner, [] | ["status"]) => {
-                (Some(namespace), inner)
+                (Some((*namespace).to_owned()), inner)
             }
             whole => (None, whole),
         };
-        (rest.len() <= 3).then_some(Self {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            namespace: own(namespace),
-            plural: own(rest.first())?,
-            name: own(rest.get(1)),
-            subresource: own(rest.get(2)),
-        })
+        let (plural, name, status) = match rest {
+            [plural] => (*plural, "", false),
+            [plural, name] => (*plural, *name, false),
+            [plural, name, "status"] => (*plural, *name, true),
+            _ => return None,
+        };
+        let [group, version, plural, name] = [group, version, plural, name].map(str::to_owned);
+        Some(Self { group, version, plural, namespace, name, status })
     }
 }
 
@@ -116,6 +109,9 @@ impl Query {
         let pairs: BTreeMap<String, String> =
             form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         let text = |name: &str| pairs.get(name).map_or("", String::as_str);
+        if let Some(option) = UNSERVED.iter().find(|option| !text(option).is_empty()) {
+            return Err(unserved(option));
+        }
         let truth = |name: &str| !["", "0", "false"].contains(&text(name));
         let number = |name: &str| -> Result<Option<u64>, ApiError> {
             let refuse = |_| ApiError::new(400, format!("Invalid value: {name} is not a number"));
@@ -125,14 +121,10 @@ impl Query {
         };
         Ok(Self {
             bookmarks: truth("allowWatchBookmarks"),
-            dry_run: dry_run(text("dryRun"))?,
             from: Some(text("continue").to_owned()).filter(|token| !token.is_empty()),
-            include_object: text("includeObject").to_owned(),
             limit: number("limit")?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
             matching: text("resourceVersionMatch").to_owned(),
             selector: Selector::parse(text("labelSelector"), text("fieldSelector"))?,
-            streamed_list: !text("sendInitialEvents").is_empty(),
-            strict: text("fieldValidation") == "Strict",
             timeout_seconds: number("timeoutSeconds")?,
             version: number("resourceVersion")?,
             watch: truth("watch"),
@@ -148,9 +140,6 @@ pub(crate) fn accepted(header: &str) -> Result<Form, ApiError> {
         match (json, parts.find_map(|part| part.strip_prefix("as="))) {
             (true, None) => Some(Form::Object),
             (true, Some("Table")) => Some(Form::Table),
-            (true, Some(partial)) if partial.starts_with("PartialObjectMetadata") => {
-                Some(Form::PartialObject)
-            }
             _ => None,
         }
     };
@@ -158,54 +147,41 @@ pub(crate) fn accepted(header: &str) -> Result<Form, ApiError> {
     header.split(',').find_map(form).ok_or_else(|| ApiError::new(406, message))
 }
 
-/// `dryRun` has one legal value.
-pub(crate) fn dry_run(value: &str) -> Result<bool, ApiError> {
-    match value {
-        "" => Ok(false),
-        "All" => Ok(true),
-        _ => Err(ApiError::new(400, format!("dryRun: Unsupported value: \"{value}\": \"All\""))),
-    }
+/// An option that would change what a request means must not be passed over in silence.
+pub(crate) fn unserved(option: &str) -> ApiError {
+    ApiError::new(422, format!("{option} is not served by the embedded API"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(
-        path: &str,
-        namespace: Option<&str>,
-        plural: &str,
-        name: Option<&str>,
-        sub: Option<&str>,
-    ) {
+    fn check(path: &str, namespace: Option<&str>, plural: &str, name: &str, status: bool) {
         let Some(Route::Objects(target)) = Route::parse(path) else { panic!("{path}") };
-        let found = (
-            target.namespace.as_deref(),
-            target.plural.as_str(),
-            target.name.as_deref(),
-            target.subresource.as_deref(),
-        );
-        assert_eq!(found, (namespace, plural, name, sub), "{path}");
+        let found = (target.namespace.as_deref(), target.plural.as_str(), target.name.as_str());
+        assert_eq!((found, target.status), ((namespace, plural, name), status), "{path}");
     }
 
     #[test]
     fn paths() {
-        check("/api/v1/pods", None, "pods", None, None);
-        check("/api/v1/namespaces", None, "namespaces", None, None);
-        check("/api/v1/namespaces/shop", None, "namespaces", Some("shop"), None);
-        check("/api/v1/namespaces/shop/status", None, "namespaces", Some("shop"), Some("status"));
-        check("/api/v1/namespaces/shop/pods", Some("shop"), "pods", None, None);
-        check(
-            "/apis/g.io/v1/namespaces/shop/things/a%2Eb",
-            Some("shop"),
-            "things",
-            Some("a.b"),
-            None,
-        );
-        check("/apis/g.io/v1/things/x/status", None, "things", Some("x"), Some("status"));
+        check("/api/v1/pods", None, "pods", "", false);
+        check("/api/v1/namespaces", None, "namespaces", "", false);
+        check("/api/v1/namespaces/shop", None, "namespaces", "shop", false);
+        check("/api/v1/namespaces/shop/status", None, "namespaces", "shop", true);
+        check("/api/v1/namespaces/shop/pods", Some("shop"), "pods", "", false);
+        check("/apis/g.io/v1/namespaces/shop/things/a%2Eb", Some("shop"), "things", "a.b", false);
+        check("/apis/g.io/v1/things/x/status", None, "things", "x", true);
+        assert_eq!(Route::parse("/api/v1/namespaces/shop/pods/a/log"), None);
         assert_eq!(Route::parse("/apis/"), Some(Route::ApiGroups));
         assert_eq!(Route::parse("/metrics"), None);
         assert_eq!(Route::parse("/api/v1/a/b/c/d/e"), None);
+    }
+
+    #[test]
+    fn what_is_not_served_is_refused() {
+        assert_eq!(Query::parse("dryRun=All").unwrap_err().code(), 422);
+        let streamed = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+        assert_eq!(Query::parse(streamed).unwrap_err().code(), 422);
     }
 
     #[test]
@@ -213,10 +189,8 @@ mod tests {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
         assert_eq!(accepted(table), Ok(Form::Table));
         assert_eq!(accepted("application/vnd.kubernetes.protobuf, */*"), Ok(Form::Object));
-        assert_eq!(
-            accepted("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"),
-            Ok(Form::PartialObject)
-        );
+        let partial = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+        assert_eq!(accepted(partial).unwrap_err().code(), 406, "not served");
         assert_eq!(accepted("text/html").unwrap_err().code(), 406);
     }
 }

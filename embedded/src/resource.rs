@@ -1,13 +1,12 @@
 //! Pure: what a served kind is: its names, scope, versions and rules; built from the list of core
 //! kinds here, or from a CustomResourceDefinition.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::events::v1::Event as NewEvent;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,7 +26,7 @@ pub(crate) struct Resource {
     pub(crate) short_names: Vec<String>,
     pub(crate) categories: Vec<String>,
     pub(crate) namespaced: bool,
-    /// Under which name the objects are kept. The two Event groups share one.
+    /// Under which name the objects are kept.
     pub(crate) storage: Arc<str>,
     /// In which version they are kept.
     pub(crate) stored_api_version: String,
@@ -154,18 +153,13 @@ pub(crate) fn core_kinds() -> Vec<Resource> {
     for workload in [&mut pods, &mut services] {
         workload.categories.push("all".into());
     }
-    let mut events = core("", "Event", "ev", roundtrip::<Event>);
-    let newer = core("events.k8s.io", "Event", "ev", roundtrip::<NewEvent>);
-    events.storage = Arc::clone(&newer.storage);
-    events.stored_api_version.clone_from(&newer.stored_api_version);
+    let events = core("events.k8s.io", "Event", "ev", roundtrip::<Event>);
     let (kind, decode) = ("CustomResourceDefinition", roundtrip::<CustomResourceDefinition>);
     let mut crds = core("apiextensions.k8s.io", kind, "crd", decode);
     (crds.namespaced, crds.generation, crds.unconditional) = (false, true, false);
     let maps = core("", "ConfigMap", "cm", roundtrip::<ConfigMap>);
     let secrets = core("", "Secret", "", roundtrip::<Secret>);
-    let others = [maps, crds, slices, events, newer];
-    let more = [leases, namespaces, pods, secrets, services];
-    others.into_iter().chain(more).collect()
+    vec![maps, crds, slices, events, leases, namespaces, pods, secrets, services]
 }
 
 /// `group/version`, or the version alone for the core group.
@@ -217,18 +211,8 @@ fn custom_version(version: &Value) -> Result<Version, Flaw> {
 }
 
 /// Orders versions as Kubernetes prefers them: v2, v1, v1beta2, v1beta1, v1alpha1, others.
-pub(crate) fn precedence(version: &str) -> Reverse<(u8, u32, u32)> {
-    let numbers = |word: &str| -> Option<(u32, u32)> {
-        let (major, minor) = version.strip_prefix('v')?.split_once(word)?;
-        Some((major.parse().ok()?, minor.parse().ok()?))
-    };
-    let major = version.strip_prefix('v').and_then(|major| major.parse().ok());
-    Reverse(match (major, numbers("beta"), numbers("alpha")) {
-        (Some(major), _, _) => (3, major, 0),
-        (_, Some((major, minor)), _) => (2, major, minor),
-        (_, _, Some((major, minor))) => (1, major, minor),
-        _ => (0, 0, 0),
-    })
+pub(crate) fn precedence(version: &str) -> impl Ord + use<> {
+    std::cmp::Reverse(kube_core::Version::parse(version).priority())
 }
 
 fn roundtrip<T: DeserializeOwned + Serialize>(object: Value) -> Result<Value, serde_json::Error> {

@@ -38,11 +38,6 @@ impl Selector {
         })
     }
 
-    /// Whether nothing is selected by, so that counts of the rest are known.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.labels.is_empty() && self.fields.is_empty()
-    }
-
     /// Whether `object` is selected.
     pub(crate) fn matches(&self, object: &Value) -> bool {
         let labels = object.pointer("/metadata/labels");

@@ -29,10 +29,6 @@ pub(crate) type Set = BTreeMap<Key, Arc<Value>>;
 pub(crate) struct To {
     pub(crate) at: Served,
     pub(crate) key: Key,
-    /// Check and answer, but keep nothing.
-    pub(crate) dry_run: bool,
-    /// Refuse unknown fields of custom resources instead of dropping them.
-    pub(crate) strict: bool,
     /// Write the status and nothing else; otherwise everything else, where the kind keeps them apart.
     pub(crate) status: bool,
     /// What a delete insists on, as `/metadata/…` pointers and values.
@@ -158,9 +154,6 @@ impl State {
         if self.find(&to.at, &key).is_ok() {
             return Err(ApiError::already_exists(resource, &key.1));
         }
-        if to.dry_run {
-            return Ok(Arc::new(object));
-        }
         self.resources.extend(kind.map(Arc::new));
         Ok(self.commit(&resource.storage, &key, None, object, false))
     }
@@ -180,7 +173,7 @@ impl State {
     pub(crate) fn patch(&mut self, to: &To, patch: &Patch) -> Made {
         let current = Arc::clone(self.find(&to.at, &to.key)?);
         let mut object = (*current).clone();
-        admit::from_stored(&to.at, &mut object);
+        admit::convert(&to.at.api_version(), &mut object);
         patch.apply(&mut object)?;
         admit::check_type(&to.at, &mut object)?;
         self.replace(to, &current, object)
@@ -201,7 +194,7 @@ impl State {
             let marked = map(&mut object, "metadata").entry("deletionTimestamp");
             marked.or_insert_with(|| json!(to.now));
         }
-        if to.dry_run || (is_held(&object) && object == *current) {
+        if is_held(&object) && object == *current {
             return Ok(current);
         }
         let deleted = !is_held(&object);
@@ -210,7 +203,7 @@ impl State {
 
     /// Keeps an object as it is, in place of one of the same name, without looking at it.
     pub(crate) fn insert_unchecked(&mut self, to: &To, mut object: Value) -> Made {
-        admit::to_stored(&to.at, &mut object);
+        admit::convert(&to.at.resource.stored_api_version, &mut object);
         let before = self.find(&to.at, &to.key).ok().cloned();
         Ok(self.commit(&to.at.resource.storage, &to.key, before, object, false))
     }
@@ -218,7 +211,7 @@ impl State {
     fn replace(&mut self, to: &To, current: &Arc<Value>, mut object: Value) -> Made {
         check_identity(to, current, &object)?;
         let mut before = (**current).clone();
-        admit::from_stored(&to.at, &mut before);
+        admit::convert(&to.at.api_version(), &mut before);
         if to.status {
             std::mem::swap(&mut object, &mut before);
         }
@@ -236,9 +229,6 @@ impl State {
         }
         if object == **current {
             return Ok(Arc::clone(current));
-        }
-        if to.dry_run {
-            return Ok(Arc::new(object));
         }
         if let Some(kind) = kind {
             self.resources.retain(|known| known.storage != kind.storage);
@@ -258,11 +248,11 @@ impl State {
         old: Option<&Value>,
     ) -> Result<Option<Resource>, ApiError> {
         let resource = &to.at.resource;
-        admit::check_object(&to.at, object, to.strict)?;
+        admit::check_object(&to.at, object)?;
         if resource.is("", "services") {
             self.ips.complete(resource, object, old)?;
         }
-        admit::to_stored(&to.at, object);
+        admit::convert(&to.at.resource.stored_api_version, object);
         if !is_crd(resource) {
             return Ok(None);
         }

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use rand::Rng;
 use serde_json::Value;
@@ -286,7 +285,7 @@ pub(crate) fn present(at: &Served, object: &Arc<Value>) -> Arc<Value> {
         return Arc::clone(object);
     }
     let mut shown = (**object).clone();
-    admit::from_stored(at, &mut shown);
+    admit::convert(&at.api_version(), &mut shown);
     Arc::new(shown)
 }
 
@@ -302,24 +301,16 @@ fn key(at: &Served, within: &str, name: &str) -> Key {
 
 /// A plain write of one object, now.
 pub(crate) fn to(at: Served, within: &str, name: &str) -> To {
-    let mut bytes: [u8; 16] = rand::rng().random();
-    // Version 4, variant 1 (RFC 9562, section 5.4).
-    bytes[6] = (bytes[6] & 0x0f) | 0x40;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex = HEXLOWER.encode(&bytes);
-    let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
     // The letters that Kubernetes generates names from: no vowels, so no words.
     let letters = b"bcdfghjklmnpqrstvwxz2456789";
     let draw = |_| char::from(letters[rand::rng().random_range(0..letters.len())]);
     To {
         key: key(&at, within, name),
         at,
-        dry_run: false,
-        strict: false,
         status: false,
         insist: Vec::new(),
         now: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        uid: parts.join("-"),
+        uid: uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string(),
         suffix: (0..5).map(draw).collect(),
     }
 }

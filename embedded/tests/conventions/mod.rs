@@ -26,7 +26,6 @@ macro_rules! conventions {
                 objects: a_create_fills_in_what_only_a_server_knows
                     a_generated_name_starts_with_its_prefix
                     a_create_is_refused_with_the_right_status
-                    a_dry_run_keeps_nothing
                     an_update_needs_the_newest_version
                     of_many_writers_each_round_has_one_winner
                     a_write_that_changes_nothing_writes_nothing
@@ -36,7 +35,6 @@ macro_rules! conventions {
                     json_patches_test_and_change
                     a_delete_can_insist_on_an_identity
                     finalizers_hold_an_object_back
-                    a_collection_is_deleted_by_label
                     what_a_server_set_cannot_be_changed;
                 reading: discovery_names_the_kinds
                     lists_are_selected_by_labels_and_fields
@@ -48,12 +46,11 @@ macro_rules! conventions {
                     a_watch_ends_in_time_and_bookmarks_where_it_was
                     tables_have_the_printer_columns
                     a_watch_can_tell_tables
-                    metadata_can_be_read_alone
                     what_cannot_be_answered_is_said_so
                     kube_watchers_follow;
                 kinds: a_crd_is_served_in_all_its_versions
                     custom_objects_are_checked_against_their_schema
-                    unknown_fields_are_pruned_or_refused
+                    unknown_fields_are_pruned
                     a_crd_that_goes_takes_its_kind_along
                     services_get_what_they_left_out
                     cluster_ips_are_unique_stable_and_released
@@ -62,7 +59,7 @@ macro_rules! conventions {
                     slices_are_checked
                     metadata_has_limits
                     bodies_have_limits
-                    events_are_one_kind_in_two_groups
+                    events_can_be_told
                     leases_are_taken_by_one
                     new_pods_and_namespaces_start_with_a_status
             );

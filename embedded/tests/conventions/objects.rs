@@ -64,23 +64,6 @@ pub(crate) async fn a_create_is_refused_with_the_right_status(case: &Case) {
     assert_eq!(gone.refused(404, "NotFound"), "configmaps \"none\" not found");
 }
 
-/// "dryRun: […] All: all dry run stages will be processed", and nothing is persisted.
-pub(crate) async fn a_dry_run_keeps_nothing(case: &Case) {
-    let maps = case.core("configmaps");
-    let answer = case.post(&format!("{maps}?dryRun=All"), &config_map("a")).await;
-    assert!(answer.ok()["metadata"]["uid"].is_string());
-    case.get(&format!("{maps}/a")).await.refused(404, "NotFound");
-    case.post(&maps, &config_map("a")).await.ok();
-    case.post(&format!("{maps}?dryRun=All"), &config_map("a")).await.refused(409, "AlreadyExists");
-    let path = format!("{maps}/a?dryRun=All");
-    let patched = case.merge(&path, &json!({"data": {"a": "2"}})).await.ok();
-    assert_eq!(patched["data"]["a"], "2");
-    case.delete(&path, &json!({})).await.ok();
-    let kept = case.get(&format!("{maps}/a")).await.ok();
-    assert_eq!(kept["data"]["a"], "1");
-    assert!(case.post(&format!("{maps}?dryRun=Some"), &config_map("b")).await.code >= 400);
-}
-
 /// "If the resourceVersion is specified […] and it does not match, the server returns 409
 /// Conflict."
 pub(crate) async fn an_update_needs_the_newest_version(case: &Case) {
@@ -228,20 +211,6 @@ pub(crate) async fn finalizers_hold_an_object_back(case: &Case) {
     assert!(held["metadata"]["deletionTimestamp"].is_string());
     case.merge(&path, &json!({"metadata": {"finalizers": null}})).await.ok();
     case.get(&path).await.refused(404, "NotFound");
-}
-
-pub(crate) async fn a_collection_is_deleted_by_label(case: &Case) {
-    let maps = case.core("configmaps");
-    for (name, label) in [("a", "x"), ("b", "y"), ("c", "x")] {
-        let mut object = config_map(name);
-        object["metadata"]["labels"] = json!({"l": label});
-        case.post(&maps, &object).await.ok();
-    }
-    case.delete(&format!("{maps}?labelSelector=l%3Dx"), &json!({})).await.ok();
-    let left = case.get(&format!("{maps}?labelSelector=l")).await.ok();
-    let names: Vec<&Value> =
-        left["items"].as_array().unwrap().iter().map(|item| &item["metadata"]["name"]).collect();
-    assert_eq!(names, ["b"]);
 }
 
 pub(crate) async fn what_a_server_set_cannot_be_changed(case: &Case) {
