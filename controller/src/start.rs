@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use kube::{Api, Client, Resource};
-use landbridge_api::watch::{Change, Guard, WatchConfig, watch};
+use landbridge_api::{
+    watch::{Change, Guard, WatchConfig, watch},
+    wellknown::{CLUSTER, LANDBRIDGE, MANAGED_BY},
+};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -150,8 +153,13 @@ fn events(
         watch(api, WatchConfig::default()).map(event).boxed()
     }
     let leases = Api::namespaced(local.clone(), config.system_namespace.as_str());
+    let members = format!("{MANAGED_BY}={LANDBRIDGE},{CLUSTER}");
+    let members = WatchConfig::default().labels(&members);
+    let hub_slices = watch(Api::all(hub.clone()), members).map(Event::HubSlice);
+    let hub_slices = hub_slices.boxed();
     stream::select_all([
         all(hub, Event::ClusterExport),
+        hub_slices,
         all(hub, Event::Member),
         all(local, Event::EndpointSlice),
         all(local, Event::Namespace),
