@@ -112,7 +112,10 @@ pub(crate) async fn run(
     let told = tokio::select! {
         () = interrupted.cancelled() => None,
         ended = stage.tasks.ended() => Some(Err(ended)),
-        told = perform(&stage.sites, &stage.wan, &stage.arrivals, &workloads, &mut narrator, &mut report) => Some(told),
+        told = async {
+            let parts = (&*stage.sites, &stage.wan, &stage.arrivals);
+            story(parts, &workloads, &mut narrator, &mut report)?.tell().await
+        } => Some(told),
     };
     if let Some(Err(error)) = &told {
         report.problems.push(format!("{error:#}"));
@@ -206,16 +209,17 @@ impl Stage {
     }
 }
 
-async fn perform(
-    sites: &[Site],
-    wan: &Wan,
-    arrivals: &Arrivals,
-    workloads: &[Workload],
-    narrator: &mut Narrator,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let (workload, others) = split(workloads)?;
-    let mut story = Story {
+/// The story of these clusters and workloads, to be told.
+fn story<'a>(
+    (sites, wan, arrivals): (&'a [Site], &'a Wan, &'a Arrivals),
+    workloads: &'a [Workload],
+    narrator: &'a mut Narrator,
+    report: &'a mut Report,
+) -> anyhow::Result<Story<'a>> {
+    let (workload, others) = workloads
+        .split_first()
+        .context("there is nothing to export")?;
+    Ok(Story {
         sites,
         wan,
         workload,
@@ -223,15 +227,7 @@ async fn perform(
         arrivals,
         narrator,
         report,
-    };
-    story.tell().await
-}
-
-/// The workload that the story is about, and the others.
-fn split(workloads: &[Workload]) -> anyhow::Result<(&Workload, &[Workload])> {
-    workloads
-        .split_first()
-        .context("there is nothing to export")
+    })
 }
 
 fn introduce(narrator: &mut Narrator, stage: &Stage, report: &Report) {
@@ -265,29 +261,14 @@ async fn stay(
     report: &mut Report,
     interrupted: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let (workload, others) = split(workloads)?;
-    let target = {
-        let Stage {
-            sites,
-            wan,
-            arrivals,
-            ..
-        } = &*stage;
-        Story {
-            sites,
-            wan,
-            workload,
-            others,
-            arrivals,
-            narrator,
-            report,
-        }
+    let parts = (&*stage.sites, &stage.wan, &stage.arrivals);
+    let target = story(parts, workloads, narrator, report)?
         .export_again()
-        .await?
-    };
+        .await?;
     let (Some(exporter), Some(calling)) = (stage.sites.first(), stage.sites.last()) else {
         return Ok(());
     };
+    let workload = &workloads[0];
     narrator.step("Try it from another terminal; the service is exported again");
     let (place, config) = (&calling.place, calling.kubeconfig.display());
     narrator.say(&format!(
