@@ -135,11 +135,7 @@ impl ApiError {
 
     /// 504: a version that this server has not reached yet.
     pub(crate) fn version_ahead(asked: u64, current: u64) -> Self {
-        let message = format!("Too large resource version: {asked}, current: {current}");
-        let mut error = Self::new(504, message);
-        error.details = json!({"retryAfterSeconds": 1, "causes": [
-            {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]});
-        error
+        Self::new(504, format!("Too large resource version: {asked}, current: {current}"))
     }
 
     fn about(mut self, resource: &Resource, name: &str) -> Self {

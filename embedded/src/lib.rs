@@ -1,9 +1,10 @@
 //! A small Kubernetes API in process, and a userspace service proxy beside it, for the demo and
 //! for tests in milliseconds; never for production.
 //!
-//! [`Cluster`] serves over HTTP on loopback what kube-rs and `kubectl` need of core kinds and of
-//! any CRD, from memory. It has no server-side apply, no garbage collection, no controllers and no
-//! authentication. [`proxy::Proxy`] makes the cluster's ClusterIPs work on loopback addresses.
+//! [`Cluster`] serves over HTTP on loopback what kube-rs and `kubectl get` need of core kinds and
+//! of any CRD, from memory. It has no server-side apply, no OpenAPI documents, no dry runs, no
+//! garbage collection, no controllers and no authentication. [`proxy::Proxy`] makes the cluster's
+//! ClusterIPs work on loopback addresses.
 
 #![cfg_attr(
     test,

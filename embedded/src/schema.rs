@@ -31,7 +31,7 @@ impl Schema {
 
     /// Everything that is wrong with `object`, which is normalised; empty when it is valid.
     pub(crate) fn validate(&self, object: &Value) -> Vec<Cause> {
-        // JSON Schema knows no `nullable`; nulls elsewhere have been pruned.
+        // JSON Schema knows no `nullable`. Other nulls have been pruned, except within lists.
         let wrong = self.validator.iter_errors(object).filter(|one| !one.instance().is_null());
         wrong.map(|one| cause(&one)).collect()
     }

@@ -176,6 +176,11 @@ impl State {
         admit::convert(&to.at.api_version(), &mut object);
         patch.apply(&mut object)?;
         admit::check_type(&to.at, &mut object)?;
+        // An update that means another uid is a conflict; a patch has read what it changes.
+        if object["metadata"]["uid"] != current["metadata"]["uid"] {
+            let cause = Cause::new("metadata.uid", "Invalid value: field is immutable");
+            return Err(ApiError::invalid(&to.at.resource, &to.key.1, &[cause]));
+        }
         self.replace(to, &current, object)
     }
 

@@ -220,6 +220,11 @@ pub(crate) async fn what_a_server_set_cannot_be_changed(case: &Case) {
         json!({"metadata": {"creationTimestamp": "2001-01-01T00:00:00Z"}, "data": {"a": "2"}});
     let patched = case.merge(&path, &patch).await.ok();
     assert_eq!(patched["metadata"]["creationTimestamp"], object["metadata"]["creationTimestamp"]);
-    let other = json!({"metadata": {"uid": "00000000-0000-4000-8000-000000000000"}});
-    case.merge(&path, &other).await.refused(409, "Conflict");
+    let uid = "00000000-0000-4000-8000-000000000000";
+    let message = case.merge(&path, &json!({"metadata": {"uid": uid}})).await;
+    assert!(message.refused(422, "Invalid").contains("field is immutable"));
+    let mut other = object;
+    other["metadata"]["uid"] = json!(uid);
+    other["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    case.put(&path, &other).await.refused(409, "Conflict");
 }
