@@ -250,7 +250,7 @@ pub(crate) async fn kube_watchers_follow(case: &Case) {
     let fields = watcher::Config::default().fields("metadata.name!=kube-root-ca.crt");
     let mut seen = Box::pin(watcher(api.clone(), fields).touched_objects());
     let mut next = async || {
-        let object = tokio::time::timeout(Duration::from_secs(5), seen.try_next());
+        let object = tokio::time::timeout(Duration::from_secs(30), seen.try_next());
         object.await.unwrap().unwrap().unwrap().metadata.name.unwrap()
     };
     assert_eq!(next().await, "early");

@@ -48,7 +48,7 @@ pub(crate) async fn client(cluster: &Cluster) -> kube::Client {
 
 /// Asks until the answer is `Some`, for at most five seconds.
 pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(30);
     while Instant::now() < end {
         if let Some(answer) = ask().await {
             return answer;

@@ -89,7 +89,7 @@ async fn intrude(to: SocketAddr, identity: Option<&Identity>, protocol: &[u8]) -
 async fn refused(site: &Site, identity: Option<&Identity>, reason: &'static str) {
     let before = site.core.metrics.handshake_refusals(reason);
     let ended = tokio::time::timeout(
-        Duration::from_secs(3),
+        Duration::from_secs(15),
         intrude(site.link_address(), identity, ALPN),
     );
     let ended = ended
@@ -237,7 +237,7 @@ async fn say(berlin: &Site, bytes: &[u8]) -> Answer {
     let link = berlin.core.links.to(&id("paris")).remove(0);
     let (mut send, mut recv, _load) = link.open().await.unwrap();
     send.write_all(bytes).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(2), answer(&mut recv))
+    tokio::time::timeout(Duration::from_secs(15), answer(&mut recv))
         .await
         .unwrap()
 }
