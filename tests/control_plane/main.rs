@@ -1,0 +1,35 @@
+//! Real components, and the conventions that the embedded API holds, on real API servers: kube-apiserver and etcd.
+//!
+//! | file | what is held |
+//! | --- | --- |
+//! | [`conventions`] | the embedded API's own battery: where a real one differs, the embedded one is wrong |
+//! | [`process`], [`programs`], [`server`] | where the programs come from, and that none outlives its tests |
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+// The embedded API has a format of its own.
+#[rustfmt::skip]
+#[path = "../../embedded/tests/conventions/mod.rs"]
+mod conventions;
+mod process;
+mod programs;
+mod server;
+
+/// A real API server for the battery of conventions: one for all cases, as each has a namespace to itself.
+struct Real(&'static server::ApiServer);
+
+impl Real {
+    async fn start() -> Self {
+        Self(server::ApiServer::shared("conventions").await)
+    }
+
+    fn client(&self) -> kube::Client {
+        self.0.admin()
+    }
+}
+
+conventions::conventions!(real, crate::Real::start);

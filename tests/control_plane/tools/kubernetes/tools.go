@@ -1,0 +1,9 @@
+//go:build tools
+
+// Package tools pins what is built of k8s.io/kubernetes.
+package tools
+
+import (
+	_ "k8s.io/kubernetes/cmd/kube-apiserver"
+	_ "k8s.io/kubernetes/cmd/kube-controller-manager"
+)
