@@ -75,13 +75,16 @@ pub struct MemberStatus {
     /// The newest merge rules that it knows; the set uses the lowest of all members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge_revision: Option<u32>,
+    /// The uid of its namespace `kube-system`, by which two clusters of one id are told apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_uid: Option<String>,
     /// Its region, for locality.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
     /// Where its gateways are reached by peers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gateways: Vec<GatewayEndpoint>,
-    /// Healthy.
+    /// Healthy and Compatible.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

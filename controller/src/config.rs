@@ -1,6 +1,6 @@
 //! Pure: what a controller is told before it starts.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use landbridge_model::{ClusterId, ClusterSetId, GatewayAddress, Namespace, NetworkName};
 
@@ -23,6 +23,10 @@ pub struct Config {
     pub region: Option<String>,
     /// How often the controller tells the hub that it is alive.
     pub heartbeat: Duration,
+    /// The namespaces that services are imported of; all, where none are named.
+    pub import_namespaces: Option<BTreeSet<Namespace>>,
+    /// How many Services may be made for imports, each of which takes an address of the cluster.
+    pub max_derived_services: usize,
     /// What this controller is called where several serve one cluster: the name of its pod or machine. What tells two
     /// of one name apart is added to it.
     pub replica: String,
@@ -32,6 +36,10 @@ impl Config {
     /// How often a controller tells that it is alive, unless told otherwise: three beats within the time after
     /// which silence counts.
     pub const HEARTBEAT: Duration = Duration::from_secs(3);
+
+    /// How many Services are made for imports, unless told otherwise: half of the 4,096 addresses of a /20, which is
+    /// the smallest range that managed clusters are usually given.
+    pub const MAX_DERIVED_SERVICES: usize = 2_000;
 
     /// Settings with nothing but who the cluster is; everything else as it is unless told otherwise.
     #[must_use]
@@ -49,8 +57,16 @@ impl Config {
             advertise: Vec::new(),
             region: None,
             heartbeat: Self::HEARTBEAT,
+            import_namespaces: None,
+            max_derived_services: Self::MAX_DERIVED_SERVICES,
             replica: "controller".to_owned(),
         }
+    }
+
+    /// Whether services of a namespace are wanted here.
+    pub(crate) fn imports(&self, namespace: &Namespace) -> bool {
+        let selected = self.import_namespaces.as_ref();
+        selected.is_none_or(|selected| selected.contains(namespace))
     }
 
     /// Whether heartbeats come often enough to be missed only when something is wrong.

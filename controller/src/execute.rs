@@ -67,6 +67,13 @@ pub(crate) enum Fault {
     Refused,
 }
 
+impl Failure {
+    /// Whether the API server has said that it has no ClusterIP left; it has no code of its own for that.
+    pub(crate) fn is_exhaustion(&self) -> bool {
+        self.message.contains("range is full")
+    }
+}
+
 /// What came of a plan.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {

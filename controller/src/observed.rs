@@ -4,6 +4,7 @@
 //! owner. The order in which news of different objects comes does not matter, and a relist says the same as the
 //! changes that led to it. Nothing is decided here.
 
+mod bounds;
 mod hub;
 mod snapshot;
 mod table;
@@ -104,6 +105,8 @@ pub struct Refusal {
 pub struct Observed {
     pub(crate) config: Config,
     pub(crate) cluster_exports: Table<ClusterExportView>,
+    /// Imports for whose Service the API server has no address, and what it said.
+    pub(crate) exhausted: BTreeMap<ServiceKey, String>,
     pub(crate) hub_slices: Table<HubSliceView>,
     pub(crate) leases: Table<String>,
     pub(crate) members: Table<MemberView>,
@@ -122,7 +125,11 @@ pub struct Observed {
     /// Malformed ServiceExports that have been told so, and what they were told.
     pub(crate) told_malformed: BTreeMap<ObjectKey, String>,
     exports: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
+    /// The Services that we have made.
+    derived: BTreeSet<ObjectKey>,
     gateway_slices: BTreeSet<ObjectKey>,
+    /// Imports for which a Service is being made.
+    making: BTreeSet<ServiceKey>,
     our_slices: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
     pod_slices: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
     slices_on_hub: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
@@ -136,7 +143,10 @@ impl Observed {
             config,
             cluster_exports: Table::default(),
             exports: BTreeMap::new(),
+            derived: BTreeSet::new(),
+            exhausted: BTreeMap::new(),
             gateway_slices: BTreeSet::new(),
+            making: BTreeSet::new(),
             hub_slices: Table::default(),
             leases: Table::default(),
             members: Table::default(),
@@ -317,6 +327,8 @@ impl Observed {
                 .services
                 .extend(made_for.map(|(import, _)| import.clone()));
             touched.services.extend(named(&key));
+            let is_ours = after.is_some_and(|view| view.ours.is_some());
+            self.count_derived(&key, is_ours, &mut touched);
         }
         touched
     }
@@ -358,6 +370,11 @@ impl Observed {
         let touched = Touched {
             gateways: self.silent_gateways != gateways,
             members: self.silent_members != members,
+            // Whoever has this cluster's id may have gone, and left it to this one.
+            everything: {
+                let own = self.config.cluster.as_str();
+                self.silent_members.contains(own) != members.contains(own)
+            },
             ..Touched::default()
         };
         self.silent_gateways = gateways;
@@ -471,7 +488,11 @@ impl Observed {
         })
     }
 
+    /// Whether services of a namespace are imported: it is selected, and objects can be made in it.
     pub(crate) fn namespace_is_open(&self, namespace: &NamespaceName) -> bool {
+        if !self.config.imports(namespace) {
+            return false;
+        }
         let key = ObjectKey {
             namespace: String::new(),
             name: namespace.to_string(),

@@ -13,6 +13,7 @@
 //! | [`tell`] | which conditions does a ServiceExport have? |
 //! | [`import`] | what belongs into this cluster, and in which order? |
 //! | [`address`] | which Service gives the import its addresses? |
+//! | [`room`] | may a Service be made for it? |
 //! | [`home`] | which pods of this cluster serve which port? |
 //! | [`gateways`] | which gateways does this cluster have? |
 //! | [`slices`] | where does each port lead? |
@@ -27,6 +28,7 @@ mod import;
 mod labels;
 mod membership;
 mod publish;
+mod room;
 mod slices;
 mod tell;
 #[cfg(test)]
@@ -62,8 +64,6 @@ pub enum Work {
     Home,
     /// What this cluster imports of a service.
     Import(ServiceKey),
-    /// The members of whom nothing is heard.
-    Liveness,
     /// What this member says of itself.
     Member,
     /// The peers that gateways are told of.
@@ -88,7 +88,7 @@ impl Work {
     #[must_use]
     pub fn side(&self) -> Side {
         match self {
-            Self::Liveness | Self::Member | Self::Publish(_) => Side::Hub,
+            Self::Member | Self::Publish(_) => Side::Hub,
             Self::Home | Self::Import(_) | Self::Peers | Self::Tell(_) => Side::Local,
         }
     }
@@ -99,7 +99,6 @@ impl fmt::Display for Work {
         match self {
             Self::Home => f.write_str("home"),
             Self::Import(service) => write!(f, "import {service}"),
-            Self::Liveness => f.write_str("liveness"),
             Self::Member => f.write_str("member"),
             Self::Peers => f.write_str("peers"),
             Self::Publish(service) => write!(f, "publish {service}"),
@@ -231,6 +230,13 @@ impl Plan {
         });
     }
 
+    /// Whether it makes a Service.
+    #[must_use]
+    pub fn makes_service(&self) -> bool {
+        let mut writes = self.steps.iter().flatten();
+        writes.any(|write| matches!(write, Write::Create(Object::Service(_))))
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -248,8 +254,9 @@ pub fn plan(observed: &Observed, work: &Work, now: Timestamp) -> Plan {
         Work::Home => membership::home(observed),
         Work::Tell(service) => tell::plan(observed, service, now),
         _ if !observed.is_hub_synced() => Plan::default(),
+        // Another cluster lives under this one's id: until that is settled, neither takes anything from the other.
+        Work::Import(_) | Work::Publish(_) if observed.duplicate().is_some() => Plan::default(),
         Work::Import(service) => import::plan(observed, service, now),
-        Work::Liveness => membership::liveness(observed, now),
         Work::Member => membership::member(observed, now),
         Work::Peers => membership::peers(observed),
         Work::Publish(service) => publish::plan(observed, service),

@@ -316,6 +316,11 @@ impl Owner {
     fn carry_out(&mut self, work: Work, plan: Plan) {
         let executor = Arc::clone(&self.executor);
         let fenced = !matches!(work, Work::Home | Work::Member);
+        if let Work::Import(service) = &work
+            && plan.makes_service()
+        {
+            self.observed.making(service);
+        }
         self.spawn(&work.to_string(), async move {
             let remark = Plan {
                 tells_malformed: plan.tells_malformed.clone(),
@@ -337,6 +342,16 @@ impl Owner {
             self.propagation.answered(&answer, &self.metrics, now);
             let touched = self.observed.take(answer);
             self.touch(touched);
+        }
+        if let Work::Import(service) = work {
+            self.observed.made(service);
+            let failure = outcome.failure.as_ref();
+            let full = failure.filter(|failure| failure.is_exhaustion());
+            if failure.is_none() || full.is_some() {
+                let said = full.map(|failure| failure.message.clone());
+                let touched = self.observed.exhaust(service, said);
+                self.touch(touched);
+            }
         }
         if let Work::Publish(service) = work {
             let refusal = outcome.failure.as_ref().and_then(refusal);
@@ -441,7 +456,7 @@ impl Owner {
             self.gathered.get_or_insert_with(|| Instant::now() + GATHER);
         }
         if touched.everything || touched.members {
-            for work in [Work::Home, Work::Liveness, Work::Member, Work::Peers] {
+            for work in [Work::Home, Work::Member, Work::Peers] {
                 self.queue.touch(work);
             }
         }

@@ -23,14 +23,14 @@ const LEASE: (&str, &str) = ("coordination.k8s.io/v1", "Lease");
 const CONTROLLER: (&str, &str) = ("landbridge-system", "landbridge-controller");
 
 /// A hub and one member, with room for more imports than a test's own loopback addresses: nothing is called here.
-async fn set() -> [Running; 2] {
+async fn set(services: &str) -> [Running; 2] {
     let mut running = Vec::new();
     for name in ["hub", "berlin"] {
         let block = Block::take();
         let config = ClusterConfig {
             name: name.into(),
             listen: (block.address(1), 0).into(),
-            service_range_v4: "10.96.0.0/16".parse().unwrap(),
+            service_range_v4: services.parse().unwrap(),
             service_range_v6: None,
             crds: landbridge_api::crds::all(),
         };
@@ -99,7 +99,7 @@ fn holder(running: &Running) -> Option<String> {
 /// "Two controllers in one member: Lease election, the standby takes over within 5 s, no double writes that differ."
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_standby_takes_over_from_a_controller_that_dies() {
-    let running = set().await;
+    let running = set("10.96.0.0/16").await;
     let [hub, berlin] = &running;
     let named = |name: &'static str| {
         Controlling::start_as(berlin, hub, move |config| config.replica = name.into())
@@ -229,7 +229,7 @@ fn named(running: &Running) -> Option<Vec<String>> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_that_dies_costs_one_write_of_each_slice() {
     const IMPORTS: u64 = 200;
-    let running = set().await;
+    let running = set("10.96.0.0/16").await;
     let [hub, berlin] = &running;
     let one = Gateway::start(berlin, 3, 0).await;
     let two = Gateway::start(berlin, 4, one.admin).await;
@@ -301,4 +301,80 @@ async fn a_gateway_that_dies_costs_one_write_of_each_slice() {
     assert_eq!(named(berlin), new);
     assert_eq!(updates(), before);
     controller.stop().await;
+}
+
+/// An API server that has no address left is told of as such, asked again, and believed when it has one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_for_which_there_is_no_address_waits_for_one() {
+    let running = set("10.96.0.0/29").await;
+    let [hub, berlin] = &running;
+    let mut taken = 0;
+    let user = |number: u32| {
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"namespace": "shop", "name": format!("user-{number}")},
+            "spec": {"ports": [{"port": 80}]},
+        })
+    };
+    while berlin.cluster.store().create(user(taken)).is_ok() {
+        taken += 1;
+    }
+    let controller = Controlling::start(berlin, hub).await;
+    exported(hub, "web");
+    let reason = |wanted: &'static str| {
+        move || {
+            find(berlin, IMPORT, ("shop", "web"))
+                .filter(|import| import["status"]["conditions"][0]["reason"] == json!(wanted))
+        }
+    };
+    let import = becomes("it is told", &running, reason("AddressesExhausted")).await;
+    let message = import["status"]["conditions"][0]["message"].as_str();
+    assert!(message.unwrap().contains("range is full"), "{message:?}");
+    assert_eq!(import["spec"].get("ips"), None);
+    let store = berlin.cluster.store();
+    store.delete(("v1", "Service"), ("shop", "user-0")).unwrap();
+    let import = becomes("it has an address", &running, || {
+        find(berlin, IMPORT, ("shop", "web")).filter(|import| import["spec"].get("ips").is_some())
+    })
+    .await;
+    assert_eq!(import["spec"]["ips"].as_array().map(Vec::len), Some(1));
+    controller.stop().await;
+}
+
+/// Two clusters that were given one id by mistake: the second one stands back and says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_cluster_of_one_id_stands_back() {
+    let running = set("10.96.0.0/16").await;
+    let [hub, berlin] = &running;
+    let first = Controlling::start(berlin, hub).await;
+    let uid = |running: &Running| {
+        find(running, ("v1", "Namespace"), ("", "kube-system")).unwrap()["metadata"]["uid"].clone()
+    };
+    let told = || {
+        let member = find(hub, MEMBER, ("", "berlin"))?;
+        member["status"].get("clusterUid").cloned()
+    };
+    assert_eq!(
+        becomes("the first one is heard", &running, told).await,
+        uid(berlin)
+    );
+    let others = set("10.96.0.0/16").await;
+    let [_, other] = &others;
+    assert_ne!(uid(other), uid(berlin));
+    let second = Controlling::start(other, hub).await;
+    becomes("the second one says so", &running, || {
+        (second.handle.snapshot()["duplicateClusterUid"] == uid(berlin)).then_some(())
+    })
+    .await;
+    exported(hub, "web");
+    becomes("the first one imports", &running, || {
+        find(berlin, IMPORT, ("shop", "web"))
+    })
+    .await;
+    assert_eq!(find(other, IMPORT, ("shop", "web")), None);
+    assert_eq!(told(), Some(uid(berlin)));
+    assert_eq!(second.count("writes_total", &["ClusterExport"]), 0);
+    assert_eq!(second.count("writes_total", &["Member"]), 0);
+    first.stop().await;
+    second.stop().await;
 }

@@ -39,6 +39,9 @@ impl Component for Settings {
             advertise: self.advertise,
             region: self.region,
             heartbeat: self.heartbeat,
+            import_namespaces: (!self.import_namespaces.is_empty())
+                .then(|| self.import_namespaces.into_iter().collect()),
+            max_derived_services: self.max_derived_services,
             replica: self.replica.unwrap_or_else(machine),
             ..Config::new(cluster, set, network, self.membership.system_namespace)
         };

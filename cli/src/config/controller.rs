@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use landbridge_model::{GatewayAddress, NetworkName};
+use landbridge_model::{GatewayAddress, Namespace, NetworkName};
 
 use super::{
     common::{Common, Membership, Reach, reach},
@@ -48,6 +48,17 @@ const NETWORK: Setting = Setting::one(
     "NAME",
     "Clusters with the same network name reach each other's pods directly [default: the cluster's id, a network of its own]",
 );
+const IMPORT_NAMESPACES: Setting = Setting::list(
+    "import-namespaces",
+    "NAME",
+    "Import services of these namespaces only [default: all that exist here]",
+);
+const MAX_DERIVED_SERVICES: Setting = Setting::one(
+    "max-derived-services",
+    "NUMBER",
+    "How many Services may be made for imports; each takes a ClusterIP",
+)
+.or("2000");
 const NAME: Setting = Setting::one(
     "name",
     "NAME",
@@ -64,6 +75,9 @@ pub(crate) struct Settings {
     pub(crate) heartbeat: Duration,
     /// Absent where this cluster is the hub.
     pub(crate) hub: Option<Reach>,
+    /// All where none are named.
+    pub(crate) import_namespaces: Vec<Namespace>,
+    pub(crate) max_derived_services: usize,
     pub(crate) membership: Membership,
     /// The cluster's id where absent.
     pub(crate) network: Option<NetworkName>,
@@ -74,13 +88,15 @@ pub(crate) struct Settings {
 
 impl super::Settings for Settings {
     fn table() -> Vec<&'static Setting> {
-        let own: [&Setting; 8] = [
+        let own: [&Setting; 10] = [
             &HUB_KUBECONFIG,
             &HUB_CONTEXT,
             &NETWORK,
             &ADVERTISE,
             &REGION,
             &HEARTBEAT,
+            &IMPORT_NAMESPACES,
+            &MAX_DERIVED_SERVICES,
             &NAME,
             &ADMIN_LISTEN,
         ];
@@ -105,6 +121,8 @@ impl super::Settings for Settings {
         let network = reader.optional(&NETWORK, NetworkName::parse);
         let advertise = reader.list(&ADVERTISE, value::gateway_address);
         let region = reader.optional(&REGION, value::label_value);
+        let import_namespaces = reader.list(&IMPORT_NAMESPACES, Namespace::parse);
+        let max_derived_services = reader.required(&MAX_DERIVED_SERVICES, number);
         let replica = reader.optional(&NAME, value::label_value);
         let heartbeat = reader.required(&HEARTBEAT, heartbeat);
         let admin = reader.required(&ADMIN_LISTEN, value::socket);
@@ -114,12 +132,19 @@ impl super::Settings for Settings {
             common: common?,
             heartbeat: heartbeat?,
             hub,
+            import_namespaces,
+            max_derived_services: max_derived_services?,
             membership: membership?,
             network,
             region,
             replica,
         })
     }
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| "is not a number: give one such as 2000".to_owned())
 }
 
 fn heartbeat(text: &str) -> Result<Duration, String> {
@@ -167,6 +192,8 @@ network: a
 region: eu-west-1
 heartbeat: 500ms
 name: controller-0
+import-namespaces: [shop, bank]
+max-derived-services: 10
 system-namespace: lb
 admin-listen: 127.0.0.2:1",
         )
@@ -199,6 +226,15 @@ admin-listen: 127.0.0.2:1",
         assert_eq!(
             told,
             r#"Some("paris") Some("demo") lb Some("a") Some("eu-west-1") 500ms Some("controller-0") 127.0.0.2:1"#
+        );
+        let namespaces: Vec<_> = settings
+            .import_namespaces
+            .iter()
+            .map(Namespace::as_str)
+            .collect();
+        assert_eq!(
+            (namespaces, settings.max_derived_services),
+            (vec!["shop", "bank"], 10)
         );
         let advertised: Vec<_> = settings.advertise.iter().map(ToString::to_string).collect();
         assert_eq!(advertised, ["192.0.2.1:4433", "[2001:db8::1]:4433"]);

@@ -22,6 +22,8 @@ impl Observed {
             "muteGateways": self.mute_gateways.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "silentMembers": self.silent_members,
             "members": self.member_names(),
+            "mergeRevision": self.merge_revision(),
+            "duplicateClusterUid": self.duplicate(),
             "exports": self.export_states(),
             "imports": self.import_states(),
             "malformed": self.malformed(),
@@ -68,8 +70,13 @@ impl Observed {
                 .collect();
             let slices = self.our_slices(service);
             let slices: Vec<&str> = slices.map(|(key, _)| key.name.as_str()).collect();
-            let state =
+            let mut state =
                 json!({"exporters": exporters, "ips": ips, "ports": numbers, "slices": slices});
+            if !self.config.imports(&service.namespace) {
+                state["withheld"] = json!("NotSelected");
+            } else if !self.namespace_is_open(&service.namespace) {
+                state["withheld"] = json!("NoNamespace");
+            }
             Some((service.to_string(), state))
         });
         services.collect()

@@ -77,6 +77,7 @@ pub(crate) struct MemberView {
     /// The namespaces that it may export; all, where none are named.
     pub(crate) namespaces: Option<Vec<String>>,
     pub(crate) suspended: bool,
+    pub(crate) generation: Option<i64>,
     pub(crate) status: MemberStatus,
 }
 
@@ -89,8 +90,13 @@ impl MemberView {
 
     /// Whether both say the same of everything but how the member feels.
     pub(crate) fn agrees(&self, other: &Self) -> bool {
-        (&self.peer, &self.namespaces, self.suspended)
-            == (&other.peer, &other.namespaces, other.suspended)
+        let says = |view: &Self| {
+            let (peer, namespaces) = (view.peer.clone(), view.namespaces.clone());
+            let cluster = view.status.cluster_uid.clone();
+            let revision = view.status.merge_revision;
+            (peer, namespaces, view.suspended, cluster, revision)
+        };
+        says(self) == says(other)
     }
 }
 
@@ -204,6 +210,7 @@ pub(super) fn member(object: Member) -> Result<MemberView, String> {
         peer,
         namespaces: object.spec.namespaces,
         suspended: object.spec.suspended,
+        generation: object.metadata.generation,
         status: object.status.unwrap_or_default(),
     })
 }

@@ -122,6 +122,12 @@ fn withheld(observed: &Observed, service: &ServiceKey) -> Option<(&'static str, 
     if !observed.is_hub_synced() {
         return None;
     }
+    if let Some(uid) = observed.duplicate() {
+        let message = format!(
+            "Another cluster, whose namespace kube-system has uid {uid}, is member {cluster:?} too: give one of the two another id."
+        );
+        return Some(("DuplicateClusterId", message));
+    }
     let Some(member) = observed.member(cluster) else {
         let message =
             format!("{cluster:?} is no member of the set: the hub has no Member of this name.");

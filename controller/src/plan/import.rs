@@ -33,7 +33,7 @@ use super::{
     exports,
     gateways::{Gateways, family_of, gateways},
     home::home,
-    merged, slices,
+    merged, room, slices,
     slices::{Route, Slices, Source, route},
     versioned,
 };
@@ -98,13 +98,18 @@ fn keep(observed: &Observed, merged: &Merged, now: Timestamp) -> Plan {
     let slices = source.slices();
     let (slice_writes, slice_problems) = slices::writes(observed, merged, &slices.wanted);
     plan.problems = slice_problems;
-    let address = (merged.kind == ServiceKind::ClusterSetIp)
+    let mut address = (merged.kind == ServiceKind::ClusterSetIp)
         .then(|| address::address(observed, merged, row.map(|row| &row.kept)));
+    let room = address.as_mut();
+    let no_room = room.and_then(|address| room::check(observed, service, address));
 
     plan.step(address.as_ref().and_then(|address| address.write.clone()));
     plan.step(slice_writes);
     plan.step(probe(observed, service, &choice, &gateways, row));
-    let ready = ready(observed, merged, &choice, &gateways, address.as_ref());
+    let ready = no_room.as_ref().map_or_else(
+        || ready(observed, merged, &choice, &gateways, address.as_ref()),
+        |no_room| no_room.ready.clone(),
+    );
     if let Some(ips) = ips(merged, address.as_ref(), &slices) {
         let families = families(merged, &ips, &slices);
         plan.step(write(merged, row, &ips, &families));
@@ -113,6 +118,7 @@ fn keep(observed: &Observed, merged: &Merged, now: Timestamp) -> Plan {
     if merged.kind == ServiceKind::Headless {
         plan.step(address::remove(observed, service));
     }
+    plan.step(no_room.and_then(|no_room| no_room.last));
     tell(&mut plan, service, &choice, address.as_ref());
     plan.numbers = Some((service.clone(), choice.numbers));
     plan

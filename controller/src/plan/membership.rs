@@ -1,6 +1,9 @@
 //! Pure: who are the peers, and what does this member say of itself?
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use k8s_openapi::{
     api::core::v1::Namespace,
@@ -19,6 +22,8 @@ use serde_json::json;
 use super::{Kind, Object, Plan, Write, versioned};
 use crate::observed::{MemberView, Observed, is_ours};
 
+/// How many members a message names.
+const MOST_TOLD: usize = 5;
 /// The version that a member tells.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -125,6 +130,15 @@ pub(super) fn member(observed: &Observed, now: Timestamp) -> Plan {
             ),
         );
     }
+    if let Some(uid) = observed.duplicate() {
+        plan.problem(
+            format!("Member {}", config.cluster),
+            format!(
+                "is told by another cluster too, whose namespace kube-system has uid {uid}: give one of the two another id; until then this one neither exports nor imports anew"
+            ),
+        );
+        return plan;
+    }
     let healthy = if view.suspended {
         Wanted::new(
             "Healthy",
@@ -141,14 +155,18 @@ pub(super) fn member(observed: &Observed, now: Timestamp) -> Plan {
         merge_revision: Some(MERGE_REVISION),
         region: config.region.clone(),
         gateways: convert::gateway_endpoints(&config.advertise),
-        conditions: condition::apply(&view.status.conditions, &[healthy], None, now),
+        cluster_uid: observed
+            .cluster_uid()
+            .map(str::to_owned)
+            .or_else(|| view.status.cluster_uid.clone()),
+        conditions: condition::apply(
+            &view.status.conditions,
+            &[healthy, compatible(observed)],
+            view.generation,
+            now,
+        ),
     };
-    let said = view.status.heartbeat.as_ref();
-    let said = said.map(|time| Timestamp::from_millis(time.0.as_millisecond()));
-    // A heartbeat of the future was said by a clock that has been set back since.
-    // A tenth early is due too, or a timer that fires a moment early would skip a beat.
-    let is_due = |said| said > now || now.since(said) * 10 >= config.heartbeat * 9;
-    let is_due = said.is_none_or(is_due);
+    let is_due = is_due(view, config.heartbeat, now);
     if is_due || wanted != view.status {
         let wanted = MemberStatus {
             heartbeat: Some(MicroTime(convert::time(now))),
@@ -163,39 +181,25 @@ pub(super) fn member(observed: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
-/// Members of whom nothing is heard cannot say so themselves. Of those that are heard, the one with the lowest id
-/// says it, so that a hundred members do not write the same sentence. Links, not this, decide about what goes
-/// through gateways; a member that comes back says that it is well.
-pub(super) fn liveness(observed: &Observed, now: Timestamp) -> Plan {
-    let mut plan = Plan::default();
-    let silent = |key: &ObjectKey| observed.silent_members.contains(&key.name);
-    let speaker = observed
-        .members
-        .rows()
-        .map(|(key, _)| key)
-        .find(|key| !silent(key));
-    if speaker.is_none_or(|speaker| speaker.name != observed.config.cluster.as_str()) {
-        return plan;
+/// Whether it is time for the next heartbeat. One of the future was said by a clock that has been set back since. A
+/// tenth early is due too, or a timer that fires a moment early would skip a beat.
+fn is_due(view: &MemberView, every: Duration, now: Timestamp) -> bool {
+    let said = view.status.heartbeat.as_ref();
+    let said = said.map(|time| Timestamp::from_millis(time.0.as_millisecond()));
+    said.is_none_or(|said| said > now || now.since(said) * 10 >= every * 9)
+}
+
+/// Whether this member can merge by rules that every other one knows. Each says it of itself: nobody writes the
+/// status of another one.
+fn compatible(observed: &Observed) -> Wanted {
+    let too_old: Vec<&str> = observed.too_old().take(MOST_TOLD).collect();
+    if too_old.is_empty() {
+        let message = format!("The set merges by revision {}.", observed.merge_revision());
+        return Wanted::new("Compatible", true, "Compatible", message);
     }
-    let missed = Wanted::new(
-        "Healthy",
-        false,
-        "HeartbeatMissed",
-        "The member's controller has not been heard of for 10 seconds.",
+    let message = format!(
+        "Members {} know no merge rules that version {VERSION} knows: upgrade them.",
+        too_old.join(", ")
     );
-    let writes = observed
-        .members
-        .rows()
-        .filter(|(key, _)| silent(key))
-        .filter_map(|(key, row)| {
-            let current = &row.kept.status.conditions;
-            let conditions = condition::apply(current, std::slice::from_ref(&missed), None, now);
-            (conditions != *current).then(|| Write::Status {
-                kind: Kind::Member,
-                key: key.clone(),
-                status: json!({ "conditions": conditions }),
-            })
-        });
-    plan.step(writes);
-    plan
+    Wanted::new("Compatible", false, "RevisionTooOld", message)
 }

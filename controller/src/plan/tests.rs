@@ -7,6 +7,7 @@
 //! | [`exports`] | what a ServiceExport comes to, and what it is told |
 //! | [`headless`] | headless services, as far as they go |
 //! | [`hub_slices`] | which pods the hub is told of |
+//! | [`limits`] | how much is imported, and of which namespaces |
 //! | [`members`] | peers, heartbeats, silence |
 //! | [`trouble`] | malformed and foreign objects, restarts, families, bounds |
 
@@ -14,6 +15,7 @@ mod clusterset_ip;
 mod exports;
 mod headless;
 mod hub_slices;
+mod limits;
 mod members;
 mod trouble;
 mod world;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     super::{Plan, Work, Write, plan},
-    world::World,
+    world::{World, merge},
 };
 
 fn member(name: &str, gateways: &[&str]) -> serde_json::Value {
@@ -100,36 +100,132 @@ fn a_heartbeat_is_said_when_it_is_due() {
     assert_eq!(status["conditions"][0]["reason"], "Suspended");
 }
 
+/// Design, "Joining, liveness, leaving": a member writes "its own `Member` status", and no other one's.
 #[test]
-fn one_of_those_who_are_heard_says_who_is_not() {
+fn nobody_writes_the_status_of_a_member_that_is_silent() {
     let mut world = World::example();
     for cluster in world.clusters.values_mut() {
-        cluster
+        let touched = cluster
             .observed
             .silence(BTreeSet::new(), BTreeSet::from(["tokyo".to_owned()]));
+        cluster.touch(touched);
     }
-    let plan = planned(&world, "berlin", &Work::Liveness, 0);
-    let [Write::Status { key, status, .. }] = &plan.steps[0][..] else {
+    assert_eq!(world.settle(), [""; 0]);
+    for name in ["berlin", "paris"] {
+        for write in planned(&world, name, &Work::Member, 0).steps.concat() {
+            let Write::Status { key, .. } = write else {
+                panic!("{write:?}")
+            };
+            assert_eq!(key.name, name);
+        }
+        let snapshot = world.clusters[name].observed.snapshot();
+        assert_eq!(snapshot["silentMembers"], json!(["tokyo"]));
+    }
+}
+
+/// What a Member is told, and by which rules the set then merges.
+fn compatible(world: &mut World, status: &serde_json::Value) -> (String, u32) {
+    let mut tokyo = world.object("hub", "Member", "tokyo");
+    tokyo["status"] = status.clone();
+    world.put("hub", tokyo);
+    let plan = planned(world, "paris", &Work::Member, 0);
+    let Write::Status { status, .. } = &plan.steps[0][0] else {
         panic!("{plan:?}")
     };
-    assert_eq!(key.name, "tokyo");
-    assert_eq!(status["conditions"][0]["reason"], "HeartbeatMissed");
-    assert!(
-        planned(&world, "paris", &Work::Liveness, 0).is_empty(),
-        "berlin is the lowest"
+    let told = status["conditions"][1]["reason"].as_str().unwrap();
+    let revision = world.clusters["paris"].observed.merge_revision();
+    (told.to_owned(), revision)
+}
+
+/// Design, "The picture": the merge's "revision is published per member, and the set uses the lowest one".
+#[test]
+fn the_lowest_merge_revision_is_used_and_one_that_nobody_knows_is_told() {
+    let mut world = World::example();
+    let beat = "2026-01-01T10:00:00.000000Z";
+    for (status, told, used) in [
+        (json!({}), "Compatible", 1),
+        (
+            json!({"heartbeat": beat, "mergeRevision": 1}),
+            "Compatible",
+            1,
+        ),
+        (
+            json!({"heartbeat": beat, "mergeRevision": 7}),
+            "Compatible",
+            1,
+        ),
+        (
+            json!({"heartbeat": beat, "mergeRevision": 0}),
+            "RevisionTooOld",
+            0,
+        ),
+        (json!({"heartbeat": beat}), "RevisionTooOld", 1),
+    ] {
+        assert_eq!(
+            compatible(&mut world, &status),
+            (told.to_owned(), used),
+            "{status}"
+        );
+    }
+}
+
+/// A member whose clock runs an hour ahead says a heartbeat of the future; others see that it changes, and that is
+/// all that they read of it.
+#[test]
+fn a_heartbeat_from_the_future_is_a_heartbeat() {
+    let mut world = World::example();
+    let mut tokyo = world.object("hub", "Member", "tokyo");
+    tokyo["status"] = json!({"heartbeat": "2026-01-01T11:00:00.000000Z", "mergeRevision": 1});
+    world.put("hub", tokyo);
+    assert_eq!(world.settle(), [""; 0]);
+    assert_eq!(world.names("paris", "Peer"), ["berlin", "tokyo"]);
+}
+
+/// Two clusters that were given one id, by mistake: the one that came second stands back and says so, until the
+/// first one has been silent.
+#[test]
+fn of_two_clusters_with_one_id_the_second_is_told() {
+    let mut world = World::example();
+    world.service("paris", "shop/web", &["http 80->8080"], json!({}));
+    world.export("paris", "shop/web", 0);
+    world.settle();
+    world.put(
+        "paris",
+        json!({"kind": "Namespace", "metadata": {"name": "kube-system"}}),
     );
-    let mut told = world.object("hub", "Member", "tokyo");
-    told["status"] = status.clone();
-    world.put("hub", told);
-    assert!(
-        planned(&world, "berlin", &Work::Liveness, 0).is_empty(),
-        "it is said once"
+    let mut member = world.object("hub", "Member", "paris");
+    merge(
+        &mut member,
+        &json!({"status": {"clusterUid": "another", "heartbeat": "2026-01-01T10:00:00.000000Z"}}),
     );
-    let back = planned(&world, "tokyo", &Work::Member, 0);
-    let Write::Status { status, .. } = &back.steps[0][0] else {
-        panic!()
+    world.put("hub", member);
+    assert_eq!(
+        world.settle(),
+        ["paris: status ServiceExport shop/web"],
+        "nothing else is touched"
+    );
+    let told = world.conditions("paris", "ServiceExport", "shop/web");
+    assert!(
+        told[1].starts_with("Ready=False/DuplicateClusterId: Another cluster"),
+        "{told:?}"
+    );
+    let plan = planned(&world, "paris", &Work::Member, 0);
+    assert!(plan.is_empty(), "the other one's status is left alone");
+    assert!(plan.problems[0].sentence.contains("uid another"));
+
+    let paris = world.clusters.get_mut("paris").unwrap();
+    let touched = paris
+        .observed
+        .silence(BTreeSet::new(), BTreeSet::from(["paris".to_owned()]));
+    paris.touch(touched);
+    world.settle();
+    let told = world.conditions("paris", "ServiceExport", "shop/web");
+    assert_eq!(told[1], "Ready=True/Exported");
+    let plan = planned(&world, "paris", &Work::Member, 0);
+    let Write::Status { status, .. } = &plan.steps[0][0] else {
+        panic!("{plan:?}")
     };
-    assert_eq!(status["conditions"][0]["status"], "True");
+    assert_ne!(status["clusterUid"], "another", "it is this one's id now");
 }
 
 /// Design, "Joining, liveness, leaving": "for what goes through gateways, links decide".

@@ -522,7 +522,9 @@ impl World {
         let now = self.now();
         for (name, cluster) in &self.clusters {
             let mut fresh = self.observer(name);
-            // What is told once is not known from objects.
+            // What is told once, and who is silent, is not known from objects.
+            let silent = &cluster.observed.silent_members;
+            fresh.silent_members.clone_from(silent);
             fresh
                 .told_malformed
                 .clone_from(&cluster.observed.told_malformed);
