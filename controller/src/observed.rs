@@ -130,6 +130,7 @@ pub struct Observed {
     gateway_slices: BTreeSet<ObjectKey>,
     /// Imports for which a Service is being made.
     making: BTreeSet<ServiceKey>,
+    our_services: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
     our_slices: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
     pod_slices: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
     slices_on_hub: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
@@ -152,6 +153,7 @@ impl Observed {
             members: Table::default(),
             mute_gateways: BTreeSet::new(),
             namespaces: Table::default(),
+            our_services: BTreeMap::new(),
             our_slices: BTreeMap::new(),
             peers: Table::default(),
             pod_slices: BTreeMap::new(),
@@ -323,9 +325,13 @@ impl Observed {
             let after = self.services.find(&key);
             let made_for = [before.as_ref(), after].into_iter().flatten();
             let made_for = made_for.filter_map(|view| view.ours.as_ref());
-            touched
-                .services
-                .extend(made_for.map(|(import, _)| import.clone()));
+            for (import, _) in made_for {
+                touched.services.insert(import.clone());
+                unindex(&mut self.our_services, import, &key);
+            }
+            if let Some((import, _)) = after.and_then(|view| view.ours.as_ref()) {
+                index(&mut self.our_services, import, &key);
+            }
             touched.services.extend(named(&key));
             let is_ours = after.is_some_and(|view| view.ours.is_some());
             self.count_derived(&key, is_ours, &mut touched);
@@ -375,6 +381,7 @@ impl Observed {
                 let own = self.config.cluster.as_str();
                 self.silent_members.contains(own) != members.contains(own)
             },
+            services: self.services_told_by(self.silent_members.symmetric_difference(&members)),
             ..Touched::default()
         };
         self.silent_gateways = gateways;

@@ -15,6 +15,8 @@
 //! | [`address`] | which Service gives the import its addresses? |
 //! | [`room`] | may a Service be made for it? |
 //! | [`home`] | which pods of this cluster serve which port? |
+//! | [`remote`] | which pods of this network's other clusters serve which port? |
+//! | [`headless`] | which address has each endpoint of another network? |
 //! | [`gateways`] | which gateways does this cluster have? |
 //! | [`slices`] | where does each port lead? |
 //! | [`membership`] | who are the peers, and what does this member say of itself? |
@@ -22,12 +24,14 @@
 mod address;
 mod claim;
 mod gateways;
+mod headless;
 mod home;
 mod hub_slices;
 mod import;
 mod labels;
 mod membership;
 mod publish;
+mod remote;
 mod room;
 mod slices;
 mod tell;
@@ -49,11 +53,11 @@ use landbridge_api::{
     mcs::ServiceImport,
     watch::ObjectKey,
 };
-use landbridge_model::{AllottedPort, Export, Merged, PortKey, ServiceKey, Timestamp};
+use landbridge_model::{AllottedPort, Export, Merged, ServiceKey, Timestamp};
 
 use crate::{
     observed::{Observed, Problem},
-    ports::Number,
+    ports::{Number, Slot},
 };
 pub(crate) use gateways::{asked, gateways};
 
@@ -210,7 +214,7 @@ pub struct Plan {
     /// What is not as it should be, and cannot be put right from here.
     pub problems: Vec<Problem>,
     /// The numbers that the service has from now on; none where the plan says nothing about them.
-    pub numbers: Option<(ServiceKey, BTreeMap<PortKey, AllottedPort>)>,
+    pub numbers: Option<(ServiceKey, BTreeMap<Slot, AllottedPort>)>,
     /// A malformed ServiceExport that this plan tells so.
     pub tells_malformed: Option<(ObjectKey, String)>,
 }

@@ -6,11 +6,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Duration,
 };
 
 use landbridge_api::watch::ObjectKey;
-use landbridge_model::{AllottedPort, PortKey, Protocol, ServiceKey, Timestamp};
+use landbridge_model::{
+    AllottedPort, PortKey, Protocol, ServiceKey, Timestamp, allotment::EndpointRef,
+};
 
 /// How long a number that was given back is not used again: kube-proxy and gateways follow a slice within seconds,
 /// and a client that resolved the old meaning gives up within a minute.
@@ -22,11 +25,42 @@ const LONG_AGO: Timestamp = Timestamp::from_millis(i64::MIN);
 /// What a gateway listens on.
 pub type Number = (Protocol, AllottedPort);
 
+/// What a number of a service is for: one of its ports, or one of an endpoint of it where it is headless.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Slot {
+    /// The endpoint of another network.
+    pub endpoint: Option<EndpointRef>,
+    /// The service's port; the endpoint's own where there is one.
+    pub port: PortKey,
+}
+
+impl From<PortKey> for Slot {
+    fn from(port: PortKey) -> Self {
+        Self {
+            endpoint: None,
+            port,
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.endpoint {
+            Some(endpoint) => write!(
+                f,
+                "{}/{} {}",
+                endpoint.cluster, endpoint.hostname, self.port
+            ),
+            None => self.port.fmt(f),
+        }
+    }
+}
+
 /// Every number that is in use, and why.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Ports {
     /// What planning has given out.
-    held: BTreeMap<ServiceKey, BTreeMap<PortKey, AllottedPort>>,
+    held: BTreeMap<ServiceKey, BTreeMap<Slot, AllottedPort>>,
     holders: BTreeMap<Number, ServiceKey>,
     /// What slices say.
     claims: BTreeMap<Number, BTreeSet<(ServiceKey, ObjectKey)>>,
@@ -42,9 +76,9 @@ pub struct Ports {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Choice {
     /// The number of each port that has one.
-    pub numbers: BTreeMap<PortKey, AllottedPort>,
+    pub numbers: BTreeMap<Slot, AllottedPort>,
     /// Ports for which none is left.
-    pub exhausted: Vec<PortKey>,
+    pub exhausted: Vec<Slot>,
     /// Numbers that an older import claims too, and so were given up.
     pub lost: Vec<Number>,
 }
@@ -57,8 +91,8 @@ impl Ports {
     pub fn choose(
         &self,
         service: &ServiceKey,
-        wanted: &[PortKey],
-        said: &BTreeMap<PortKey, AllottedPort>,
+        wanted: &[Slot],
+        said: &BTreeMap<Slot, AllottedPort>,
         is_older: impl Fn(&ServiceKey) -> bool,
         now: Timestamp,
     ) -> Choice {
@@ -70,24 +104,24 @@ impl Ports {
             let had = held
                 .and_then(|held| held.get(port))
                 .or_else(|| said.get(port));
-            let number = had.map(|number| (port.protocol, *number));
+            let number = had.map(|number| (port.port.protocol, *number));
             match number {
-                Some(number) if taken.contains(&number) => without.push(*port),
+                Some(number) if taken.contains(&number) => without.push(port.clone()),
                 Some(number) if self.is_contested(service, number, &is_older) => {
                     choice.lost.push(number);
-                    without.push(*port);
+                    without.push(port.clone());
                 }
                 Some(number) => {
                     taken.insert(number);
-                    choice.numbers.insert(*port, number.1);
+                    choice.numbers.insert(port.clone(), number.1);
                 }
-                None => without.push(*port),
+                None => without.push(port.clone()),
             }
         }
         for port in without {
-            match self.free(port.protocol, &taken, now) {
+            match self.free(port.port.protocol, &taken, now) {
                 Some(number) => {
-                    taken.insert((port.protocol, number));
+                    taken.insert((port.port.protocol, number));
                     choice.numbers.insert(port, number);
                 }
                 None => choice.exhausted.push(port),
@@ -157,7 +191,7 @@ impl Ports {
     pub fn hold(
         &mut self,
         service: &ServiceKey,
-        numbers: BTreeMap<PortKey, AllottedPort>,
+        numbers: BTreeMap<Slot, AllottedPort>,
         now: Timestamp,
     ) {
         if self
@@ -169,18 +203,18 @@ impl Ports {
         }
         let before = self.held.remove(service).unwrap_or_default();
         for (port, number) in &before {
-            let number = (port.protocol, *number);
+            let number = (port.port.protocol, *number);
             self.holders.remove(&number);
             self.resting.insert(number, now);
         }
         for (port, number) in &numbers {
-            let number = (port.protocol, *number);
+            let number = (port.port.protocol, *number);
             self.resting.remove(&number);
             self.holders.insert(number, service.clone());
-            self.advance(port.protocol);
+            self.advance(port.port.protocol);
         }
         for (port, number) in &before {
-            let number = (port.protocol, *number);
+            let number = (port.port.protocol, *number);
             if !self.holders.contains_key(&number) {
                 self.probed.remove(&number);
             }
@@ -232,7 +266,7 @@ impl Ports {
 
     /// The numbers of `service`.
     #[must_use]
-    pub fn of(&self, service: &ServiceKey) -> Option<&BTreeMap<PortKey, AllottedPort>> {
+    pub fn of(&self, service: &ServiceKey) -> Option<&BTreeMap<Slot, AllottedPort>> {
         self.held.get(service)
     }
 }
@@ -247,11 +281,12 @@ mod tests {
         ServiceKey::parse("shop", name).unwrap()
     }
 
-    fn port(number: u16) -> PortKey {
-        PortKey {
+    fn port(number: u16) -> Slot {
+        let number = NonZeroU16::new(number).unwrap();
+        Slot::from(PortKey {
             protocol: Protocol::Tcp,
-            number: NonZeroU16::new(number).unwrap(),
-        }
+            number,
+        })
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -259,7 +294,7 @@ mod tests {
     }
 
     fn take(ports: &mut Ports, name: &str, wanted: &[u16], now: Timestamp) -> Vec<u16> {
-        let wanted: Vec<PortKey> = wanted.iter().map(|number| port(*number)).collect();
+        let wanted: Vec<Slot> = wanted.iter().map(|number| port(*number)).collect();
         let choice = ports.choose(&service(name), &wanted, &BTreeMap::new(), |_| false, now);
         let numbers = wanted.iter().map(|port| choice.numbers[port].number());
         let numbers = numbers.collect();
@@ -286,13 +321,13 @@ mod tests {
     #[test]
     fn protocols_have_ranges_of_their_own() {
         let mut ports = Ports::default();
-        let udp = PortKey {
+        let udp = Slot::from(PortKey {
             protocol: Protocol::Udp,
-            ..port(53)
-        };
+            ..port(53).port
+        });
         let choice = ports.choose(
             &service("dns"),
-            &[port(53), udp],
+            &[port(53), udp.clone()],
             &BTreeMap::new(),
             |_| false,
             at(0),

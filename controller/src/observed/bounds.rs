@@ -52,8 +52,14 @@ impl Observed {
 
     /// Whether one more Service may be made for an import of `service`.
     pub(crate) fn has_room_for(&self, service: &ServiceKey) -> bool {
+        self.room_for(service) > 0
+    }
+
+    /// How many more Services may be made for an import of `service`.
+    pub(crate) fn room_for(&self, service: &ServiceKey) -> usize {
         let others = self.making.iter().filter(|making| *making != service);
-        self.derived.len() + others.count() < self.config.max_derived_services
+        let taken = self.derived.len() + others.count();
+        self.config.max_derived_services.saturating_sub(taken)
     }
 
     /// A Service is about to be made for an import, so its room is taken.

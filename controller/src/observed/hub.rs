@@ -1,5 +1,7 @@
 //! Pure: the slices that members keep on the hub, and what their news touches.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use landbridge_api::{
     convert::{self, HubSlice},
@@ -8,7 +10,7 @@ use landbridge_api::{
 };
 use landbridge_model::ServiceKey;
 
-use super::{Observed, Row, Touched, index, problems, unindex};
+use super::{Observed, Row, ServiceView, Touched, index, problems, unindex};
 
 /// A slice on the hub.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +48,29 @@ impl Observed {
     ) -> impl Iterator<Item = (&ObjectKey, &Row<HubSliceView>)> {
         let keys = self.slices_on_hub.get(service).into_iter().flatten();
         keys.filter_map(|key| Some((key, self.hub_slices.row(key)?)))
+    }
+
+    /// The Services that were made for an import.
+    pub(crate) fn our_services(
+        &self,
+        import: &ServiceKey,
+    ) -> impl Iterator<Item = (&ObjectKey, &Row<ServiceView>)> {
+        let keys = self.our_services.get(import).into_iter().flatten();
+        keys.filter_map(|key| Some((key, self.services.row(key)?)))
+    }
+
+    /// The services of which any of `members` has slices on the hub.
+    pub(super) fn services_told_by<'a>(
+        &self,
+        members: impl Iterator<Item = &'a String>,
+    ) -> BTreeSet<ServiceKey> {
+        let namespaces: BTreeSet<String> = members.map(|id| format!("cluster-{id}")).collect();
+        let slices = self.slices_on_hub.iter();
+        let told = slices.filter(|(_, keys)| {
+            let mut keys = keys.iter();
+            keys.any(|key| namespaces.contains(&key.namespace))
+        });
+        told.map(|(service, _)| service.clone()).collect()
     }
 
     /// The services of which this cluster has slices on the hub.

@@ -3,7 +3,10 @@
 //! It has no selector: its slices are ours. The API server gives it its ClusterIPs, in every family that the cluster
 //! has, and they stay for as long as it lives.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use k8s_openapi::{
     api::core::v1::{ClientIPConfig, Service, ServicePort, ServiceSpec, SessionAffinityConfig},
@@ -15,12 +18,32 @@ use k8s_openapi::{
 use kube::Resource;
 use landbridge_api::{
     mcs::ServiceImport,
-    wellknown::{APP_MANAGED_BY, IMPORT, LANDBRIDGE},
+    wellknown::{APP_MANAGED_BY, ENDPOINT, IMPORT, LANDBRIDGE},
 };
-use landbridge_model::{Merged, SessionAffinity, derived};
+use landbridge_model::{
+    DerivedName, Merged, PortKey, ServiceKey, SessionAffinity, allotment::EndpointRef, derived,
+};
 
 use super::{Kind, Object, Write, versioned};
-use crate::observed::{Observed, ServiceView, object_key};
+use crate::observed::{Observed, Row, ServiceView, object_key};
+
+/// What a derived Service is asked to be.
+pub(super) struct Asked<'a> {
+    /// The import that it is made for.
+    pub(super) service: &'a ServiceKey,
+    /// The endpoint that it leads to, where the import is headless.
+    pub(super) endpoint: Option<&'a EndpointRef>,
+    pub(super) ports: Vec<PortKey>,
+    pub(super) affinity: SessionAffinity,
+}
+
+/// The name of the Service that is made for an import, or for an endpoint of a headless one.
+pub(super) fn name(service: &ServiceKey, endpoint: Option<&EndpointRef>) -> DerivedName {
+    match endpoint {
+        Some(endpoint) => derived::endpoint(service, &endpoint.cluster, &endpoint.hostname),
+        None => derived::service(service),
+    }
+}
 
 /// The derived Service of an import.
 pub(super) struct Address<'a> {
@@ -32,15 +55,27 @@ pub(super) struct Address<'a> {
     pub(super) foreign: Option<&'a ServiceView>,
 }
 
-/// The derived Service of `merged`, which belongs to `import` once that is there.
+impl<'a> Asked<'a> {
+    /// What gives a ClusterSetIP import its addresses.
+    pub(super) fn of(merged: &'a Merged) -> Self {
+        Self {
+            service: &merged.service,
+            endpoint: None,
+            ports: merged.ports.iter().map(|port| port.port.key).collect(),
+            affinity: merged.affinity,
+        }
+    }
+}
+
+/// The derived Service that is `asked` for, which belongs to `import` once that is there.
 pub(super) fn address<'a>(
     observed: &'a Observed,
-    merged: &Merged,
+    asked: &Asked<'_>,
     import: Option<&ServiceImport>,
 ) -> Address<'a> {
-    let key = object_key(&merged.service, derived::service(&merged.service).as_str());
+    let key = object_key(asked.service, name(asked.service, asked.endpoint).as_str());
     let Some(row) = observed.services.row(&key) else {
-        let service = shape(Service::default(), merged, import);
+        let service = shape(Service::default(), asked, import);
         return Address {
             write: Some(Write::Create(Object::Service(Box::new(service)))),
             ips: None,
@@ -51,7 +86,7 @@ pub(super) fn address<'a>(
         .kept
         .ours
         .as_ref()
-        .filter(|(made_for, _)| *made_for == merged.service)
+        .filter(|(made_for, _)| made_for == asked.service)
     else {
         return Address {
             write: None,
@@ -59,7 +94,7 @@ pub(super) fn address<'a>(
             foreign: Some(&row.kept),
         };
     };
-    let mut wanted = shape((**current).clone(), merged, import);
+    let mut wanted = shape((**current).clone(), asked, import);
     let write = (wanted != **current).then(|| {
         versioned(&mut wanted.metadata, &row.version);
         Write::Update(Object::Service(Box::new(wanted)))
@@ -76,43 +111,65 @@ pub(super) fn address<'a>(
     }
 }
 
-/// What takes the derived Service away, where there is one of ours.
-pub(super) fn remove(observed: &Observed, service: &landbridge_model::ServiceKey) -> Option<Write> {
-    let key = object_key(service, derived::service(service).as_str());
-    let row = observed.services.row(&key)?;
-    let (made_for, _) = row.kept.ours.as_ref()?;
-    (made_for == service).then(|| Write::Delete {
-        kind: Kind::Service,
-        key,
-        uid: Some(row.uid.clone()),
-    })
+/// What takes away the derived Services of an import, except for those named in `kept`.
+pub(super) fn remove(
+    observed: &Observed,
+    service: &ServiceKey,
+    kept: &BTreeSet<String>,
+) -> Vec<Write> {
+    let made = observed.our_services(service);
+    let stale = made.filter(|(key, row)| !kept.contains(&key.name) && is_made_for(row, service));
+    stale
+        .map(|(key, row)| Write::Delete {
+            kind: Kind::Service,
+            key: key.clone(),
+            uid: Some(row.uid.clone()),
+        })
+        .collect()
 }
 
-fn shape(mut service: Service, merged: &Merged, import: Option<&ServiceImport>) -> Service {
+/// Whether a Service has the name of what it says it was made for: a copy that somebody has made is theirs.
+fn is_made_for(row: &Row<ServiceView>, service: &ServiceKey) -> bool {
+    let Some((_, made)) = &row.kept.ours else {
+        return false;
+    };
+    let annotations = made.metadata.annotations.as_ref();
+    let expected = match annotations.and_then(|all| all.get(ENDPOINT)) {
+        None => Some(derived::service(service)),
+        Some(text) => text.split_once('/').and_then(|(cluster, hostname)| {
+            let (cluster, hostname) = (cluster.parse().ok()?, hostname.parse().ok()?);
+            Some(derived::endpoint(service, &cluster, &hostname))
+        }),
+    };
+    made.metadata.name.as_deref() == expected.as_ref().map(DerivedName::as_str)
+}
+
+fn shape(mut service: Service, asked: &Asked<'_>, import: Option<&ServiceImport>) -> Service {
     let owner = service.metadata.owner_references.take();
+    let mut annotations = BTreeMap::from([(IMPORT.to_owned(), asked.service.name.to_string())]);
+    if let Some(EndpointRef { cluster, hostname }) = asked.endpoint {
+        annotations.insert(ENDPOINT.to_owned(), format!("{cluster}/{hostname}"));
+    }
     service.metadata = ObjectMeta {
-        name: Some(derived::service(&merged.service).to_string()),
-        namespace: Some(merged.service.namespace.to_string()),
+        name: Some(name(asked.service, asked.endpoint).to_string()),
+        namespace: Some(asked.service.namespace.to_string()),
         labels: Some(BTreeMap::from([(
             APP_MANAGED_BY.to_owned(),
             LANDBRIDGE.to_owned(),
         )])),
-        annotations: Some(BTreeMap::from([(
-            IMPORT.to_owned(),
-            merged.service.name.to_string(),
-        )])),
+        annotations: Some(annotations),
         owner_references: import
             .and_then(owned_by)
             .map_or(owner, |owner| Some(vec![owner])),
         ..service.metadata
     };
-    let (affinity, config) = affinity(merged.affinity);
-    let ports = merged.ports.iter().map(|port| {
-        let number = i32::from(port.port.key.number.get());
+    let (affinity, config) = affinity(asked.affinity);
+    let ports = asked.ports.iter().map(|port| {
+        let number = i32::from(port.number.get());
         ServicePort {
-            name: Some(port.port.key.derived_port_name().to_string()),
+            name: Some(port.derived_port_name().to_string()),
             port: number,
-            protocol: Some(port.port.key.protocol.as_str().to_owned()),
+            protocol: Some(port.protocol.as_str().to_owned()),
             target_port: Some(IntOrString::Int(number)),
             ..ServicePort::default()
         }

@@ -22,24 +22,27 @@ use landbridge_api::{
     wellknown::{APP_MANAGED_BY, DERIVED_SERVICE, LANDBRIDGE},
 };
 use landbridge_model::{
-    AllottedPort, ClusterId, Export, IpFamily, Merged, PortKey, ServiceKey, ServiceKind,
-    SessionAffinity, Timestamp, derived,
+    AllottedPort, ClusterId, Export, IpFamily, Merged, ServiceKey, ServiceKind, SessionAffinity,
+    Timestamp, derived,
 };
 use serde_json::json;
 
 use super::{
     Kind, Object, Plan, Write,
-    address::{self, Address},
+    address::{self, Address, Asked},
     exports,
     gateways::{Gateways, family_of, gateways},
+    headless::{Headless, MOST_PLACES, headless},
     home::home,
-    merged, room, slices,
+    merged,
+    remote::remote,
+    room, slices,
     slices::{Route, Slices, Source, route},
     versioned,
 };
 use crate::{
     observed::{Observed, Row, is_ours, object_key},
-    ports::{Choice, Number},
+    ports::{Choice, Number, Slot},
 };
 
 pub(super) fn plan(observed: &Observed, service: &ServiceKey, now: Timestamp) -> Plan {
@@ -65,7 +68,7 @@ fn remove(observed: &Observed, service: &ServiceKey) -> Plan {
         uid: Some(row.uid.clone()),
     }));
     plan.step(slices::delete(observed, service, &BTreeSet::new()));
-    plan.step(address::remove(observed, service));
+    plan.step(address::remove(observed, service, &BTreeSet::new()));
     plan.numbers = Some((service.clone(), BTreeMap::new()));
     plan
 }
@@ -82,49 +85,109 @@ fn keep(observed: &Observed, merged: &Merged, now: Timestamp) -> Plan {
         return plan;
     }
     let gateways = gateways(observed);
-    let choice = choose(observed, merged, now);
     let exports: BTreeMap<&ClusterId, &Export> = exports(observed, service)
         .map(|export| (&export.cluster, export))
         .collect();
+    let import = row.map(|row| &row.kept);
+    let headless = headless(observed, merged, &exports, import);
+    let (said, choice) = choose(observed, merged, &headless, now);
     let home = home(observed, merged);
+    let remote = remote(observed, merged, &exports, &gateways);
     let source = Source {
         observed,
         merged,
         exports: &exports,
         numbers: &choice.numbers,
         gateways: &gateways,
+        headless: &headless,
         home: &home,
+        remote: &remote,
     };
     let slices = source.slices();
     let (slice_writes, slice_problems) = slices::writes(observed, merged, &slices.wanted);
     plan.problems = slice_problems;
+    plan.problems.extend(remote.problems);
     let mut address = (merged.kind == ServiceKind::ClusterSetIp)
-        .then(|| address::address(observed, merged, row.map(|row| &row.kept)));
+        .then(|| address::address(observed, &Asked::of(merged), import));
     let room = address.as_mut();
     let no_room = room.and_then(|address| room::check(observed, service, address));
+    // MCS slices are the names of headless endpoints, so they wait until gateways listen; a ClusterSetIP has its name
+    // from the import.
+    let is_late = |write: &Write| address.is_none() && !slices::is_allotment(write);
+    let (late, early): (Vec<Write>, Vec<Write>) = slice_writes.into_iter().partition(is_late);
 
     plan.step(address.as_ref().and_then(|address| address.write.clone()));
-    plan.step(slice_writes);
-    plan.step(probe(observed, service, &choice, &gateways, row));
+    plan.step(early);
+    plan.step(probe(observed, service, &choice, &said, &gateways, row));
+    plan.step(late);
     let ready = no_room.as_ref().map_or_else(
-        || ready(observed, merged, &choice, &gateways, address.as_ref()),
+        || ready(merged, &choice, &gateways, address.as_ref(), &headless),
         |no_room| no_room.ready.clone(),
     );
-    if let Some(ips) = ips(merged, address.as_ref(), &slices) {
+    let is_pending = headless.is_pending() && row.is_none();
+    if let Some(ips) = ips(merged, address.as_ref(), &slices).filter(|_| !is_pending) {
         let families = families(merged, &ips, &slices);
+        let conditions = [Some(ready), encrypted(observed, merged, row)];
+        let conditions: Vec<Wanted> = conditions.into_iter().flatten().collect();
         plan.step(write(merged, row, &ips, &families));
-        plan.step(status(merged, row, &slices, &ready, now));
+        plan.step(status(merged, row, &slices, &conditions, now));
     }
-    if merged.kind == ServiceKind::Headless {
-        plan.step(address::remove(observed, service));
-    }
+    addresses(&mut plan, observed, merged, &headless);
     plan.step(no_room.and_then(|no_room| no_room.last));
-    tell(&mut plan, service, &choice, address.as_ref());
+    tell(&mut plan, service, &choice, address.as_ref(), &headless);
     plan.numbers = Some((service.clone(), choice.numbers));
     plan
 }
 
-fn tell(plan: &mut Plan, service: &ServiceKey, choice: &Choice, address: Option<&Address<'_>>) {
+/// The Services of single endpoints come last: one that is refused holds up nothing else. The next plan has their
+/// addresses.
+fn addresses(plan: &mut Plan, observed: &Observed, merged: &Merged, headless: &Headless<'_>) {
+    let places = headless.places.iter();
+    plan.step(places.filter_map(|place| place.address.write.clone()));
+    let mut kept: BTreeSet<String> = headless
+        .places
+        .iter()
+        .map(|place| address::name(&merged.service, Some(&place.endpoint)).to_string())
+        .collect();
+    if merged.kind == ServiceKind::ClusterSetIp {
+        kept.insert(derived::service(&merged.service).to_string());
+    }
+    plan.step(address::remove(observed, &merged.service, &kept));
+}
+
+/// Direct traffic is told: nothing of ours encrypts it.
+fn encrypted(
+    observed: &Observed,
+    merged: &Merged,
+    row: Option<&Row<ServiceImport>>,
+) -> Option<Wanted> {
+    let direct = merged
+        .clusters
+        .iter()
+        .filter(|cluster| route(observed, cluster) == Route::Direct);
+    let direct: Vec<String> = direct.map(|cluster| format!("{cluster:?}")).collect();
+    if direct.is_empty() {
+        let current = row.and_then(|row| row.kept.status.as_ref())?;
+        let was = current
+            .conditions
+            .iter()
+            .any(|had| had.type_ == "Encrypted");
+        return was.then(|| Wanted::new("Encrypted", true, "Gateways", ""));
+    }
+    let message = format!(
+        "Pods of {} share this cluster's network and are called directly, with no gateway in between.",
+        direct.join(", ")
+    );
+    Some(Wanted::new("Encrypted", false, "DirectRoute", message))
+}
+
+fn tell(
+    plan: &mut Plan,
+    service: &ServiceKey,
+    choice: &Choice,
+    address: Option<&Address<'_>>,
+    headless: &Headless<'_>,
+) {
     for (protocol, number) in &choice.lost {
         plan.problem(
             format!("ServiceImport {service}"),
@@ -133,13 +196,13 @@ fn tell(plan: &mut Plan, service: &ServiceKey, choice: &Choice, address: Option<
             ),
         );
     }
-    if address.is_some_and(|address| address.foreign.is_some()) {
+    let places = headless.places.iter();
+    let places = places.map(|place| (Some(&place.endpoint), &place.address));
+    let foreign = address.map(|address| (None, address)).into_iter();
+    for (endpoint, _) in foreign.chain(places).filter(|(_, a)| a.foreign.is_some()) {
+        let name = address::name(service, endpoint);
         plan.problem(
-            format!(
-                "Service {}/{}",
-                service.namespace,
-                derived::service(service)
-            ),
+            format!("Service {}/{name}", service.namespace),
             format!(
                 "is not ours and has the name that import {service} needs: rename or delete it"
             ),
@@ -148,12 +211,21 @@ fn tell(plan: &mut Plan, service: &ServiceKey, choice: &Choice, address: Option<
 }
 
 /// The numbers that gateways listen on for the ports of an import.
-fn choose(observed: &Observed, merged: &Merged, now: Timestamp) -> Choice {
+fn choose(
+    observed: &Observed,
+    merged: &Merged,
+    headless: &Headless<'_>,
+    now: Timestamp,
+) -> (BTreeMap<Slot, AllottedPort>, Choice) {
     let service = &merged.service;
-    let mut said: BTreeMap<PortKey, AllottedPort> = BTreeMap::new();
+    let mut said: BTreeMap<Slot, AllottedPort> = BTreeMap::new();
     for (_, row) in observed.our_slices(service) {
         for ((_, number), target) in row.kept.allotment.iter().flat_map(|slice| &slice.targets) {
-            let known = said.entry(target.port).or_insert(*number);
+            let slot = Slot {
+                endpoint: target.endpoint.clone(),
+                port: target.port,
+            };
+            let known = said.entry(slot).or_insert(*number);
             *known = (*known).min(*number);
         }
     }
@@ -166,11 +238,12 @@ fn choose(observed: &Observed, merged: &Merged, now: Timestamp) -> Choice {
         (created, service.clone())
     };
     let own_age = age(service);
-    let wanted = slices::carried(observed, merged);
+    let mut wanted = slices::carried(observed, merged);
+    wanted.extend(headless.slots());
     let is_older = |other: &ServiceKey| age(other) < own_age;
-    observed
-        .ports
-        .choose(service, &wanted, &said, is_older, now)
+    let ports = &observed.ports;
+    let choice = ports.choose(service, &wanted, &said, is_older, now);
+    (said, choice)
 }
 
 /// Gateways are asked about the numbers of ports that the import does not have yet.
@@ -178,20 +251,24 @@ fn probe(
     observed: &Observed,
     service: &ServiceKey,
     choice: &Choice,
+    said: &BTreeMap<Slot, AllottedPort>,
     gateways: &Gateways,
     row: Option<&Row<ServiceImport>>,
 ) -> Option<Write> {
-    let is_named = |port: &PortKey| {
+    let is_named = |slot: &Slot| {
+        if slot.endpoint.is_some() {
+            return row.is_some() && said.contains_key(slot);
+        }
         let ports = row.iter().flat_map(|row| &row.kept.spec.ports);
         ports
             .filter_map(|port| convert::service_port(port).ok())
-            .any(|named| named.key == *port)
+            .any(|named| named.key == slot.port)
     };
     let numbers: BTreeSet<Number> = choice
         .numbers
         .iter()
-        .filter(|(port, _)| !is_named(port))
-        .map(|(port, number)| (port.protocol, *number))
+        .filter(|(slot, _)| !is_named(slot))
+        .map(|(slot, number)| (slot.port.protocol, *number))
         .filter(|number| !observed.ports.is_probed(*number))
         .collect();
     let admin = gateways.admin();
@@ -298,7 +375,7 @@ fn status(
     merged: &Merged,
     row: Option<&Row<ServiceImport>>,
     slices: &Slices,
-    ready: &Wanted,
+    conditions: &[Wanted],
     now: Timestamp,
 ) -> Option<Write> {
     let current = row
@@ -311,7 +388,7 @@ fn status(
                 cluster: cluster.to_string(),
             })
             .collect(),
-        conditions: condition::apply(&current.conditions, std::slice::from_ref(ready), None, now),
+        conditions: condition::apply(&current.conditions, conditions, None, now),
         endpoint_slice_objects: Some(if slices.has_mcs {
             EndpointSliceObjects::Present
         } else {
@@ -327,11 +404,11 @@ fn status(
 
 /// Whether calls get through, as far as can be seen from here.
 fn ready(
-    observed: &Observed,
     merged: &Merged,
     choice: &Choice,
     gateways: &Gateways,
     address: Option<&Address<'_>>,
+    headless: &Headless<'_>,
 ) -> Wanted {
     let not = |reason: &str, message: String| Wanted::new("Ready", false, reason, message);
     if address.is_some_and(|address| address.foreign.is_some()) {
@@ -346,20 +423,32 @@ fn ready(
             format!("No gateway port is left for {port}: fewer services can be imported.");
         return not("PortsExhausted", message);
     }
-    let mut elsewhere = merged
-        .clusters
-        .iter()
-        .filter(|cluster| route(observed, cluster) == Route::Gateways);
-    if merged.kind == ServiceKind::Headless {
-        return match elsewhere.next() {
-            Some(cluster) => not(
-                "Pending",
-                format!(
-                    "Endpoints of {cluster:?} have no address here: its network is another one."
-                ),
-            ),
-            None => Wanted::new("Ready", true, "Ready", ""),
-        };
+    if headless.too_many > 0 {
+        let message = format!(
+            "{} endpoints of other networks have no address here: an import has at most {MOST_PLACES}.",
+            headless.too_many
+        );
+        return not("AddressesExhausted", message);
+    }
+    if let Some(said) = headless.exhausted {
+        let message =
+            format!("The API server has no address left for endpoints of other networks: {said}");
+        return not("AddressesExhausted", message);
+    }
+    if headless.no_room > 0 {
+        let message = format!(
+            "{} endpoints of other networks have no address here: this cluster has as many Services for imports as its controller may make (--max-derived-services).",
+            headless.no_room
+        );
+        return not("Pending", message);
+    }
+    let mut places = headless.places.iter();
+    if let Some(place) = places.find(|place| place.address.foreign.is_some()) {
+        let name = address::name(&merged.service, Some(&place.endpoint));
+        let message = format!(
+            "A Service {name} that is not Landbridge's is in the way: rename or delete it."
+        );
+        return not("Pending", message);
     }
     if !choice.numbers.is_empty() && gateways.is_empty() {
         let message = "No gateway of this cluster is known, so other networks cannot be reached.";

@@ -1,17 +1,19 @@
 //! Pure: where does each port of an import lead?
 //!
-//! Per family and port: ready pods of an export here; else the local gateways, at the number allotted to the port.
+//! Per family and port: ready pods of an export here; else pods of this network's other clusters; else the local gateways, at the number allotted to the port.
 //! Never both. The other network's way is kept open all the same: its slice exists, its endpoints are not ready, and
 //! gateways listen.
 //!
 //! | slice | names | for |
 //! | --- | --- | --- |
 //! | `<derived>-pods-v4` | pods of this cluster | kube-proxy |
+//! | `<derived>-remote-v4` | pods of this network's other clusters, for what no pod here takes calls to | kube-proxy |
 //! | `<derived>-gw-v4` | gateways, for what pods here do not serve | kube-proxy, gateways |
 //! | `<derived>-standby-v4` | gateways, for what pods here serve too | kube-proxy, gateways |
 //! | `<service>-<cluster>-v4` | what leads to one exporting cluster | Gateway API controllers, DNS |
 
 pub(in crate::plan) mod data;
+mod endpoints;
 mod pack;
 
 use std::{
@@ -25,12 +27,18 @@ use landbridge_api::{
     wellknown::{GATEWAYS, IMPORT, KUBE_SERVICE_NAME, SERVICE_NAME, SOURCE_CLUSTER},
 };
 use landbridge_model::{
-    AllottedPort, ClusterId, Export, IpFamily, Merged, MergedPort, PortKey, PortName, Protocol,
-    ServiceKind, derived,
+    AllottedPort, ClusterId, Export, Hostname, IpFamily, Merged, MergedPort, PortKey, PortName,
+    Protocol, ServiceKind, derived,
 };
 
-use super::{Kind, Object, Write, gateways::Gateways, home::Home, versioned};
-use crate::observed::{Observed, Problem, SliceRole, object_key};
+use super::{
+    Kind, Object, Write, gateways::Gateways, headless::Headless, home::Home,
+    hub_slices::MOST_ENDPOINTS as MOST_PACKED, remote::Remote, versioned,
+};
+use crate::{
+    observed::{Observed, Problem, SliceRole, object_key},
+    ports::Slot,
+};
 use data::{Draft, conditions};
 
 /// An EndpointSlice holds at most 100 ports (its API reference).
@@ -50,16 +58,22 @@ pub(super) struct Slices {
 /// How calls get to the pods of an exporting cluster.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Route {
+    /// To its pods: its network is this one.
+    Direct,
     /// Through the gateways: its network is another one.
     Gateways,
     /// To pods of this cluster.
     Here,
 }
 
-/// How calls get from here to the pods of `cluster`. Every other cluster's network counts as another one.
+/// How calls get from here to the pods of `cluster`.
 pub(super) fn route(observed: &Observed, cluster: &ClusterId) -> Route {
     if *cluster == observed.config.cluster {
-        Route::Here
+        return Route::Here;
+    }
+    let member = observed.member(cluster);
+    if member.is_some_and(|member| member.peer.network == observed.config.network) {
+        Route::Direct
     } else {
         Route::Gateways
     }
@@ -67,14 +81,14 @@ pub(super) fn route(observed: &Observed, cluster: &ClusterId) -> Route {
 
 /// The ports of `merged` that are allotted numbers: those that another network serves, and that gateways can carry.
 /// A headless import has addresses of its own for every endpoint, and no port of its own.
-pub(super) fn carried(observed: &Observed, merged: &Merged) -> Vec<PortKey> {
+pub(super) fn carried(observed: &Observed, merged: &Merged) -> Vec<Slot> {
     if merged.kind == ServiceKind::Headless {
         return Vec::new();
     }
     let ports = merged.ports.iter().filter(|port| {
         port.port.key.protocol != Protocol::Sctp && elsewhere(observed, port).next().is_some()
     });
-    ports.map(|port| port.port.key).collect()
+    ports.map(|port| port.port.key.into()).collect()
 }
 
 fn elsewhere<'a>(
@@ -90,9 +104,11 @@ pub(super) struct Source<'a> {
     pub(super) observed: &'a Observed,
     pub(super) merged: &'a Merged,
     pub(super) exports: &'a BTreeMap<&'a ClusterId, &'a Export>,
-    pub(super) numbers: &'a BTreeMap<PortKey, AllottedPort>,
+    pub(super) numbers: &'a BTreeMap<Slot, AllottedPort>,
     pub(super) gateways: &'a Gateways,
+    pub(super) headless: &'a Headless<'a>,
     pub(super) home: &'a Home,
+    pub(super) remote: &'a Remote,
 }
 
 impl Source<'_> {
@@ -103,8 +119,9 @@ impl Source<'_> {
             serving: BTreeSet::new(),
             has_mcs: false,
         };
-        if self.merged.kind == ServiceKind::ClusterSetIp {
-            self.derived(&mut slices);
+        match self.merged.kind {
+            ServiceKind::ClusterSetIp => self.derived(&mut slices),
+            ServiceKind::Headless => self.endpoints(&mut slices),
         }
         let before = slices.wanted.len();
         self.mcs(&mut slices);
@@ -140,6 +157,13 @@ impl Source<'_> {
                 pods.push((ports.collect(), group.endpoints.clone()));
             }
             draft("pods", family).finish(pods, &mut slices.wanted);
+            let used = self.used(family);
+            if !used.is_empty() {
+                slices.serving.insert(family);
+            }
+            let used = used.into_iter().filter(|(ports, _)| !ports.is_empty());
+            let current = self.current();
+            draft("remote", family).pack(used.collect(), MOST_PACKED, current, &mut slices.wanted);
             let (gw, standby, standby_is_used) = self.split(family);
             for (kind, ports, used) in [("gw", gw, true), ("standby", standby, standby_is_used)] {
                 let draft = draft(kind, family).annotation(GATEWAYS, "true");
@@ -155,7 +179,7 @@ impl Source<'_> {
                 let ready = used && ports.iter().any(|port| self.is_ready_elsewhere(port));
                 let parts = ports.chunks(MOST_PORTS).map(|ports| {
                     let ports = ports.iter().filter_map(|port| {
-                        let number = self.numbers.get(&port.port.key)?.number();
+                        let number = self.number(port)?;
                         let name = port.port.key.derived_port_name().to_string();
                         Some((name, port.port.key.protocol, number, None))
                     });
@@ -169,12 +193,15 @@ impl Source<'_> {
     /// The allotted ports that gateways serve, those that they stand by for, and whether the latter are in use.
     /// When pods here serve some and not others of what gateways stand by for, the others are gateways' to serve.
     fn split(&self, family: IpFamily) -> (Vec<&MergedPort>, Vec<&MergedPort>, bool) {
-        let own = &self.observed.config.cluster;
         let allotted = self.merged.ports.iter();
-        let allotted = allotted.filter(|port| self.numbers.contains_key(&port.port.key));
+        let allotted = allotted.filter(|port| self.number(port).is_some());
+        let is_near = |cluster: &ClusterId| route(self.observed, cluster) != Route::Gateways;
         let (shared, foreign): (Vec<_>, Vec<_>) =
-            allotted.partition(|port| port.served_by.contains(own));
-        let is_idle = |port: &&MergedPort| self.home.is_ready(family, port.port.key);
+            allotted.partition(|port| port.served_by.iter().any(is_near));
+        let is_idle = |port: &&MergedPort| {
+            let key = port.port.key;
+            self.home.is_ready(family, key) || self.remote.is_ready(family, key)
+        };
         let (idle, used): (Vec<_>, Vec<_>) = shared.iter().copied().partition(is_idle);
         if idle.is_empty() {
             return (foreign, shared, true);
@@ -186,6 +213,11 @@ impl Source<'_> {
         let mut gw: Vec<&MergedPort> = foreign.into_iter().chain(used).collect();
         gw.sort_by_key(order);
         (gw, idle, false)
+    }
+
+    fn number(&self, port: &MergedPort) -> Option<u16> {
+        let number = self.numbers.get(&Slot::from(port.port.key))?;
+        Some(number.number())
     }
 
     /// Whether any other cluster that serves a port has a ready pod.
@@ -200,20 +232,29 @@ impl Source<'_> {
     }
 
     fn mcs(&self, slices: &mut Slices) {
+        let is_headless = self.merged.kind == ServiceKind::Headless;
         for cluster in &self.merged.clusters {
             for family in [IpFamily::V4, IpFamily::V6] {
                 let draft =
                     Draft::new(&self.merged.service, family, self.mcs_name(cluster, family))
                         .label(SERVICE_NAME, self.merged.service.name.as_str())
                         .label(SOURCE_CLUSTER, cluster.as_str());
+                let before = slices.wanted.len();
                 let parts = match route(self.observed, cluster) {
+                    Route::Direct => {
+                        let groups = self.direct(cluster, family);
+                        let current = self.current();
+                        draft.pack(groups, MOST_PACKED, current, &mut slices.wanted);
+                        Vec::new()
+                    }
+                    Route::Gateways if is_headless => self.single(cluster, family),
                     Route::Gateways => self.through_gateways(cluster, family),
                     Route::Here => self.here(family),
                 };
-                if self.merged.kind == ServiceKind::Headless && !parts.is_empty() {
+                draft.finish(parts, &mut slices.wanted);
+                if is_headless && slices.wanted.len() > before {
                     slices.serving.insert(family);
                 }
-                draft.finish(parts, &mut slices.wanted);
             }
         }
     }
@@ -248,7 +289,7 @@ impl Source<'_> {
             .merged
             .ports_of(cluster)
             .filter_map(|port| {
-                let number = self.numbers.get(&port.port.key)?.number();
+                let number = self.number(port)?;
                 Some(self.import_port(port.port.key, number))
             })
             .collect();
@@ -305,11 +346,8 @@ fn named(gateways: &[IpAddr], ready: bool) -> Vec<Endpoint> {
 fn give_hostname(endpoint: &mut Endpoint) {
     if endpoint.hostname.as_ref().is_none_or(String::is_empty) {
         let address = endpoint.addresses.first().map_or("", String::as_str);
-        let mut hostname = address.replace(['.', ':'], "-");
-        if hostname.ends_with('-') {
-            hostname.push('0');
-        }
-        endpoint.hostname = Some(hostname);
+        let made = address.parse().map(Hostname::of_address);
+        endpoint.hostname = made.ok().map(|hostname| hostname.to_string());
     }
 }
 
@@ -346,6 +384,18 @@ pub(super) fn writes(
     }
     writes.extend(delete(observed, &merged.service, &kept));
     (writes, problems)
+}
+
+/// Whether a write makes or changes a slice that tells gateways what to listen on.
+pub(super) fn is_allotment(write: &Write) -> bool {
+    match write {
+        Write::Create(Object::EndpointSlice(slice))
+        | Write::Update(Object::EndpointSlice(slice)) => {
+            let annotations = slice.metadata.annotations.as_ref();
+            annotations.is_some_and(|all| all.contains_key(GATEWAYS))
+        }
+        _ => false,
+    }
 }
 
 fn update(current: &EndpointSlice, wanted: &EndpointSlice, version: &str) -> Option<Write> {

@@ -5,17 +5,21 @@
 //! | [`world`] | objects as JSON, APIs that only keep them, planners driven by what news touches |
 //! | [`clusterset_ip`] | worked example A, line by line |
 //! | [`exports`] | what a ServiceExport comes to, and what it is told |
-//! | [`headless`] | headless services, as far as they go |
+//! | [`far`] | worked example B: headless endpoints of other networks |
+//! | [`headless`] | headless services at home |
 //! | [`hub_slices`] | which pods the hub is told of |
 //! | [`limits`] | how much is imported, and of which namespaces |
 //! | [`members`] | peers, heartbeats, silence |
+//! | [`networks`] | members that share a network, and mixed sets |
 //! | [`trouble`] | malformed and foreign objects, restarts, families, bounds |
 
 mod clusterset_ip;
 mod exports;
+mod far;
 mod headless;
 mod hub_slices;
 mod limits;
 mod members;
+mod networks;
 mod trouble;
 mod world;

@@ -51,20 +51,6 @@ fn at_home_endpoints_are_pods_with_hostnames() {
     );
 }
 
-#[test]
-fn elsewhere_it_is_told_that_there_is_no_way_in() {
-    let mut world = example();
-    assert_eq!(world.names("berlin", "EndpointSlice"), [""; 0]);
-    let conditions = world.conditions("berlin", "ServiceImport", "shop/db");
-    assert!(
-        conditions[0]
-            .starts_with("Ready=False/Pending: Endpoints of \"paris\" have no address here"),
-        "{conditions:?}"
-    );
-    let import = world.object("berlin", "ServiceImport", "shop/db");
-    assert_eq!(import["status"]["endpointSliceObjects"], "Absent");
-}
-
 /// KEP-1645: headlessness is the oldest export's.
 #[test]
 fn an_import_that_turns_headless_gives_up_its_address() {

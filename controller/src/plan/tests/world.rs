@@ -1,7 +1,10 @@
 //! Clusters and a hub that only keep objects, and planners that run as the real loop runs them: by what news
 //! touches, one plan at a time.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use kube::Resource;
 use landbridge_api::{
@@ -33,6 +36,8 @@ pub(super) fn clock(seconds: i64) -> String {
 pub(super) struct Api {
     pub(super) objects: BTreeMap<(&'static str, ObjectKey), Value>,
     next_ip: Option<Ipv4Addr>,
+    /// Where Services have two families.
+    pub(super) next_ip6: Option<Ipv6Addr>,
 }
 
 /// One member: its API and its controller.
@@ -346,6 +351,11 @@ impl World {
                     "clusterIP": ip, "clusterIPs": [ip], "ipFamilies": ["IPv4"],
                 }),
             );
+            if let Some(ip6) = api.next_ip6 {
+                api.next_ip6 = Some(Ipv6Addr::from(u128::from(ip6) + 1));
+                let both = json!({"clusterIPs": [ip, ip6], "ipFamilies": ["IPv4", "IPv6"]});
+                merge(&mut object["spec"], &both);
+            }
         }
         api.objects.insert((kind, key), object.clone());
         self.tell(at, kind, &Change::Apply(object));

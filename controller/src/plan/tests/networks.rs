@@ -1,0 +1,206 @@
+//! Members that share a network, and sets in which some do.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::{
+    hub_slices::stateful,
+    world::{World, service},
+};
+
+/// lyon shares paris's network; both export, berlin is elsewhere.
+fn example() -> World {
+    let mut world = World::example();
+    world.join("lyon", "a", &["10.244.1.30"], [10, 96, 4, 4]);
+    for (cluster, pod) in [("paris", "10.244.0.5"), ("tokyo", "10.244.0.5")] {
+        world.service(cluster, "shop/web", &["http 80->8080"], json!({}));
+        world.pods(cluster, "shop/web", &["http 80->8080"], &[(pod, true)]);
+    }
+    world.export("paris", "shop/web", 0);
+    world.settle();
+    world
+}
+
+fn silence(world: &mut World, at: &str, silent: &[&str]) {
+    let silent: BTreeSet<String> = silent.iter().map(|&name| name.to_owned()).collect();
+    let cluster = world.clusters.get_mut(at).unwrap();
+    let touched = cluster.observed.silence(BTreeSet::new(), silent);
+    cluster.touch(touched);
+    let work = crate::plan::Work::Import(service("shop/web"));
+    world.run(at, &work);
+}
+
+/// Design, "Import": "else pods of same-network members (nodeName and targetRef stripped, hints on all or on none)".
+#[test]
+fn pods_of_the_same_network_are_called_directly() {
+    let mut world = example();
+    assert_eq!(
+        world.names("lyon", "EndpointSlice"),
+        ["derived-isrlchlhrq-remote-v4", "web-paris-v4"]
+    );
+    assert_eq!(
+        world.slice("lyon", "derived-isrlchlhrq-remote-v4"),
+        "[tcp-80 -> 8080] [10.244.0.5 ready]"
+    );
+    assert_eq!(
+        world.slice("lyon", "web-paris-v4"),
+        "[http -> 8080] [10.244.0.5 ready]"
+    );
+    let slice = world.object("lyon", "EndpointSlice", "shop/derived-isrlchlhrq-remote-v4");
+    let endpoint = slice["endpoints"][0].as_object().unwrap();
+    for gone in ["nodeName", "targetRef", "hints"] {
+        assert!(!endpoint.contains_key(gone), "{endpoint:?}");
+    }
+    assert_eq!(endpoint["zone"], "z1");
+    let told = world.conditions("lyon", "ServiceImport", "shop/web");
+    assert_eq!(told[0], "Ready=True/Ready");
+    assert!(
+        told[1].starts_with("Encrypted=False/DirectRoute: Pods of \"paris\""),
+        "{told:?}"
+    );
+    assert_eq!(
+        world.conditions("berlin", "ServiceImport", "shop/web"),
+        ["Ready=True/Ready"]
+    );
+}
+
+/// Design, "Import": "ready pods of an export **here**; else pods of same-network members …; else the local gateways
+/// …; never mixed", "Mixed sets work".
+#[test]
+fn own_pods_come_first_then_the_network_then_gateways() {
+    let mut world = example();
+    world.export("tokyo", "shop/web", 5);
+    world.settle();
+    let remote = "derived-isrlchlhrq-remote-v4";
+    let standby = "derived-isrlchlhrq-standby-v4";
+    assert_eq!(
+        world.slice("lyon", remote),
+        "[tcp-80 -> 8080] [10.244.0.5 ready]"
+    );
+    assert_eq!(
+        world.slice("lyon", standby),
+        "[tcp-80 -> 10000] [10.244.1.30 not ready]"
+    );
+    assert_eq!(
+        world.slice("lyon", "web-tokyo-v4"),
+        "[http -> 10000] [10.244.1.30 ready]"
+    );
+
+    world.service("lyon", "shop/web", &["http 80->8080"], json!({}));
+    world.pods(
+        "lyon",
+        "shop/web",
+        &["http 80->8080"],
+        &[("10.244.9.9", true)],
+    );
+    world.export("lyon", "shop/web", 9);
+    world.settle();
+    assert!(
+        !world
+            .names("lyon", "EndpointSlice")
+            .contains(&remote.to_owned())
+    );
+    assert_eq!(
+        world.slice("lyon", "derived-isrlchlhrq-pods-v4"),
+        "[tcp-80 -> 8080] [10.244.9.9 ready]"
+    );
+    world.pods(
+        "lyon",
+        "shop/web",
+        &["http 80->8080"],
+        &[("10.244.9.9", false)],
+    );
+    world.settle();
+    assert_eq!(
+        world.slice("lyon", remote),
+        "[tcp-80 -> 8080] [10.244.0.5 ready]"
+    );
+    assert_eq!(
+        world.slice("lyon", standby),
+        "[tcp-80 -> 10000] [10.244.1.30 not ready]"
+    );
+    world.pods(
+        "paris",
+        "shop/web",
+        &["http 80->8080"],
+        &[("10.244.0.5", false)],
+    );
+    world.settle();
+    assert_eq!(
+        world.slice("lyon", standby),
+        "[tcp-80 -> 10000] [10.244.1.30 ready]"
+    );
+}
+
+/// Design, "Joining, liveness, leaving": "For same-network slices the heartbeat decides (10 s)"; "A silent member's
+/// endpoints go, but its export counts in the merge until it leaves."
+#[test]
+fn a_silent_members_pods_are_withdrawn_and_come_back() {
+    let mut world = example();
+    silence(&mut world, "lyon", &["paris"]);
+    assert_eq!(world.names("lyon", "EndpointSlice"), [""; 0]);
+    let import = world.object("lyon", "ServiceImport", "shop/web");
+    assert_eq!(import["status"]["clusters"], json!([{"cluster": "paris"}]));
+    silence(&mut world, "lyon", &[]);
+    assert_eq!(
+        world.slice("lyon", "derived-isrlchlhrq-remote-v4"),
+        "[tcp-80 -> 8080] [10.244.0.5 ready]"
+    );
+}
+
+/// Links, not heartbeats, decide about what goes through gateways.
+#[test]
+fn a_silent_member_of_another_network_keeps_its_slices() {
+    let mut world = example();
+    silence(&mut world, "berlin", &["paris"]);
+    assert!(
+        world
+            .slice("berlin", "web-paris-v4")
+            .contains("10.244.3.10 ready")
+    );
+}
+
+#[test]
+fn headless_pods_of_the_same_network_keep_their_addresses() {
+    let mut world = World::example();
+    world.join("lyon", "a", &["10.244.1.30"], [10, 96, 4, 4]);
+    stateful(&mut world, "paris");
+    world.export("paris", "shop/db", 0);
+    world.settle();
+    assert_eq!(world.names("lyon", "Service"), [""; 0]);
+    assert_eq!(
+        world.names("lyon", "EndpointSlice"),
+        ["db-paris-v4", "db-paris-v6"]
+    );
+    assert_eq!(
+        world.slice("lyon", "db-paris-v4"),
+        "[pg -> 6432] [10.244.0.7 ready, 10.244.0.8 not ready]"
+    );
+    let slice = world.object("lyon", "EndpointSlice", "shop/db-paris-v4");
+    assert_eq!(slice["endpoints"][0]["hostname"], "db-0");
+    let import = world.object("lyon", "ServiceImport", "shop/db");
+    assert_eq!(import["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
+}
+
+#[test]
+fn a_member_that_changes_networks_is_reached_through_gateways() {
+    let mut world = example();
+    let mut member = world.object("hub", "Member", "paris");
+    member["spec"]["network"] = json!("z");
+    world.put("hub", member);
+    world.settle();
+    assert_eq!(
+        world.slice("lyon", "derived-isrlchlhrq-gw-v4"),
+        "[tcp-80 -> 10000] [10.244.1.30 ready]"
+    );
+    assert!(
+        !world
+            .names("lyon", "EndpointSlice")
+            .contains(&"derived-isrlchlhrq-remote-v4".to_owned())
+    );
+    assert_eq!(
+        world.conditions("lyon", "ServiceImport", "shop/web")[1],
+        "Encrypted=True/Gateways"
+    );
+}
