@@ -13,6 +13,7 @@ use k8s_openapi::{
         coordination::v1::Lease,
         core::v1::{Namespace, Service},
         discovery::v1::EndpointSlice,
+        events::v1::Event as News,
     },
 };
 use kube::{
@@ -158,6 +159,20 @@ impl Executor {
             message,
             fault,
         })
+    }
+
+    /// Tells people. What cannot be told stands in conditions all the same, so nothing is tried again.
+    pub(crate) async fn note(&self, events: Vec<News>) {
+        for event in events {
+            let api: Api<News> = within(&self.local, &event.metadata.namespace);
+            let _permit = self.local_permits.acquire().await;
+            let params = PostParams::default();
+            let answer = time::timeout(LONGEST_REQUEST, api.create(&params, &event)).await;
+            if !matches!(answer, Ok(Ok(_))) {
+                self.metrics.events_left_out.inc();
+                tracing::debug!(reason = event.reason, "an Event could not be written");
+            }
+        }
     }
 
     async fn write(&self, write: Write) -> Result<Option<Event>, Failure> {

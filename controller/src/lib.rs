@@ -9,6 +9,7 @@ pub mod election;
 mod execute;
 pub mod liveness;
 mod metrics;
+pub mod notes;
 pub mod observed;
 pub mod plan;
 pub mod ports;

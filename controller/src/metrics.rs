@@ -53,6 +53,7 @@ pub(crate) enum Stage {
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     pub(crate) empty_plans: Counter,
+    pub(crate) events_left_out: Counter,
     pub(crate) failures: Family<WriteLabels, Counter>,
     pub(crate) hub_reachable: Gauge,
     pub(crate) leading: Gauge,
@@ -71,6 +72,7 @@ impl Metrics {
         let buckets = || Histogram::new((0..15).map(|power| 0.001 * f64::from(1_u32 << power)));
         let metrics = Self {
             empty_plans: Counter::default(),
+            events_left_out: Counter::default(),
             failures: Family::default(),
             hub_reachable: Gauge::default(),
             leading: Gauge::default(),
@@ -106,6 +108,11 @@ impl Metrics {
             "hub_reachable",
             "Whether the hub can be read",
             m.hub_reachable.clone(),
+        );
+        registry.register(
+            "events_left_out",
+            "Events that were not written because there were too many at once",
+            m.events_left_out.clone(),
         );
         registry.register(
             "leading",

@@ -56,6 +56,7 @@ use landbridge_api::{
 use landbridge_model::{AllottedPort, Export, Merged, ServiceKey, Timestamp};
 
 use crate::{
+    notes::Note,
     observed::{Observed, Problem},
     ports::{Number, Slot},
 };
@@ -215,6 +216,8 @@ pub struct Plan {
     pub problems: Vec<Problem>,
     /// The numbers that the service has from now on; none where the plan says nothing about them.
     pub numbers: Option<(ServiceKey, BTreeMap<Slot, AllottedPort>)>,
+    /// What people are told once the plan is carried out.
+    pub notes: Vec<Note>,
     /// A malformed ServiceExport that this plan tells so.
     pub tells_malformed: Option<(ObjectKey, String)>,
 }

@@ -34,6 +34,7 @@ use crate::{
     execute::{Executor, Failure, Fault, Outcome},
     liveness::{GATEWAY_SILENCE, Liveness, MEMBER_SILENCE},
     metrics::{Metrics, Propagation},
+    notes::{Note, Notebook, notes},
     observed::{Event, Observed, Problem, Refusal, Touched},
     plan::{self, Plan, Work, plan},
     presence::Presence,
@@ -66,6 +67,8 @@ enum Done {
     Bid(Result<Lease, Failure>),
     /// These gateways have answered.
     Heard(BTreeSet<SocketAddr>),
+    /// People were told.
+    Noted,
     /// A plan was carried out.
     Work(Work, Plan, Outcome),
 }
@@ -86,6 +89,7 @@ pub(crate) struct Owner {
     leads: bool,
     members: Liveness,
     metrics: Metrics,
+    notebook: Notebook,
     observed: Observed,
     presence: Presence,
     /// What each work has found wrong, so that it is told once.
@@ -107,6 +111,7 @@ impl Owner {
         let held = latest::Sender::new(None);
         let name = format!("{}-{:08x}", config.replica, rand::random::<u32>());
         Self {
+            notebook: Notebook::new(name.clone(), Instant::now()),
             election: Election::new(name, config.system_namespace.clone()),
             executor: Executor::new(local, hub, held.subscribe(), metrics.clone()),
             failures: BTreeMap::new(),
@@ -254,6 +259,7 @@ impl Owner {
                 let touched = self.observed.mute(silent);
                 self.touch(touched);
             }
+            Done::Noted => {}
             Done::Work(work, plan, outcome) => self.finish(&work, plan, outcome),
         }
     }
@@ -321,11 +327,12 @@ impl Owner {
         {
             self.observed.making(service);
         }
+        let remark = Plan {
+            notes: notes(&self.observed, &plan),
+            tells_malformed: plan.tells_malformed.clone(),
+            ..Plan::default()
+        };
         self.spawn(&work.to_string(), async move {
-            let remark = Plan {
-                tells_malformed: plan.tells_malformed.clone(),
-                ..Plan::default()
-            };
             let outcome = executor.execute(plan, fenced).await;
             Done::Work(work, remark, outcome)
         });
@@ -366,6 +373,7 @@ impl Owner {
                 if let Some((key, error)) = plan.tells_malformed {
                     self.observed.told(key, error);
                 }
+                self.note(plan.notes, now);
                 self.failures.remove(work);
                 self.queue.done(work);
             }
@@ -377,6 +385,20 @@ impl Owner {
                 self.queue.failed(work, longest, now, rand::random());
                 self.tell_failure(work, failure);
             }
+        }
+    }
+
+    fn note(&mut self, notes: Vec<Note>, now: Instant) {
+        let (events, left_out) = self
+            .notebook
+            .events(&self.observed, notes, now, wall_clock());
+        self.metrics.events_left_out.inc_by(left_out);
+        if !events.is_empty() {
+            let executor = Arc::clone(&self.executor);
+            self.spawn("note", async move {
+                executor.note(events).await;
+                Done::Noted
+            });
         }
     }
 

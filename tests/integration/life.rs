@@ -118,6 +118,20 @@ async fn the_standby_takes_over_from_a_controller_that_dies() {
             .filter(|import| import["status"].get("conditions").is_some())
     })
     .await;
+    becomes("an Event tells of the import", &running, || {
+        let events = berlin
+            .cluster
+            .store()
+            .list(("events.k8s.io/v1", "Event"), Some("shop"));
+        let events = events.unwrap().items;
+        let told = events
+            .iter()
+            .find(|event| event["reason"] == json!("Imported"))?;
+        assert_eq!(told["regarding"]["uid"], web["metadata"]["uid"]);
+        assert_eq!(told["type"], json!("Normal"));
+        Some(())
+    })
+    .await;
     // As long as the holder renews, the other one waits.
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(second.count("writes_total", &[]), 0, "only one writes");
