@@ -1,8 +1,15 @@
 //! `landbridge controller`: settings and clients of both APIs become a running controller.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
+use kube::{Api, Client};
+use landbridge_api::{
+    about::ClusterProperty,
+    wellknown::{CLUSTER_ID_PROPERTY, CLUSTER_SET_PROPERTY},
+};
 use landbridge_controller::{Config, Controller};
-use landbridge_model::NetworkName;
+use landbridge_model::{ClusterId, ClusterSetId, NetworkName};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -11,8 +18,12 @@ use super::component::{Component, serve};
 use crate::{
     admin::{self, Admin},
     config::{common::Common, controller::Settings},
+    exit::Usage,
     kubernetes,
 };
+
+/// How long an API may take to say who its cluster is, where the controller has been told already.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Component for Settings {
     fn common(&self) -> &Common {
@@ -30,6 +41,11 @@ impl Component for Settings {
             return Ok(());
         };
         let (cluster, set) = identity?;
+        let agrees = agrees(&local, &cluster, &set);
+        let Some(agrees) = shutdown.run_until_cancelled(agrees).await else {
+            return Ok(());
+        };
+        agrees?;
         let network = match self.network {
             Some(network) => network,
             None => NetworkName::parse(cluster.as_str())?,
@@ -51,6 +67,29 @@ impl Component for Settings {
         let running = Box::pin(controller.run(shutdown.clone()));
         serve(admin, self.admin, shutdown, running).await
     }
+}
+
+/// Refuses to start as a cluster other than the one that the API says it is: its exports would be taken for another
+/// cluster's. An API that does not answer yet, or says nothing, is no reason to wait.
+async fn agrees(local: &Client, cluster: &ClusterId, set: &ClusterSetId) -> Result<()> {
+    let properties: Api<ClusterProperty> = Api::all(local.clone());
+    for (name, setting, told) in [
+        (CLUSTER_ID_PROPERTY, "cluster", cluster.as_str()),
+        (CLUSTER_SET_PROPERTY, "cluster-set", set.as_str()),
+    ] {
+        let Ok(Ok(Some(property))) = tokio::time::timeout(PATIENCE, properties.get_opt(name)).await
+        else {
+            continue;
+        };
+        let said = property.spec.value;
+        if said != told {
+            return Err(Usage(format!(
+                "this cluster says that it is {said:?} (ClusterProperty {name}), not {told:?}: correct --{setting}, or the kubeconfig that leads to it"
+            ))
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// What the machine is called, which in Kubernetes is the name of the pod.

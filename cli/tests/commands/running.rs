@@ -273,6 +273,25 @@ async fn a_cluster_that_does_not_say_who_it_is_is_told_how_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_was_told_another_cluster_than_the_api_says_does_not_start() {
+    let around = Surroundings::new().await;
+    around.join();
+    let arguments = [
+        "controller",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--cluster",
+        "tokyo",
+    ];
+    let (code, line) = refused(&around.arguments(&arguments));
+    assert_eq!(code, Some(2), "{line}");
+    assert_eq!(
+        line,
+        "error: this cluster says that it is \"paris\" (ClusterProperty cluster.clusterset.k8s.io), not \"tokyo\": correct --cluster, or the kubeconfig that leads to it"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_of_another_cluster_is_told_before_anything_is_bound() {
     let around = Surroundings::new().await;
     around.join();

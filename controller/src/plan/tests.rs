@@ -11,6 +11,7 @@
 //! | [`limits`] | how much is imported, and of which namespaces |
 //! | [`members`] | peers, heartbeats, silence |
 //! | [`networks`] | members that share a network, and mixed sets |
+//! | [`mischief`] | what others write where only the controller should |
 //! | [`trouble`] | malformed and foreign objects, restarts, families, bounds |
 
 mod clusterset_ip;
@@ -20,6 +21,7 @@ mod headless;
 mod hub_slices;
 mod limits;
 mod members;
+mod mischief;
 mod networks;
 mod trouble;
 mod world;

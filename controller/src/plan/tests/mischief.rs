@@ -1,0 +1,183 @@
+//! What people and other programs write where only the controller should, and what other versions write that this
+//! one does not know.
+
+use serde_json::{Value, json};
+
+use super::world::{World, merge};
+
+const PORTS: [&str; 1] = ["http 80->8080"];
+const DERIVED: &str = "shop/derived-isrlchlhrq";
+
+/// Paris exports `names`, each with a ready pod.
+fn exported(names: &[&str]) -> World {
+    let mut world = World::example();
+    for name in names {
+        world.service("paris", name, &PORTS, json!({}));
+        world.pods("paris", name, &PORTS, &[("10.244.0.5", true)]);
+        world.export("paris", name, 0);
+    }
+    world.settle();
+    world
+}
+
+fn edit(world: &mut World, at: &str, kind: &str, key: &str, change: &Value) {
+    let mut object = world.object(at, kind, key);
+    merge(&mut object, change);
+    world.put(at, object);
+}
+
+/// What a user edits in an import's spec, a derived Service or a slice of ours is put back.
+#[test]
+fn what_users_edit_of_ours_is_put_back() {
+    let mut world = exported(&["shop/web"]);
+    let cases = [
+        (
+            "ServiceImport",
+            "shop/web",
+            json!({"spec": {"ips": ["10.0.0.1"], "type": "Headless"}}),
+        ),
+        ("ServiceImport", "shop/web", json!({"spec": {"ports": []}})),
+        (
+            "ServiceImport",
+            "shop/web",
+            json!({"spec": {"sessionAffinity": "ClientIP"}}),
+        ),
+        (
+            "Service",
+            DERIVED,
+            json!({"spec": {"ports": [{"name": "x", "port": 1, "protocol": "TCP", "targetPort": 1}]}}),
+        ),
+        (
+            "Service",
+            DERIVED,
+            json!({"spec": {"internalTrafficPolicy": "Local"}}),
+        ),
+        (
+            "EndpointSlice",
+            "shop/derived-isrlchlhrq-gw-v4",
+            json!({"endpoints": []}),
+        ),
+        ("EndpointSlice", "shop/web-paris-v4", json!({"ports": []})),
+    ];
+    for (kind, key, change) in cases {
+        let before = world.object("berlin", kind, key);
+        edit(&mut world, "berlin", kind, key, &change);
+        let written = world.settle();
+        assert_eq!(
+            written,
+            [format!("berlin: update {kind} {key}")],
+            "{change}"
+        );
+        let mut after = world.object("berlin", kind, key);
+        after["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
+        assert_eq!(after, before, "{change}");
+    }
+}
+
+/// Two slices that claim one gateway port: the older import keeps it, the other is allotted anew and says so.
+#[test]
+fn of_two_slices_that_claim_one_port_the_older_keeps_it() {
+    let mut world = exported(&["shop/web", "shop/zoo"]);
+    let port = |world: &mut World, key: &str| {
+        let import = world.object("berlin", "ServiceImport", key);
+        let derived =
+            import["metadata"]["annotations"]["multicluster.kubernetes.io/derived-service"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+        let slice = format!("shop/{derived}-gw-v4");
+        let number = world.object("berlin", "EndpointSlice", &slice)["ports"][0]["port"].clone();
+        (slice, number)
+    };
+    let (_, first) = port(&mut world, "shop/web");
+    let (slice, second) = port(&mut world, "shop/zoo");
+    assert_ne!(first, second);
+    let mut object = world.object("berlin", "EndpointSlice", &slice);
+    object["ports"][0]["port"] = first.clone();
+    world.put("berlin", object);
+    world.restart("berlin");
+    world.settle();
+    assert_eq!(port(&mut world, "shop/web").1, first);
+    assert_ne!(port(&mut world, "shop/zoo").1, first);
+}
+
+/// An export of a later version with a type that this one does not know hurts only itself.
+#[test]
+fn an_export_that_this_version_does_not_understand_hurts_only_itself() {
+    let mut world = exported(&["shop/web", "shop/zoo"]);
+    let known = world.object("berlin", "ServiceImport", "shop/web");
+    for change in [
+        json!({"spec": {"type": "Quantum"}}),
+        json!({"spec": {"ipFamilies": ["IPv7"]}}),
+    ] {
+        let berlin = world.clusters.get_mut("berlin").unwrap();
+        berlin.problems.clear();
+        let mut export = json!({
+            "kind": "ClusterExport", "metadata": {"namespace": "cluster-tokyo", "name": "shop.new"},
+            "spec": {"service": {"namespace": "shop", "name": "new"}, "type": "ClusterSetIP",
+                "ports": [{"name": "http", "protocol": "TCP", "port": 80}], "ipFamilies": ["IPv4"]},
+        });
+        merge(&mut export, &change);
+        let read =
+            serde_json::from_value::<landbridge_api::landbridge::ClusterExport>(export.clone())
+                .map_err(|error| error.to_string())
+                .and_then(|export| {
+                    landbridge_api::convert::export(&export).map_err(|error| error.to_string())
+                });
+        assert!(read.is_err(), "{change} is not understood");
+        // Its own controller would take it away; here only what others make of it counts.
+        let berlin = world.clusters.get_mut("berlin").unwrap();
+        berlin.news(crate::observed::Event::ClusterExport(
+            landbridge_api::watch::Change::Apply(serde_json::from_value(export).unwrap()),
+        ));
+        let about = "ClusterExport cluster-tokyo/shop.new";
+        assert!(berlin.problems.iter().any(|problem| problem.about == about));
+        world.run(
+            "berlin",
+            &super::super::Work::Import(super::world::service("shop/new")),
+        );
+        assert_eq!(world.names("berlin", "ServiceImport"), ["web", "zoo"]);
+        assert_eq!(world.object("berlin", "ServiceImport", "shop/web"), known);
+    }
+}
+
+/// 5,000 endpoints of one service: the hub counts them, and no slice of ours names more than an EndpointSlice holds.
+#[test]
+fn a_service_of_five_thousand_endpoints_is_bounded_everywhere() {
+    let mut world = World::example();
+    world.service("paris", "shop/web", &PORTS, json!({}));
+    world.pods("paris", "shop/web", &PORTS, &[("10.244.0.5", true)]);
+    let template = world.object("paris", "EndpointSlice", "shop/web-x7k2p");
+    for part in 0..50_u32 {
+        let mut slice = template.clone();
+        slice["metadata"]["name"] = json!(format!("web-{part:05}"));
+        let endpoints = (0..100_u32).map(|at| {
+            let number = part * 100 + at;
+            let ip = format!("10.1.{}.{}", number / 200, number % 200 + 1);
+            let mut endpoint = template["endpoints"][0].clone();
+            endpoint["addresses"] = json!([ip]);
+            endpoint
+        });
+        slice["endpoints"] = endpoints.collect();
+        world.put("paris", slice);
+    }
+    world.delete("paris", "EndpointSlice", "shop/web-x7k2p");
+    world.export("paris", "shop/web", 0);
+    world.settle();
+    let export = world.object("hub", "ClusterExport", "cluster-paris/shop.web");
+    assert_eq!(
+        export["spec"]["zones"][0],
+        json!({"zone": "z1", "ready": 5000, "total": 5000})
+    );
+    assert!(export.to_string().len() < 2_000, "churn stays at home");
+    let mut named = 0;
+    for name in world.names("paris", "EndpointSlice") {
+        let slice = world.object("paris", "EndpointSlice", &format!("shop/{name}"));
+        let endpoints = slice["endpoints"].as_array().unwrap().len();
+        assert!(endpoints <= 1_000, "{name}: an API server takes 1,000");
+        if name.starts_with("web-paris") {
+            named += endpoints;
+        }
+    }
+    assert_eq!(named, 5_000);
+}
