@@ -27,7 +27,7 @@ const DERIVED: (&str, &str) = ("shop", "derived-isrlchlhrq");
 const GATEWAY_SLICE: (&str, &str) = ("shop", "derived-isrlchlhrq-gw-v4");
 
 /// A hub and two members.
-struct Set {
+pub(crate) struct Set {
     clusters: [Running; 3],
     controllers: Vec<Controlling>,
 }
@@ -103,7 +103,7 @@ impl Controlling {
 
 impl Set {
     /// Starts the clusters, joins them, and waits for their controllers to be ready.
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let clusters = start(["hub", "paris", "berlin"]).await;
         let [hub, members @ ..] = &clusters;
         for running in members {
@@ -143,19 +143,19 @@ impl Set {
         set
     }
 
-    fn hub(&self) -> &Running {
+    pub(crate) fn hub(&self) -> &Running {
         &self.clusters[0]
     }
 
-    fn paris(&self) -> &Running {
+    pub(crate) fn paris(&self) -> &Running {
         &self.clusters[1]
     }
 
-    fn berlin(&self) -> &Running {
+    pub(crate) fn berlin(&self) -> &Running {
         &self.clusters[2]
     }
 
-    async fn becomes<T>(&self, what: &str, check: impl Fn() -> Option<T>) -> T {
+    pub(crate) async fn becomes<T>(&self, what: &str, check: impl Fn() -> Option<T>) -> T {
         eventually(what, &self.clusters, async || {
             check().ok_or_else(|| "not yet".to_owned())
         })
@@ -190,7 +190,7 @@ impl Set {
         );
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         for controller in self.controllers {
             controller.stop().await;
         }
@@ -226,7 +226,7 @@ fn is_ready(object: &Value, reason: &str) -> bool {
 }
 
 /// A gateway that says that it listens on the first ten ports, at a name of its own.
-async fn gateway(running: &Running, name: &str, last: u8) {
+pub(crate) async fn gateway(running: &Running, name: &str, last: u8) {
     let address = running.block.address(last);
     let listener = TcpListener::bind(SocketAddr::new(address, 0))
         .await

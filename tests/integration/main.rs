@@ -3,6 +3,7 @@
 //! | file | what is held |
 //! | --- | --- |
 //! | [`controller`] | controllers over two members and a hub: export, import, restarts, an absent hub |
+//! | [`headless`] | endpoints of a headless service in the other member: addresses, numbers, restarts, the end |
 //! | [`life`] | controllers and gateways that die: who takes over, what is withdrawn, how few writes that costs |
 //! | [`support`] | starts clusters on addresses of their own, waits, shows the state when a wait is in vain |
 //! | [`watch`] | `landbridge_api::watch` against malformed objects, pages, 410, and an API that goes and returns |
@@ -14,6 +15,7 @@
 )]
 
 mod controller;
+mod headless;
 mod life;
 mod support;
 mod watch;

@@ -442,3 +442,60 @@ fn only_clusters_with_the_namespace_import() {
     world.settle();
     assert_eq!(world.names("berlin", "ServiceImport"), ["web"]);
 }
+
+/// KEP-1645, "Service Types": NodePort and LoadBalancer Services become ClusterSetIP imports.
+#[test]
+fn node_ports_and_load_balancers_are_clusterset_ips() {
+    for kind in ["NodePort", "LoadBalancer"] {
+        let mut world = World::example();
+        let ports = ["http 80->8080"];
+        world.service("paris", "shop/web", &ports, json!({"spec": {"type": kind}}));
+        world.pods("paris", "shop/web", &ports, &[("10.244.0.5", true)]);
+        world.export("paris", "shop/web", 0);
+        world.settle();
+        let import = world.object("berlin", "ServiceImport", "shop/web");
+        assert_eq!(import["spec"]["type"], "ClusterSetIP", "{kind}");
+        assert_eq!(import["spec"]["ips"], json!(["10.96.7.7"]), "{kind}");
+        let port = &import["spec"]["ports"][0];
+        assert!(port.get("nodePort").is_none(), "{port}");
+    }
+}
+
+/// Design, "Import": "Its port names are ours (`tcp-80`), since a legal union may hold an unnamed port."
+#[test]
+fn ports_without_names_of_one_number_and_on_one_target() {
+    for (ports, pods, gw, mcs) in [
+        (
+            &["80->8080"][..],
+            "[tcp-80 -> 8080]",
+            "[tcp-80 -> 10000]",
+            "[ -> 10000]",
+        ),
+        (
+            &["dns 53->5353/UDP", "dns-tcp 53->5353"],
+            "[udp-53 -> 5353, tcp-53 -> 5353]",
+            "[udp-53 -> 10000, tcp-53 -> 10000]",
+            "[dns -> 10000, dns-tcp -> 10000]",
+        ),
+        (
+            &["http 80->8080", "alt 81->8080"],
+            "[tcp-80 -> 8080, tcp-81 -> 8080]",
+            "[tcp-80 -> 10000, tcp-81 -> 10001]",
+            "[http -> 10000, alt -> 10001]",
+        ),
+    ] {
+        let mut world = World::example();
+        world.service("paris", "shop/web", ports, json!({}));
+        world.pods("paris", "shop/web", ports, &[("10.244.0.5", true)]);
+        world.export("paris", "shop/web", 0);
+        world.settle();
+        for (at, slice, says) in [
+            ("paris", "derived-isrlchlhrq-pods-v4", pods),
+            ("berlin", "derived-isrlchlhrq-gw-v4", gw),
+            ("berlin", "web-paris-v4", mcs),
+        ] {
+            let told = world.slice(at, slice);
+            assert!(told.starts_with(&format!("{says} ")), "{slice}: {told}");
+        }
+    }
+}
