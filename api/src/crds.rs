@@ -28,7 +28,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![
         mcs(v1beta1::ServiceExport::crd()),
         mcs(v1beta1::ServiceImport::crd()),
-        ClusterProperty::crd(),
+        approved(ClusterProperty::crd()),
         ClusterProfile::crd(),
         Member::crd(),
         ClusterExport::crd(),
@@ -76,6 +76,15 @@ fn mcs(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     labels.insert(
         "multicluster.x-k8s.io/crd-schema-revision".into(),
         "0".into(),
+    );
+    crd
+}
+
+/// Says where a kind of a `k8s.io` group was agreed on: API servers take no such definition that does not.
+fn approved(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    crd.metadata.annotations.get_or_insert_default().insert(
+        "api-approved.kubernetes.io".into(),
+        "https://github.com/kubernetes/enhancements/tree/master/keps/sig-multicluster/2149-clusterid".into(),
     );
     crd
 }
@@ -254,6 +263,21 @@ mod tests {
         assert_eq!(limit("status").enum_.unwrap().len(), 3);
         assert_eq!(limit("observedGeneration").minimum, Some(0.0));
         assert!(limit("type").pattern.is_some());
+    }
+
+    /// "protected groups must have approval annotation": those below k8s.io and kubernetes.io, and no others.
+    #[test]
+    fn kinds_of_protected_groups_say_where_they_were_approved() {
+        for crd in all() {
+            let group = &crd.spec.group;
+            let is_protected = [".k8s.io", ".kubernetes.io"]
+                .iter()
+                .any(|end| group.ends_with(end))
+                && !group.ends_with(".x-k8s.io");
+            let annotations = crd.metadata.annotations.unwrap_or_default();
+            let is_approved = annotations.contains_key("api-approved.kubernetes.io");
+            assert_eq!(is_approved, is_protected, "{group}");
+        }
     }
 
     #[test]

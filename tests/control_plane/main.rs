@@ -3,6 +3,7 @@
 //! | file | what is held |
 //! | --- | --- |
 //! | [`conventions`] | the embedded API's own battery: where a real one differs, the embedded one is wrong |
+//! | [`members`] | a hub and two members: controllers with the roles of `deploy/rbac`, and what the hub refuses |
 //! | [`process`], [`programs`], [`server`] | where the programs come from, and that none outlives its tests |
 
 #![allow(
@@ -15,6 +16,7 @@
 #[rustfmt::skip]
 #[path = "../../embedded/tests/conventions/mod.rs"]
 mod conventions;
+mod members;
 mod process;
 mod programs;
 mod server;

@@ -20,12 +20,24 @@ use aws_lc_rs::{
 };
 use data_encoding::{BASE64_MIME, HEXLOWER};
 use kube::Client;
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use crate::{process::Program, programs::programs};
 
 /// An API server is there after three seconds on an idle machine; five of them start at once here.
 const START: Duration = Duration::from_secs(60);
+/// Who asked for what and what became of it, of service accounts: what the tests themselves do is left out.
+const AUDIT: &str = r#"
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  userGroups: ["system:serviceaccounts"]
+- level: None
+"#;
+
 /// What all API servers of this process share.
 struct Plane {
     folder: PathBuf,
@@ -45,6 +57,7 @@ impl Plane {
         let etcd = &programs().etcd;
         let folder = std::env::temp_dir().join(format!("landbridge-plane-{}", process::id()));
         fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("audit.yaml"), AUDIT).unwrap();
         for (name, text) in signing_keys() {
             fs::write(folder.join(name), text).unwrap();
         }
@@ -181,12 +194,32 @@ impl ApiServer {
         }
     }
 
+    /// What service accounts have been refused for want of a right.
+    pub(crate) fn forbidden(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.folder.join("audit.log")).unwrap_or_default();
+        log.lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|event| event["responseStatus"]["code"] == 403)
+            .map(|event| {
+                format!(
+                    "{}: {} may not {} {}",
+                    self.name, event["user"]["username"], event["verb"], event["requestURI"]
+                )
+            })
+            .collect()
+    }
+
     fn command(&self) -> Vec<String> {
         let plane = Plane::shared();
         let file = |name: &str| plane.folder.join(name).display().to_string();
         let mut command = vec![programs().kube_apiserver.display().to_string()];
         let settings = [
             ("advertise-address", "192.0.2.1".into()),
+            (
+                "audit-log-path",
+                self.folder.join("audit.log").display().to_string(),
+            ),
+            ("audit-policy-file", file("audit.yaml")),
             ("authorization-mode", "RBAC".into()),
             ("bind-address", "127.0.0.1".into()),
             ("cert-dir", self.folder.display().to_string()),
