@@ -338,4 +338,7 @@ async fn a_hub_refuses_what_a_member_has_no_right_to() {
             .await;
         assert_eq!(answer.is_ok(), may, "{member}: {answer:?}");
     }
+    // What fails the tests of controllers is seen.
+    let forbidden = hub.server.forbidden();
+    assert_eq!(forbidden.len(), 3, "{forbidden:?}");
 }
