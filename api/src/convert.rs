@@ -47,12 +47,8 @@ impl Reading<'_> {
         reason = "what is wrong is told once; callers make it on the spot"
     )]
     fn error(&self, field: impl Into<String>, problem: impl ToString) -> ConvertError {
-        let namespace = self
-            .metadata
-            .namespace
-            .as_deref()
-            .map(|ns| format!("{ns}/"))
-            .unwrap_or_default();
+        let namespace =
+            self.metadata.namespace.as_deref().map(|ns| format!("{ns}/")).unwrap_or_default();
         let name = self.metadata.name.as_deref().unwrap_or("<unnamed>");
         ConvertError {
             object: format!("{} {namespace}{name}", self.kind),
@@ -97,19 +93,12 @@ pub fn timestamp(time: &Time) -> Timestamp {
 #[must_use]
 pub fn time(timestamp: Timestamp) -> jiff::Timestamp {
     jiff::Timestamp::from_millisecond(timestamp.as_millis()).unwrap_or(
-        if timestamp.as_millis() < 0 {
-            jiff::Timestamp::MIN
-        } else {
-            jiff::Timestamp::MAX
-        },
+        if timestamp.as_millis() < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX },
     )
 }
 
 /// When an object was made; the beginning of time where it does not say.
 #[must_use]
 pub fn created(metadata: &ObjectMeta) -> Timestamp {
-    metadata
-        .creation_timestamp
-        .as_ref()
-        .map_or(Timestamp::from_millis(0), timestamp)
+    metadata.creation_timestamp.as_ref().map_or(Timestamp::from_millis(0), timestamp)
 }

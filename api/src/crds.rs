@@ -52,10 +52,7 @@ fn mcs(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
         }
         if let Some(kind) = property(root, &["spec", "type"]) {
             kind.enum_ = Some(
-                ["ClusterSetIP", "Headless"]
-                    .into_iter()
-                    .map(|name| JSON(name.into()))
-                    .collect(),
+                ["ClusterSetIP", "Headless"].into_iter().map(|name| JSON(name.into())).collect(),
             );
         }
         if let Some(ports) = property(root, &["spec", "ports"]) {
@@ -69,14 +66,8 @@ fn mcs(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     };
     crd.spec.versions = vec![alpha, stored];
     let labels = crd.metadata.labels.get_or_insert_default();
-    labels.insert(
-        "multicluster.x-k8s.io/release-version".into(),
-        MCS_RELEASE.into(),
-    );
-    labels.insert(
-        "multicluster.x-k8s.io/crd-schema-revision".into(),
-        "0".into(),
-    );
+    labels.insert("multicluster.x-k8s.io/release-version".into(), MCS_RELEASE.into());
+    labels.insert("multicluster.x-k8s.io/crd-schema-revision".into(), "0".into());
     crd
 }
 
@@ -97,15 +88,8 @@ fn tidy(crd: &mut CustomResourceDefinition) {
         let Some(root) = root(version) else { continue };
         plain(root);
         root.title = None;
-        for (name, kind) in [
-            ("apiVersion", "string"),
-            ("kind", "string"),
-            ("metadata", "object"),
-        ] {
-            let schema = JSONSchemaProps {
-                type_: Some(kind.into()),
-                ..JSONSchemaProps::default()
-            };
+        for (name, kind) in [("apiVersion", "string"), ("kind", "string"), ("metadata", "object")] {
+            let schema = JSONSchemaProps { type_: Some(kind.into()), ..JSONSchemaProps::default() };
             let properties = root.properties.get_or_insert_default();
             properties.insert(name.into(), schema);
         }
@@ -114,11 +98,8 @@ fn tidy(crd: &mut CustomResourceDefinition) {
         {
             limit_condition(one);
         }
-        for (list, key) in [
-            ("conditions", "type"),
-            ("clusters", "cluster"),
-            ("properties", "name"),
-        ] {
+        for (list, key) in [("conditions", "type"), ("clusters", "cluster"), ("properties", "name")]
+        {
             if let Some(schema) = property(root, &["status", list]) {
                 schema.x_kubernetes_list_type = Some("map".into());
                 schema.x_kubernetes_list_map_keys = Some(vec![key.into()]);
@@ -132,9 +113,7 @@ fn root(version: &mut CustomResourceDefinitionVersion) -> Option<&mut JSONSchema
 }
 
 fn property<'a>(schema: &'a mut JSONSchemaProps, path: &[&str]) -> Option<&'a mut JSONSchemaProps> {
-    path.iter().try_fold(schema, |schema, name| {
-        schema.properties.as_mut()?.get_mut(*name)
-    })
+    path.iter().try_fold(schema, |schema, name| schema.properties.as_mut()?.get_mut(*name))
 }
 
 /// The limits of `metav1.Condition`, which a status is checked against like everything else.
@@ -183,24 +162,17 @@ mod tests {
     use super::*;
 
     fn crd(name: &str) -> CustomResourceDefinition {
-        all()
-            .into_iter()
-            .find(|crd| crd.metadata.name.as_deref() == Some(name))
-            .unwrap()
+        all().into_iter().find(|crd| crd.metadata.name.as_deref() == Some(name)).unwrap()
     }
 
     /// "v1alpha1 (served, not storage) and v1beta1 (served, storage). Schemas are identical".
     #[test]
     fn the_standard_kinds_are_served_in_both_versions() {
-        for name in [
-            "serviceexports.multicluster.x-k8s.io",
-            "serviceimports.multicluster.x-k8s.io",
-        ] {
+        for name in ["serviceexports.multicluster.x-k8s.io", "serviceimports.multicluster.x-k8s.io"]
+        {
             let versions = crd(name).spec.versions;
-            let told: Vec<_> = versions
-                .iter()
-                .map(|v| (v.name.as_str(), v.served, v.storage))
-                .collect();
+            let told: Vec<_> =
+                versions.iter().map(|v| (v.name.as_str(), v.served, v.storage)).collect();
             assert_eq!(told, [("v1alpha1", true, false), ("v1beta1", true, true)]);
             assert_eq!(versions[0].schema, versions[1].schema);
             assert!(versions[0].subresources.as_ref().unwrap().status.is_some());
@@ -210,33 +182,20 @@ mod tests {
     /// Upstream: "No `default:` … anywhere", spec optional, `type` an enum, at most two addresses, ports required.
     #[test]
     fn the_schema_of_imports_is_upstreams() {
-        let mut version = crd("serviceimports.multicluster.x-k8s.io")
-            .spec
-            .versions
-            .remove(1);
+        let mut version = crd("serviceimports.multicluster.x-k8s.io").spec.versions.remove(1);
         let schema = root(&mut version).unwrap();
-        assert!(
-            !serde_json::to_string(&schema)
-                .unwrap()
-                .contains("\"default\"")
-        );
+        assert!(!serde_json::to_string(&schema).unwrap().contains("\"default\""));
         assert_eq!(schema.required, None);
         let spec = property(schema, &["spec"]).unwrap();
         assert_eq!(spec.required.clone().unwrap(), ["ports", "type"]);
         assert_eq!(property(spec, &["ips"]).unwrap().max_items, Some(2));
         let kinds: Vec<_> = property(spec, &["type"]).unwrap().enum_.clone().unwrap();
         assert_eq!(
-            kinds
-                .iter()
-                .map(|json| json.0.as_str().unwrap())
-                .collect::<Vec<_>>(),
+            kinds.iter().map(|json| json.0.as_str().unwrap()).collect::<Vec<_>>(),
             ["ClusterSetIP", "Headless"]
         );
         let status = property(schema, &["status", "clusters"]).unwrap();
-        assert_eq!(
-            status.x_kubernetes_list_map_keys.clone().unwrap(),
-            ["cluster"]
-        );
+        assert_eq!(status.x_kubernetes_list_map_keys.clone().unwrap(), ["cluster"]);
         let presence = property(schema, &["status", "endpointSliceObjects"]).unwrap();
         assert!(presence.enum_.is_some());
     }
@@ -248,10 +207,7 @@ mod tests {
             let text = serde_json::to_string(&crd).unwrap();
             assert!(!text.contains("\"nullable\""), "{text}");
         }
-        let mut version = crd("serviceexports.multicluster.x-k8s.io")
-            .spec
-            .versions
-            .remove(0);
+        let mut version = crd("serviceexports.multicluster.x-k8s.io").spec.versions.remove(0);
         let schema = root(&mut version).unwrap();
         let conditions = property(schema, &["status", "conditions"]).unwrap();
         let Some(JSONSchemaPropsOrArray::Schema(condition)) = &mut conditions.items else {
@@ -270,9 +226,7 @@ mod tests {
     fn kinds_of_protected_groups_say_where_they_were_approved() {
         for crd in all() {
             let group = &crd.spec.group;
-            let is_protected = [".k8s.io", ".kubernetes.io"]
-                .iter()
-                .any(|end| group.ends_with(end))
+            let is_protected = [".k8s.io", ".kubernetes.io"].iter().any(|end| group.ends_with(end))
                 && !group.ends_with(".x-k8s.io");
             let annotations = crd.metadata.annotations.unwrap_or_default();
             let is_approved = annotations.contains_key("api-approved.kubernetes.io");

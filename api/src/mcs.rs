@@ -198,11 +198,7 @@ macro_rules! version {
 }
 
 version!(v1beta1, "v1beta1", "The stored version.");
-version!(
-    v1alpha1,
-    "v1alpha1",
-    "The version that CoreDNS and Karmada read."
-);
+version!(v1alpha1, "v1alpha1", "The version that CoreDNS and Karmada read.");
 
 pub use v1beta1::{
     ServiceExport, ServiceExportBody, ServiceExportSpec, ServiceExportStatus, ServiceImport,

@@ -130,10 +130,7 @@ struct Listing<K> {
 
 impl<K> Default for Listing<K> {
     fn default() -> Self {
-        Self {
-            objects: Vec::new(),
-            malformed: Vec::new(),
-        }
+        Self { objects: Vec::new(), malformed: Vec::new() }
     }
 }
 
@@ -167,10 +164,7 @@ impl<K: Resource> Listing<K> {
 }
 
 fn malformed(invalid: &InvalidObject) -> Malformed {
-    Malformed {
-        key: ObjectKey::of(&invalid.metadata),
-        error: invalid.error.clone(),
-    }
+    Malformed { key: ObjectKey::of(&invalid.metadata), error: invalid.error.clone() }
 }
 
 /// The error with its causes: kube's outermost sentence alone does not say what happened.
@@ -222,33 +216,18 @@ mod tests {
     use super::*;
 
     fn object(name: &str) -> Guard<ConfigMap> {
-        let metadata = ObjectMeta {
-            name: Some(name.into()),
-            ..ObjectMeta::default()
-        };
-        Guard(Ok(ConfigMap {
-            metadata,
-            ..ConfigMap::default()
-        }))
+        let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+        Guard(Ok(ConfigMap { metadata, ..ConfigMap::default() }))
     }
 
     fn unreadable(name: &str) -> Guard<ConfigMap> {
-        let metadata = ObjectMeta {
-            name: Some(name.into()),
-            ..ObjectMeta::default()
-        };
-        Guard(Err(InvalidObject {
-            error: "spec: not a map".into(),
-            metadata,
-        }))
+        let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+        Guard(Err(InvalidObject { error: "spec: not a map".into(), metadata }))
     }
 
     fn read(events: Vec<Event<Guard<ConfigMap>>>) -> Vec<Change<ConfigMap>> {
         let mut listing = Listing::default();
-        events
-            .into_iter()
-            .filter_map(|event| listing.read(event))
-            .collect()
+        events.into_iter().filter_map(|event| listing.read(event)).collect()
     }
 
     #[test]
@@ -260,9 +239,7 @@ mod tests {
             Event::InitApply(object("c")),
             Event::InitDone,
         ]);
-        let [Change::Reset { objects, malformed }] = &changes[..] else {
-            panic!("{changes:?}")
-        };
+        let [Change::Reset { objects, malformed }] = &changes[..] else { panic!("{changes:?}") };
         assert_eq!(objects.len(), 2);
         assert_eq!(malformed[0].key.to_string(), "b");
         assert_eq!(malformed[0].error, "spec: not a map");
@@ -277,19 +254,14 @@ mod tests {
             Event::InitApply(object("a")),
             Event::InitDone,
         ]);
-        let [Change::Reset { objects, .. }] = &changes[..] else {
-            panic!("{changes:?}")
-        };
+        let [Change::Reset { objects, .. }] = &changes[..] else { panic!("{changes:?}") };
         assert_eq!(objects[0].metadata.name.as_deref(), Some("a"));
         assert_eq!(objects.len(), 1);
     }
 
     #[test]
     fn an_unreadable_object_can_still_be_deleted() {
-        let changes = read(vec![
-            Event::Apply(unreadable("b")),
-            Event::Delete(unreadable("b")),
-        ]);
+        let changes = read(vec![Event::Apply(unreadable("b")), Event::Delete(unreadable("b"))]);
         assert!(matches!(&changes[0], Change::Malformed(malformed) if malformed.key.name == "b"));
         assert!(matches!(&changes[1], Change::Delete(key) if key.name == "b"));
     }

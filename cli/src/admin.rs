@@ -169,14 +169,9 @@ impl Admin {
             let listener = TcpListener::bind(address).await?;
             Ok((listener.local_addr()?, listener))
         };
-        let (address, listener) = bound
-            .await
-            .map_err(|source| AdminError::Bind { address, source })?;
-        Ok(Endpoint {
-            address,
-            admin: Arc::new(self),
-            listener,
-        })
+        let (address, listener) =
+            bound.await.map_err(|source| AdminError::Bind { address, source })?;
+        Ok(Endpoint { address, admin: Arc::new(self), listener })
     }
 
     fn not_ready(&self) -> Option<String> {
@@ -196,9 +191,7 @@ impl Admin {
                 PLAIN,
                 "only GET and HEAD are served here\n".into(),
             );
-            refusal
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refusal;
         }
         match (path, &self.listening) {
@@ -222,11 +215,7 @@ impl Admin {
                     .into_iter()
                     .map(|(protocol, port)| json!({"protocol": protocol.to_string(), "port": port}))
                     .collect();
-                response(
-                    StatusCode::OK,
-                    JSON,
-                    format!("{}\n", json!({ "listening": ports })),
-                )
+                response(StatusCode::OK, JSON, format!("{}\n", json!({ "listening": ports })))
             }
             _ => {
                 let more = self.listening.as_ref().map_or("", |_| ", /listening");
@@ -301,10 +290,7 @@ async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     Ok((stream, peer, place))
 }
@@ -344,9 +330,7 @@ async fn converse(stream: TcpStream, admin: Arc<Admin>, stop: CancellationToken)
 fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 
@@ -381,13 +365,7 @@ mod tests {
         let admin = admin(Arc::clone(&ready)).until(ending.clone());
         let endpoint = admin.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let (address, stop) = (endpoint.address(), CancellationToken::new());
-        Served {
-            address,
-            ready,
-            ending,
-            task: tokio::spawn(endpoint.run(stop.clone())),
-            stop,
-        }
+        Served { address, ready, ending, task: tokio::spawn(endpoint.run(stop.clone())), stop }
     }
 
     /// Sends one request as text and reads until the server closes: `(head, body)`.
@@ -424,30 +402,12 @@ mod tests {
         let (head, body) = ask(served.address, "GET /readyz").await;
         assert!(head.starts_with("HTTP/1.1 503"), "{head}");
         assert_eq!(body, "not ready: it waits for the hub\n");
-        assert!(
-            ask(served.address, "GET /healthz")
-                .await
-                .0
-                .starts_with("HTTP/1.1 200")
-        );
+        assert!(ask(served.address, "GET /healthz").await.0.starts_with("HTTP/1.1 200"));
         served.ready.store(true, Ordering::Relaxed);
-        assert!(
-            ask(served.address, "GET /readyz")
-                .await
-                .0
-                .starts_with("HTTP/1.1 200")
-        );
+        assert!(ask(served.address, "GET /readyz").await.0.starts_with("HTTP/1.1 200"));
         served.ending.cancel();
-        assert_eq!(
-            ask(served.address, "GET /readyz").await.1,
-            "not ready: it is ending\n"
-        );
-        assert!(
-            ask(served.address, "GET /healthz")
-                .await
-                .0
-                .starts_with("HTTP/1.1 200")
-        );
+        assert_eq!(ask(served.address, "GET /readyz").await.1, "not ready: it is ending\n");
+        assert!(ask(served.address, "GET /healthz").await.0.starts_with("HTTP/1.1 200"));
     }
 
     #[tokio::test]
@@ -468,30 +428,18 @@ mod tests {
     async fn only_reading_is_served_and_only_known_paths() {
         let served = serve().await;
         let (head, _) = ask(served.address, "POST /metrics").await;
-        assert!(
-            head.starts_with("HTTP/1.1 405") && head.contains("allow: GET, HEAD"),
-            "{head}"
-        );
+        assert!(head.starts_with("HTTP/1.1 405") && head.contains("allow: GET, HEAD"), "{head}");
         let (head, body) = ask(served.address, "GET /").await;
-        assert!(
-            head.starts_with("HTTP/1.1 404") && body.contains("/readyz"),
-            "{head} {body}"
-        );
+        assert!(head.starts_with("HTTP/1.1 404") && body.contains("/readyz"), "{head} {body}");
         let (head, body) = ask(served.address, "HEAD /healthz").await;
-        assert!(
-            head.starts_with("HTTP/1.1 200") && body.is_empty(),
-            "{head} {body}"
-        );
+        assert!(head.starts_with("HTTP/1.1 200") && body.is_empty(), "{head} {body}");
     }
 
     #[tokio::test]
     async fn noise_is_refused_and_the_rest_goes_on() {
         let served = serve().await;
         let mut stream = TcpStream::connect(served.address).await.unwrap();
-        stream
-            .write_all(&[0, 159, 146, 150, 13, 10, 13, 10])
-            .await
-            .unwrap();
+        stream.write_all(&[0, 159, 146, 150, 13, 10, 13, 10]).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
@@ -502,12 +450,7 @@ mod tests {
         // The server may close before it has read everything, which some systems report as a reset.
         let _ = stream.read_to_end(&mut answer).await;
         assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
-        assert!(
-            ask(served.address, "GET /healthz")
-                .await
-                .0
-                .starts_with("HTTP/1.1 200")
-        );
+        assert!(ask(served.address, "GET /healthz").await.0.starts_with("HTTP/1.1 200"));
     }
 
     /// A client that never asks holds a place for as long as a head may take, and no longer.
@@ -521,11 +464,7 @@ mod tests {
         let begun = time::Instant::now();
         let (head, _) = ask(served.address, "GET /healthz").await;
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        assert!(
-            begun.elapsed() <= HEAD_TIMEOUT + FAREWELL,
-            "{:?}",
-            begun.elapsed()
-        );
+        assert!(begun.elapsed() <= HEAD_TIMEOUT + FAREWELL, "{:?}", begun.elapsed());
     }
 
     #[tokio::test]
@@ -542,11 +481,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_is_taken_is_told_with_the_remedy() {
         let served = serve().await;
-        let error = admin(served.ready)
-            .bind(served.address)
-            .await
-            .err()
-            .unwrap();
+        let error = admin(served.ready).bind(served.address).await.err().unwrap();
         let address = served.address;
         assert_eq!(
             error.to_string(),

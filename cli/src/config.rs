@@ -82,10 +82,8 @@ pub(crate) mod testing {
             let trimmed = line.trim_start();
             if trimmed.starts_with("--") {
                 arguments.extend(trimmed.splitn(2, ' ').map(str::to_owned));
-            } else if let Some((name, value)) = trimmed
-                .starts_with("LANDBRIDGE_")
-                .then(|| trimmed.split_once('='))
-                .flatten()
+            } else if let Some((name, value)) =
+                trimmed.starts_with("LANDBRIDGE_").then(|| trimmed.split_once('=')).flatten()
             {
                 given.variables.insert(name.into(), value.into());
             } else if let Some(path) = trimmed.strip_prefix("touch ") {
@@ -97,9 +95,7 @@ pub(crate) mod testing {
         }
         if !file.is_empty() {
             given.files.insert("/landbridge.yaml".into(), file);
-            given
-                .variables
-                .insert("LANDBRIDGE_CONFIG".into(), "/landbridge.yaml".into());
+            given.variables.insert("LANDBRIDGE_CONFIG".into(), "/landbridge.yaml".into());
         }
         let flags = Flags::<S>::parse(arguments).map_err(|error| error.to_string())?;
         load(&flags, &given).map_err(|problems| problems.to_string())

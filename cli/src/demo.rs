@@ -100,11 +100,7 @@ pub(crate) async fn run(
         )
     })?;
     let mut report = Report {
-        clusters: stage
-            .sites
-            .iter()
-            .map(|site| site.name().to_owned())
-            .collect(),
+        clusters: stage.sites.iter().map(|site| site.name().to_owned()).collect(),
         ready_ms: Some(begun.elapsed().into()),
         ..Report::default()
     };
@@ -126,21 +122,10 @@ pub(crate) async fn run(
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else if report.ok && !args.once {
-        stay(
-            &mut narrator,
-            &mut stage,
-            &workloads,
-            &mut report,
-            &interrupted,
-        )
-        .await?;
+        stay(&mut narrator, &mut stage, &workloads, &mut report, &interrupted).await?;
     }
     stage.strike().await?;
-    Ok(if report.ok || told.is_none() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if report.ok || told.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Finds out before anything starts whether this system has the addresses that the demo lives on.
@@ -170,10 +155,7 @@ impl Stage {
             .context("a temporary folder")?;
         let mut tasks = Tasks::new(CancellationToken::new());
         let hub = Hub::start(layout, &places).await?;
-        std::fs::write(
-            folder.path().join("hub.kubeconfig"),
-            hub.cluster().kubeconfig(),
-        )?;
+        std::fs::write(folder.path().join("hub.kubeconfig"), hub.cluster().kubeconfig())?;
         let wan = Wan::new(layout, places.len());
         let arrivals = Arrivals::default();
         let mut sites = Vec::new();
@@ -187,14 +169,7 @@ impl Stage {
             sites.push(site);
         }
         tasks.ready().await?;
-        Ok(Self {
-            sites,
-            hub,
-            wan,
-            arrivals,
-            tasks,
-            folder,
-        })
+        Ok(Self { sites, hub, wan, arrivals, tasks, folder })
     }
 
     /// Stops everything and leaves nothing behind.
@@ -216,25 +191,12 @@ fn story<'a>(
     narrator: &'a mut Narrator,
     report: &'a mut Report,
 ) -> anyhow::Result<Story<'a>> {
-    let (workload, others) = workloads
-        .split_first()
-        .context("there is nothing to export")?;
-    Ok(Story {
-        sites,
-        wan,
-        workload,
-        others,
-        arrivals,
-        narrator,
-        report,
-    })
+    let (workload, others) = workloads.split_first().context("there is nothing to export")?;
+    Ok(Story { sites, wan, workload, others, arrivals, narrator, report })
 }
 
 fn introduce(narrator: &mut Narrator, stage: &Stage, report: &Report) {
-    let ready = report
-        .ready_ms
-        .map(|ms| format!(" after {ms}"))
-        .unwrap_or_default();
+    let ready = report.ready_ms.map(|ms| format!(" after {ms}")).unwrap_or_default();
     narrator.step(&format!("0. The clusters are up{ready}"));
     narrator.say(&format!(
         "{:<10} {:<20} {:<20} {:<22}",
@@ -262,28 +224,21 @@ async fn stay(
     interrupted: &CancellationToken,
 ) -> anyhow::Result<()> {
     let parts = (&*stage.sites, &stage.wan, &stage.arrivals);
-    let target = story(parts, workloads, narrator, report)?
-        .export_again()
-        .await?;
+    let target = story(parts, workloads, narrator, report)?.export_again().await?;
     let (Some(exporter), Some(calling)) = (stage.sites.first(), stage.sites.last()) else {
         return Ok(());
     };
     let workload = &workloads[0];
     narrator.step("Try it from another terminal; the service is exported again");
     let (place, config) = (&calling.place, calling.kubeconfig.display());
-    narrator.say(&format!(
-        "kubectl --kubeconfig {config} get serviceimports -A"
-    ));
+    narrator.say(&format!("kubectl --kubeconfig {config} get serviceimports -A"));
     narrator.say(&format!(
         "dig @{} -p {} {}",
         place.dns().ip(),
         place.dns().port(),
         workload.dns_name()
     ));
-    narrator.say(&format!(
-        "curl --interface {} http://{target}/",
-        calling.caller_address()
-    ));
+    narrator.say(&format!("curl --interface {} http://{target}/", calling.caller_address()));
     narrator.say(&format!("curl http://{}/metrics", place.gateway_admin()));
     narrator.say(&format!(
         "kubectl --kubeconfig {} delete serviceexport -n {} {}",

@@ -118,9 +118,7 @@ mod tests {
     #[test]
     fn the_kind_is_found_behind_any_context() {
         let taken = io::Error::from(io::ErrorKind::AddrInUse);
-        let error = anyhow::Error::from(taken)
-            .context("cannot listen")
-            .context("gateway");
+        let error = anyhow::Error::from(taken).context("cannot listen").context("gateway");
         assert_eq!(Exit::of(&error), Exit::Address);
         let error = anyhow::Error::from(Problems(Vec::new())).context("gateway");
         assert_eq!(Exit::of(&error), Exit::Usage);
@@ -135,9 +133,6 @@ mod tests {
             .context("cannot listen: address in use")
             .context("gateway")
             .unwrap_err();
-        assert_eq!(
-            line(error.as_ref()),
-            "gateway: cannot listen: address in use"
-        );
+        assert_eq!(line(error.as_ref()), "gateway: cannot listen: address in use");
     }
 }

@@ -60,10 +60,8 @@ pub(crate) async fn client(reach: &Reach) -> Result<Client> {
 /// # Errors
 /// Says what in it cannot be used.
 pub(crate) async fn client_from(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<Client> {
-    let options = KubeConfigOptions {
-        context: context.map(str::to_owned),
-        ..KubeConfigOptions::default()
-    };
+    let options =
+        KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|error| unusable(&error))?;
@@ -78,9 +76,7 @@ fn connect(config: Config) -> Result<Client> {
 
 fn unusable(error: &KubeconfigError) -> anyhow::Error {
     let problem = brief(error);
-    usage(format!(
-        "the kubeconfig cannot be used ({problem}): see `kubectl config get-contexts`"
-    ))
+    usage(format!("the kubeconfig cannot be used ({problem}): see `kubectl config get-contexts`"))
 }
 
 /// What is wrong with a kubeconfig, on one line: what does not parse is otherwise quoted with the lines around it.
@@ -102,15 +98,7 @@ pub(crate) async fn identity(
     };
     let set = match &membership.set {
         Some(set) => set.clone(),
-        None => {
-            property(
-                client,
-                CLUSTER_SET_PROPERTY,
-                "cluster-set",
-                ClusterSetId::parse,
-            )
-            .await?
-        }
+        None => property(client, CLUSTER_SET_PROPERTY, "cluster-set", ClusterSetId::parse).await?,
     };
     Ok((cluster, set))
 }

@@ -13,10 +13,7 @@ use crate::exit::Exit;
 /// # Errors
 /// Where the operating system takes no signal handler.
 pub(crate) fn on_signal() -> io::Result<CancellationToken> {
-    let signals = [
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    ];
+    let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
     let token = CancellationToken::new();
     tokio::spawn(watch(signals, token.clone()).instrument(info_span!("shutdown")));
     Ok(token)

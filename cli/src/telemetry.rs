@@ -64,11 +64,7 @@ impl Telemetry {
             .with_writer(io::stderr);
         let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         match self.format {
-            Format::Json => builder
-                .json()
-                .flatten_event(true)
-                .with_current_span(false)
-                .try_init(),
+            Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
             Format::Text => builder.with_ansi(colours).try_init(),
         }
         .map_err(|error| anyhow!("cannot begin to log: {error}"))

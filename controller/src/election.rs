@@ -146,10 +146,7 @@ impl Election {
             renew_time: Some(wall),
             ..spec
         });
-        Bid {
-            lease,
-            exists: known.is_some(),
-        }
+        Bid { lease, exists: known.is_some() }
     }
 
     /// What came of the bid: the Lease as it is now; none where it was refused or nothing was heard.
@@ -222,9 +219,7 @@ fn holder(lease: &Lease) -> Option<&str> {
 /// Resource versions of one object are numbers that grow (Kubernetes API conventions, "Resource versions").
 fn version(lease: &Lease) -> u64 {
     let version = lease.metadata.resource_version.as_deref();
-    version
-        .and_then(|version| version.parse().ok())
-        .unwrap_or(u64::MAX)
+    version.and_then(|version| version.parse().ok()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -246,10 +241,7 @@ mod tests {
             let namespace = Namespace::parse("landbridge-system").unwrap();
             let controllers = names.iter().map(|name| {
                 let mut election = Election::new((*name).to_owned(), namespace.clone());
-                let nothing = Change::Reset {
-                    objects: Vec::new(),
-                    malformed: Vec::new(),
-                };
+                let nothing = Change::Reset { objects: Vec::new(), malformed: Vec::new() };
                 election.take(&nothing, Instant::now());
                 election
             });
@@ -371,9 +363,7 @@ mod tests {
         world.act(1, 200);
         assert_eq!(world.leaders(200), [1]);
         assert_eq!(
-            world.controllers[1]
-                .release(Timestamp::from_millis(0))
-                .map(|bid| bid.exists),
+            world.controllers[1].release(Timestamp::from_millis(0)).map(|bid| bid.exists),
             Some(true)
         );
     }
@@ -388,10 +378,7 @@ mod tests {
         let now = world.at(10);
         world.controllers[0].take(&Change::Apply(lease), now);
         assert_eq!(world.leaders(10), [0; 0]);
-        let gone = ObjectKey {
-            namespace: "landbridge-system".into(),
-            name: LEASE.into(),
-        };
+        let gone = ObjectKey { namespace: "landbridge-system".into(), name: LEASE.into() };
         world.controllers[0].take(&Change::Delete(gone), now);
         world.lease = None;
         world.act(0, 1_000);
@@ -409,10 +396,7 @@ mod tests {
         other.act(0, 0);
         let lease = other.lease.unwrap();
         election.take(&Change::Apply(lease.clone()), start);
-        let reset = Change::Reset {
-            objects: vec![lease],
-            malformed: Vec::new(),
-        };
+        let reset = Change::Reset { objects: vec![lease], malformed: Vec::new() };
         let late = start + Duration::from_secs(60);
         election.take(&reset, late);
         assert_eq!(election.poll(late, wall), None);

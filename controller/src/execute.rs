@@ -154,11 +154,7 @@ impl Executor {
             Ok(Err(error)) => (fault(&error), error.to_string()),
             Err(_) => (Fault::Api, format!("no answer within {LONGEST_BID:?}")),
         };
-        Err(Failure {
-            write: format!("bid for Lease {LEASE}"),
-            message,
-            fault,
-        })
+        Err(Failure { write: format!("bid for Lease {LEASE}"), message, fault })
     }
 
     /// Tells people. What cannot be told stands in conditions all the same, so nothing is tried again.
@@ -177,11 +173,7 @@ impl Executor {
 
     async fn write(&self, write: Write) -> Result<Option<Event>, Failure> {
         let write = match write {
-            Write::Probe {
-                service,
-                numbers,
-                gateways,
-            } => {
+            Write::Probe { service, numbers, gateways } => {
                 let silent = probe::probe(&gateways, &numbers).await;
                 for gateway in silent {
                     self.metrics.probe_timeouts.inc();
@@ -192,10 +184,7 @@ impl Executor {
             write => write,
         };
         let (verb, kind, name) = describe(&write);
-        let labels = WriteLabels {
-            verb: Word(verb),
-            kind: Word(kind.as_str()),
-        };
+        let labels = WriteLabels { verb: Word(verb), kind: Word(kind.as_str()) };
         let permits = match kind {
             Kind::ClusterExport | Kind::HubSlice | Kind::Member => &self.hub_permits,
             _ => &self.local_permits,
@@ -213,11 +202,7 @@ impl Executor {
             Err(_) => (Fault::Api, format!("no answer within {LONGEST_REQUEST:?}")),
         };
         self.metrics.failures.get_or_create(&labels).inc();
-        Err(Failure {
-            write: format!("{verb} {} {name}", kind.as_str()),
-            message,
-            fault,
-        })
+        Err(Failure { write: format!("{verb} {} {name}", kind.as_str()), message, fault })
     }
 
     async fn request(&self, write: Write) -> kube::Result<Option<Event>> {
@@ -246,13 +231,7 @@ impl Executor {
                 apply(api, *object, update, Event::HubSlice).await
             }
             Object::Namespace(object) => {
-                apply(
-                    Api::all(self.local.clone()),
-                    *object,
-                    update,
-                    Event::Namespace,
-                )
-                .await
+                apply(Api::all(self.local.clone()), *object, update, Event::Namespace).await
             }
             Object::Peer(object) => {
                 apply(Api::all(self.local.clone()), *object, update, Event::Peer).await
@@ -286,13 +265,7 @@ impl Executor {
             }
             Kind::Member => remove(Api::<Member>::all(hub.clone()), key, uid, Event::Member).await,
             Kind::Namespace => {
-                remove(
-                    Api::<Namespace>::all(local.clone()),
-                    key,
-                    uid,
-                    Event::Namespace,
-                )
-                .await
+                remove(Api::<Namespace>::all(local.clone()), key, uid, Event::Namespace).await
             }
             Kind::Peer => remove(Api::<Peer>::all(local.clone()), key, uid, Event::Peer).await,
             Kind::Service => {
@@ -324,22 +297,10 @@ impl Executor {
                 patch(api, key, status, Event::Member).await
             }
             Kind::ServiceExport => {
-                patch(
-                    within(&self.local, &namespace),
-                    key,
-                    status,
-                    Event::ServiceExport,
-                )
-                .await
+                patch(within(&self.local, &namespace), key, status, Event::ServiceExport).await
             }
             Kind::ServiceImport => {
-                patch(
-                    within(&self.local, &namespace),
-                    key,
-                    status,
-                    Event::ServiceImport,
-                )
-                .await
+                patch(within(&self.local, &namespace), key, status, Event::ServiceImport).await
             }
             Kind::ClusterExport
             | Kind::EndpointSlice
@@ -387,10 +348,7 @@ where
     K: Clone + Debug + serde::de::DeserializeOwned,
 {
     let params = DeleteParams {
-        preconditions: uid.map(|uid| Preconditions {
-            resource_version: None,
-            uid: Some(uid),
-        }),
+        preconditions: uid.map(|uid| Preconditions { resource_version: None, uid: Some(uid) }),
         ..DeleteParams::default()
     };
     match api.delete(&key.name, &params).await {
@@ -410,10 +368,7 @@ where
     K: Clone + Debug + serde::de::DeserializeOwned,
 {
     let patch = Patch::Merge(json!({ "status": status }));
-    match api
-        .patch_status(&key.name, &PatchParams::default(), &patch)
-        .await
-    {
+    match api.patch_status(&key.name, &PatchParams::default(), &patch).await {
         Ok(answer) => Ok(Some(event(Change::Apply(answer)))),
         // It was written; that the rest of the object cannot be read is what it was told.
         Err(kube::Error::SerdeError(_)) => Ok(None),

@@ -29,10 +29,7 @@ impl Liveness {
     /// Nobody yet; whoever is silent for `after` counts as silent.
     #[must_use]
     pub fn new(after: Duration) -> Self {
-        Self {
-            after,
-            heard: BTreeMap::new(),
-        }
+        Self { after, heard: BTreeMap::new() }
     }
 
     /// What `who` says of itself at the moment. Saying the same as before is silence.
@@ -125,9 +122,6 @@ mod tests {
         liveness.hear("paris", "1", start);
         liveness.interrupted(start + Duration::from_secs(60));
         assert!(liveness.silent(start + Duration::from_secs(65)).is_empty());
-        assert_eq!(
-            names(&liveness.silent(start + Duration::from_secs(70))),
-            ["paris"]
-        );
+        assert_eq!(names(&liveness.silent(start + Duration::from_secs(70))), ["paris"]);
     }
 }

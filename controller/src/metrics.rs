@@ -104,11 +104,7 @@ impl Metrics {
             m.probe_timeouts.clone(),
         );
         registry.register("queue_depth", "Plans that wait", m.queue_depth.clone());
-        registry.register(
-            "hub_reachable",
-            "Whether the hub can be read",
-            m.hub_reachable.clone(),
-        );
+        registry.register("hub_reachable", "Whether the hub can be read", m.hub_reachable.clone());
         registry.register(
             "events_left_out",
             "Events that were not written because there were too many at once",
@@ -166,9 +162,7 @@ impl Propagation {
                 let service = &object.spec.service;
                 let service = ServiceKey::parse(&service.namespace, &service.name).ok();
                 let is_new = |service: &ServiceKey| observed.exports_of(service).next().is_none();
-                service
-                    .filter(is_new)
-                    .map(|service| (Stage::Import, service))
+                service.filter(is_new).map(|service| (Stage::Import, service))
             }
             Event::ServiceExport(Change::Apply(object)) => {
                 let meta = &object.metadata;
@@ -179,9 +173,7 @@ impl Propagation {
                     let key = object_key(service, service.name.as_str());
                     observed.service_exports.find(&key).is_none()
                 };
-                service
-                    .filter(is_new)
-                    .map(|service| (Stage::Publish, service))
+                service.filter(is_new).map(|service| (Stage::Publish, service))
             }
             _ => None,
         };
@@ -208,9 +200,7 @@ impl Propagation {
                 let meta = &object.metadata;
                 let namespace = meta.namespace.as_deref().unwrap_or_default();
                 let name = meta.name.as_deref().unwrap_or_default();
-                ServiceKey::parse(namespace, name)
-                    .ok()
-                    .map(|service| (Stage::Import, service))
+                ServiceKey::parse(namespace, name).ok().map(|service| (Stage::Import, service))
             }
             _ => None,
         };
@@ -224,7 +214,6 @@ impl Propagation {
     /// Forgets exports that are gone or will not get through, such as those of namespaces that do not exist here.
     pub(crate) fn expire(&mut self, now: Instant) {
         const LONGEST: Duration = Duration::from_secs(60);
-        self.0
-            .retain(|_, since| now.saturating_duration_since(*since) < LONGEST);
+        self.0.retain(|_, since| now.saturating_duration_since(*since) < LONGEST);
     }
 }

@@ -66,20 +66,10 @@ fn of_write(observed: &Observed, write: &Write) -> Vec<Note> {
             let key = ObjectKey::of(&object.metadata);
             vec![import(&key, "Imported", "The service can be called here.")]
         }
-        Write::Delete {
-            kind: Kind::ServiceImport,
-            key,
-            ..
-        } => vec![import(
-            key,
-            "Removed",
-            "No cluster exports the service to this one.",
-        )],
-        Write::Status {
-            kind: kind @ Kind::ServiceExport,
-            key,
-            status,
-        } => {
+        Write::Delete { kind: Kind::ServiceImport, key, .. } => {
+            vec![import(key, "Removed", "No cluster exports the service to this one.")]
+        }
+        Write::Status { kind: kind @ Kind::ServiceExport, key, status } => {
             let before = observed.service_exports.find(key);
             let before = before.map_or(&[][..], |view| &view.conditions);
             let after: Vec<Condition> =
@@ -136,13 +126,7 @@ impl Notebook {
     /// Nothing said yet, by the controller `me`.
     #[must_use]
     pub fn new(me: String, now: Instant) -> Self {
-        Self {
-            me,
-            budget: BURST,
-            paid: now,
-            said: BTreeMap::new(),
-            serial: 0,
-        }
+        Self { me, budget: BURST, paid: now, said: BTreeMap::new(), serial: 0 }
     }
 
     /// The Events to write of `notes`, and how many are left out because there are too many.
@@ -164,12 +148,8 @@ impl Notebook {
         self.said.retain(|_, said| is_fresh(*said));
         let (mut events, mut left_out) = (Vec::new(), 0);
         for note in notes {
-            let sentence = (
-                note.kind,
-                note.key.clone(),
-                note.reason.clone(),
-                note.sentence.clone(),
-            );
+            let sentence =
+                (note.kind, note.key.clone(), note.reason.clone(), note.sentence.clone());
             if self.said.contains_key(&sentence) {
                 continue;
             }
@@ -189,24 +169,14 @@ impl Notebook {
         let (api_version, uid) = match note.kind {
             Kind::ServiceImport => (
                 ServiceImport::api_version(&()),
-                observed
-                    .service_imports
-                    .row(&note.key)
-                    .map(|row| row.uid.clone()),
+                observed.service_imports.row(&note.key).map(|row| row.uid.clone()),
             ),
             _ => (
                 ServiceExport::api_version(&()),
-                observed
-                    .service_exports
-                    .row(&note.key)
-                    .map(|row| row.uid.clone()),
+                observed.service_exports.row(&note.key).map(|row| row.uid.clone()),
             ),
         };
-        let verb = if note.kind == Kind::ServiceImport {
-            "Import"
-        } else {
-            "Export"
-        };
+        let verb = if note.kind == Kind::ServiceImport { "Import" } else { "Export" };
         Event {
             action: Some(verb.to_owned()),
             event_time: Some(MicroTime(convert::time(wall))),
@@ -256,30 +226,12 @@ mod tests {
         for (before, type_, status, reason, expected) in [
             (None, "Valid", true, "Valid", None),
             (None, "Valid", false, "NoService", Some("true NoService")),
-            (
-                Some((false, "NoService")),
-                "Valid",
-                true,
-                "Valid",
-                Some("false Valid"),
-            ),
+            (Some((false, "NoService")), "Valid", true, "Valid", Some("false Valid")),
             (None, "Ready", false, "Pending", None),
-            (
-                Some((false, "Pending")),
-                "Ready",
-                true,
-                "Exported",
-                Some("false Exported"),
-            ),
+            (Some((false, "Pending")), "Ready", true, "Exported", Some("false Exported")),
             (Some((true, "Exported")), "Ready", true, "Exported", None),
             (None, "Ready", false, "Failed", Some("true Failed")),
-            (
-                None,
-                "Conflict",
-                true,
-                "PortConflict",
-                Some("true Conflict"),
-            ),
+            (None, "Conflict", true, "PortConflict", Some("true Conflict")),
             (None, "Conflict", false, "NoConflicts", None),
             (
                 Some((true, "PortConflict")),
@@ -307,10 +259,7 @@ mod tests {
         ));
         let note = |number: u32| Note {
             kind: Kind::ServiceExport,
-            key: ObjectKey {
-                namespace: "shop".into(),
-                name: format!("web-{number}"),
-            },
+            key: ObjectKey { namespace: "shop".into(), name: format!("web-{number}") },
             is_warning: true,
             reason: "Conflict".into(),
             sentence: "why".into(),
@@ -327,10 +276,6 @@ mod tests {
         assert_eq!(say(0..1, Duration::ZERO), (0, 0));
         assert_eq!(say(0..100, Duration::ZERO), (49, 50));
         assert_eq!(say(60..70, PACE * 5), (5, 5));
-        assert_eq!(
-            say(0..1, REPEAT + PACE),
-            (1, 0),
-            "after a while it is news again"
-        );
+        assert_eq!(say(0..1, REPEAT + PACE), (1, 0), "after a while it is news again");
     }
 }

@@ -201,9 +201,7 @@ impl Observed {
             Event::ServiceImport(change) => {
                 let taken = self.service_imports.take(change, Ok);
                 let (mut touched, steps) = problems::<_, ServiceImport>(taken);
-                touched
-                    .services
-                    .extend(steps.iter().filter_map(|(key, _)| named(key)));
+                touched.services.extend(steps.iter().filter_map(|(key, _)| named(key)));
                 touched
             }
         };
@@ -214,19 +212,14 @@ impl Observed {
     fn take_cluster_export(&mut self, change: Change<ClusterExport>) -> Touched {
         let taken = self.cluster_exports.take(change, view::cluster_export);
         let turned = taken.turned;
-        let malformed: Vec<ObjectKey> = taken
-            .malformed
-            .iter()
-            .map(|malformed| malformed.key.clone())
-            .collect();
+        let malformed: Vec<ObjectKey> =
+            taken.malformed.iter().map(|malformed| malformed.key.clone()).collect();
         let (mut touched, steps) = problems::<_, ClusterExport>(taken);
         touched.everything |= turned;
         for (key, before) in &steps {
             let after = self.cluster_exports.find(key);
             let services = [before.as_ref(), after].into_iter().flatten();
-            touched
-                .services
-                .extend(services.map(|view| view.export.service.clone()));
+            touched.services.extend(services.map(|view| view.export.service.clone()));
             if let Some(before) = before {
                 unindex(&mut self.exports, &before.export.service, key);
             }
@@ -237,17 +230,13 @@ impl Observed {
         // One of our own that somebody has spoilt is to be written anew.
         let spoilt = malformed.iter().chain(steps.iter().map(|(key, _)| key));
         let services = spoilt.filter_map(|key| view::cluster_export_key(&key.namespace, &key.name));
-        touched
-            .services
-            .extend(services.map(|(_, service)| service));
+        touched.services.extend(services.map(|(_, service)| service));
         touched
     }
 
     fn take_slice(&mut self, change: Change<EndpointSlice>) -> Touched {
         let system = &self.config.system_namespace;
-        let taken = self
-            .slices
-            .take(change, |object| view::slice(object, system));
+        let taken = self.slices.take(change, |object| view::slice(object, system));
         let (mut touched, steps) = problems::<_, EndpointSlice>(taken);
         for (key, before) in steps {
             if let Some(before) = &before {
@@ -277,11 +266,7 @@ impl Observed {
             SliceRole::Ours(service) => enter(&mut self.our_slices, service, key),
             SliceRole::Pods(service) => enter(&mut self.pod_slices, service, key),
         }
-        for (number, target) in view
-            .allotment
-            .iter()
-            .flat_map(|allotment| &allotment.targets)
-        {
+        for (number, target) in view.allotment.iter().flat_map(|allotment| &allotment.targets) {
             self.ports.claim(*number, &target.service, key, stands);
         }
     }
@@ -293,19 +278,15 @@ impl Observed {
         touched.members = turned || !steps.is_empty();
         touched.everything |= turned;
         touched.everything |=
-            steps
-                .iter()
-                .any(|(key, before)| match (before, self.members.find(key)) {
-                    (Some(before), Some(after)) => !before.agrees(after),
-                    _ => true,
-                });
+            steps.iter().any(|(key, before)| match (before, self.members.find(key)) {
+                (Some(before), Some(after)) => !before.agrees(after),
+                _ => true,
+            });
         touched
     }
 
     fn take_namespace(&mut self, change: Change<Namespace>) -> Touched {
-        let taken = self
-            .namespaces
-            .take(change, |object| Ok(view::namespace_is_open(&object)));
+        let taken = self.namespaces.take(change, |object| Ok(view::namespace_is_open(&object)));
         let (mut touched, steps) = problems::<_, Namespace>(taken);
         let turned: BTreeSet<&str> = steps.iter().map(|(key, _)| key.name.as_str()).collect();
         if turned.is_empty() {
@@ -340,14 +321,9 @@ impl Observed {
     }
 
     fn take_service_export(&mut self, change: Change<ServiceExport>) -> Touched {
-        let taken = self
-            .service_exports
-            .take(change, |object| Ok(view::service_export(&object)));
-        let keys: Vec<ObjectKey> = taken
-            .malformed
-            .iter()
-            .map(|malformed| malformed.key.clone())
-            .collect();
+        let taken = self.service_exports.take(change, |object| Ok(view::service_export(&object)));
+        let keys: Vec<ObjectKey> =
+            taken.malformed.iter().map(|malformed| malformed.key.clone()).collect();
         let (mut touched, steps) = problems::<_, ServiceExport>(taken);
         let steps = steps.into_iter().map(|(key, _)| key);
         for key in keys.into_iter().chain(steps) {
@@ -391,10 +367,7 @@ impl Observed {
 
     /// Records which gateways do not answer, by where they are asked.
     pub fn mute(&mut self, gateways: BTreeSet<SocketAddr>) -> Touched {
-        let touched = Touched {
-            gateways: self.mute_gateways != gateways,
-            ..Touched::default()
-        };
+        let touched = Touched { gateways: self.mute_gateways != gateways, ..Touched::default() };
         self.mute_gateways = gateways;
         touched
     }
@@ -433,17 +406,11 @@ impl Observed {
     /// Every service that there is something to do or to undo for.
     #[must_use]
     pub fn known_services(&self) -> BTreeSet<ServiceKey> {
-        let exports = self
-            .service_exports
-            .rows()
-            .filter_map(|(key, _)| named(key));
+        let exports = self.service_exports.rows().filter_map(|(key, _)| named(key));
         let malformed = self.service_exports.malformed().keys().filter_map(named);
         let imports = self.service_imports.rows();
         let imports = imports.filter(|(_, row)| is_ours(&row.kept.metadata));
-        let made = self
-            .services
-            .rows()
-            .filter_map(|(_, row)| row.kept.ours.as_ref());
+        let made = self.services.rows().filter_map(|(_, row)| row.kept.ours.as_ref());
         exports
             .chain(malformed)
             .chain(self.exports.keys().cloned())
@@ -489,10 +456,7 @@ impl Observed {
     }
 
     pub(crate) fn member(&self, cluster: &ClusterId) -> Option<&MemberView> {
-        self.members.find(&ObjectKey {
-            namespace: String::new(),
-            name: cluster.to_string(),
-        })
+        self.members.find(&ObjectKey { namespace: String::new(), name: cluster.to_string() })
     }
 
     /// Whether services of a namespace are imported: it is selected, and objects can be made in it.
@@ -500,20 +464,14 @@ impl Observed {
         if !self.config.imports(namespace) {
             return false;
         }
-        let key = ObjectKey {
-            namespace: String::new(),
-            name: namespace.to_string(),
-        };
+        let key = ObjectKey { namespace: String::new(), name: namespace.to_string() };
         self.namespaces.find(&key).is_some_and(|open| *open)
     }
 }
 
 impl Touched {
     fn service(service: ServiceKey) -> Self {
-        Self {
-            services: BTreeSet::from([service]),
-            ..Self::default()
-        }
+        Self { services: BTreeSet::from([service]), ..Self::default() }
     }
 
     fn slice(&mut self, role: &SliceRole) {
@@ -529,10 +487,7 @@ impl Touched {
 
 /// The key of an object in a service's namespace.
 pub(crate) fn object_key(service: &ServiceKey, name: &str) -> ObjectKey {
-    ObjectKey {
-        namespace: service.namespace.to_string(),
-        name: name.to_owned(),
-    }
+    ObjectKey { namespace: service.namespace.to_string(), name: name.to_owned() }
 }
 
 /// The service that an object is named after.
@@ -546,10 +501,7 @@ fn problems<T, K: Resource<DynamicType = ()>>(
 ) -> (Touched, Vec<(ObjectKey, Option<T>)>) {
     let problem = |malformed: landbridge_api::watch::Malformed| Problem {
         about: format!("{} {}", K::kind(&()), malformed.key),
-        sentence: format!(
-            "cannot be read, what was known of it stands: {}",
-            malformed.error
-        ),
+        sentence: format!("cannot be read, what was known of it stands: {}", malformed.error),
     };
     let touched = Touched {
         problems: taken.malformed.into_iter().map(problem).collect(),
@@ -561,10 +513,7 @@ fn problems<T, K: Resource<DynamicType = ()>>(
 type Index = BTreeMap<ServiceKey, BTreeSet<ObjectKey>>;
 
 fn index(index: &mut Index, service: &ServiceKey, key: &ObjectKey) {
-    index
-        .entry(service.clone())
-        .or_default()
-        .insert(key.clone());
+    index.entry(service.clone()).or_default().insert(key.clone());
 }
 
 fn unindex(index: &mut Index, service: &ServiceKey, key: &ObjectKey) {

@@ -231,10 +231,7 @@ impl Plan {
     }
 
     fn problem(&mut self, about: impl Into<String>, sentence: impl Into<String>) {
-        self.problems.push(Problem {
-            about: about.into(),
-            sentence: sentence.into(),
-        });
+        self.problems.push(Problem { about: about.into(), sentence: sentence.into() });
     }
 
     /// Whether it makes a Service.
@@ -276,14 +273,11 @@ fn exports<'a>(
     observed: &'a Observed,
     service: &'a ServiceKey,
 ) -> impl Iterator<Item = &'a Export> {
-    observed
-        .exports_of(service)
-        .map(|view| &view.export)
-        .filter(|export| {
-            observed
-                .member(&export.cluster)
-                .is_some_and(|member| !member.suspended && member.may_export(&service.namespace))
-        })
+    observed.exports_of(service).map(|view| &view.export).filter(|export| {
+        observed
+            .member(&export.cluster)
+            .is_some_and(|member| !member.suspended && member.may_export(&service.namespace))
+    })
 }
 
 fn merged(observed: &Observed, service: &ServiceKey) -> Option<Merged> {

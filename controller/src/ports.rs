@@ -36,21 +36,14 @@ pub struct Slot {
 
 impl From<PortKey> for Slot {
     fn from(port: PortKey) -> Self {
-        Self {
-            endpoint: None,
-            port,
-        }
+        Self { endpoint: None, port }
     }
 }
 
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.endpoint {
-            Some(endpoint) => write!(
-                f,
-                "{}/{} {}",
-                endpoint.cluster, endpoint.hostname, self.port
-            ),
+            Some(endpoint) => write!(f, "{}/{} {}", endpoint.cluster, endpoint.hostname, self.port),
             None => self.port.fmt(f),
         }
     }
@@ -101,9 +94,7 @@ impl Ports {
         let held = self.held.get(service);
         let mut without = Vec::new();
         for port in wanted {
-            let had = held
-                .and_then(|held| held.get(port))
-                .or_else(|| said.get(port));
+            let had = held.and_then(|held| held.get(port)).or_else(|| said.get(port));
             let number = had.map(|number| (port.port.protocol, *number));
             match number {
                 Some(number) if taken.contains(&number) => without.push(port.clone()),
@@ -161,11 +152,7 @@ impl Ports {
         let is_free = |number: Number| !taken.contains(&number) && !self.is_used(number);
         let first = (protocol, AllottedPort::FIRST);
         let last = (protocol, AllottedPort::LAST);
-        let returned = || {
-            self.resting
-                .range(first..=last)
-                .filter(|(number, _)| is_free(**number))
-        };
+        let returned = || self.resting.range(first..=last).filter(|(number, _)| is_free(**number));
         let rested = returned().find(|(_, since)| now.since(**since) >= REST);
         if let Some((number, _)) = rested {
             return Some(number.1);
@@ -194,11 +181,7 @@ impl Ports {
         numbers: BTreeMap<Slot, AllottedPort>,
         now: Timestamp,
     ) {
-        if self
-            .held
-            .get(service)
-            .map_or(numbers.is_empty(), |held| *held == numbers)
-        {
+        if self.held.get(service).map_or(numbers.is_empty(), |held| *held == numbers) {
             return;
         }
         let before = self.held.remove(service).unwrap_or_default();
@@ -283,10 +266,7 @@ mod tests {
 
     fn port(number: u16) -> Slot {
         let number = NonZeroU16::new(number).unwrap();
-        Slot::from(PortKey {
-            protocol: Protocol::Tcp,
-            number,
-        })
+        Slot::from(PortKey { protocol: Protocol::Tcp, number })
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -306,14 +286,8 @@ mod tests {
     #[test]
     fn numbers_are_stable_and_rest_when_given_back() {
         let mut ports = Ports::default();
-        assert_eq!(
-            take(&mut ports, "web", &[80, 9090, 9000], at(0)),
-            [10_000, 10_001, 10_002]
-        );
-        assert_eq!(
-            take(&mut ports, "web", &[81, 9090, 9000], at(1)),
-            [10_003, 10_001, 10_002]
-        );
+        assert_eq!(take(&mut ports, "web", &[80, 9090, 9000], at(0)), [10_000, 10_001, 10_002]);
+        assert_eq!(take(&mut ports, "web", &[81, 9090, 9000], at(1)), [10_003, 10_001, 10_002]);
         assert_eq!(take(&mut ports, "db", &[5432], at(60)), [10_004]);
         assert_eq!(take(&mut ports, "api", &[443], at(61)), [10_000]);
     }
@@ -321,10 +295,7 @@ mod tests {
     #[test]
     fn protocols_have_ranges_of_their_own() {
         let mut ports = Ports::default();
-        let udp = Slot::from(PortKey {
-            protocol: Protocol::Udp,
-            ..port(53).port
-        });
+        let udp = Slot::from(PortKey { protocol: Protocol::Udp, ..port(53).port });
         let choice = ports.choose(
             &service("dns"),
             &[port(53), udp.clone()],
@@ -343,10 +314,7 @@ mod tests {
         let mut ports = Ports::default();
         let number = (Protocol::Tcp, AllottedPort::FIRST);
         for name in ["old", "young"] {
-            let slice = ObjectKey {
-                namespace: "shop".into(),
-                name: name.into(),
-            };
+            let slice = ObjectKey { namespace: "shop".into(), name: name.into() };
             ports.claim(number, &service(name), &slice, true);
         }
         let said = BTreeMap::from([(port(80), AllottedPort::FIRST)]);
@@ -366,13 +334,8 @@ mod tests {
         let all = (10_000..29_999).map(|n| (port(n), AllottedPort::new(n).unwrap()));
         ports.hold(&service("big"), all.collect(), at(0));
         take(&mut ports, "last", &[80], at(0));
-        let choice = ports.choose(
-            &service("late"),
-            &[port(80)],
-            &BTreeMap::new(),
-            |_| false,
-            at(1),
-        );
+        let choice =
+            ports.choose(&service("late"), &[port(80)], &BTreeMap::new(), |_| false, at(1));
         assert_eq!(choice.exhausted, [port(80)]);
         ports.hold(&service("last"), BTreeMap::new(), at(1));
         assert_eq!(take(&mut ports, "late", &[80], at(2)), [29_999]);

@@ -79,17 +79,11 @@ impl State {
             if since(self.answered) >= SILENCE {
                 self.is_silent = true;
                 let is_flapping = self.back.is_some_and(|back| since(back) < FORGIVEN);
-                self.falls = if is_flapping {
-                    self.falls.saturating_add(1)
-                } else {
-                    0
-                };
+                self.falls = if is_flapping { self.falls.saturating_add(1) } else { 0 };
             }
             return;
         }
-        let proof = FIRST_PROOF
-            .saturating_mul(1 << self.falls.min(16))
-            .min(LONGEST_PROOF);
+        let proof = FIRST_PROOF.saturating_mul(1 << self.falls.min(16)).min(LONGEST_PROOF);
         if self.steady.is_some_and(|steady| since(steady) >= proof) {
             self.is_silent = false;
             self.back = Some(now);

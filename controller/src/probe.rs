@@ -41,10 +41,7 @@ pub(crate) async fn probe(gateways: &[SocketAddr], numbers: &BTreeSet<Number>) -
 
 async fn wait(gateway: SocketAddr, numbers: &BTreeSet<Number>) {
     let mut pause = FIRST_PAUSE;
-    while !listening(gateway)
-        .await
-        .is_some_and(|listens| numbers.is_subset(&listens))
-    {
+    while !listening(gateway).await.is_some_and(|listens| numbers.is_subset(&listens)) {
         time::sleep(pause).await;
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
@@ -75,10 +72,7 @@ async fn ask(gateway: SocketAddr) -> Option<Bytes> {
         .ok()?;
     let exchange = async {
         let response = sender.send_request(request).await.ok()?;
-        let body = Limited::new(response.into_body(), MOST_BYTES)
-            .collect()
-            .await
-            .ok()?;
+        let body = Limited::new(response.into_body(), MOST_BYTES).collect().await.ok()?;
         Some(body.to_bytes())
     };
     tokio::pin!(exchange);
@@ -111,9 +105,7 @@ mod tests {
 
     fn numbers(ports: &[u16]) -> BTreeSet<Number> {
         let ports = ports.iter();
-        ports
-            .map(|port| (Protocol::Tcp, AllottedPort::new(*port).unwrap()))
-            .collect()
+        ports.map(|port| (Protocol::Tcp, AllottedPort::new(*port).unwrap())).collect()
     }
 
     /// A gateway that listens on one port more each time that it is asked.
@@ -154,11 +146,7 @@ mod tests {
 
     #[test]
     fn an_answer_of_another_shape_says_nothing() {
-        for answer in [
-            json!({}),
-            json!([1]),
-            json!({"listening": [{"port": 10_000}, 7]}),
-        ] {
+        for answer in [json!({}), json!([1]), json!({"listening": [{"port": 10_000}, 7]})] {
             assert!(read(&answer).is_empty());
         }
     }

@@ -96,9 +96,7 @@ impl Queue {
     pub fn failed(&mut self, work: &Work, longest: Duration, now: Instant, draw: f64) {
         let touched = self.stop(work);
         let failures = self.failures.entry(work.clone()).or_default();
-        let wait = FIRST_RETRY
-            .saturating_mul(1 << (*failures).min(16))
-            .min(longest);
+        let wait = FIRST_RETRY.saturating_mul(1 << (*failures).min(16)).min(longest);
         let first = *failures == 0;
         *failures = failures.saturating_add(1);
         if touched && first {
@@ -193,11 +191,7 @@ mod tests {
         let work = queue.take().unwrap();
         queue.failed(&work, LONGEST_RETRY, now, 0.0);
         queue.touch(import("web"));
-        assert_eq!(
-            queue.take(),
-            Some(import("web")),
-            "news is not kept waiting"
-        );
+        assert_eq!(queue.take(), Some(import("web")), "news is not kept waiting");
     }
 
     #[test]

@@ -173,10 +173,7 @@ impl Owner {
     async fn end(mut self) {
         let drained = async { while self.jobs.join_next().await.is_some() {} };
         if time::timeout(DRAIN, drained).await.is_err() {
-            tracing::warn!(
-                jobs = self.jobs.len(),
-                "writes were still under way at the end"
-            );
+            tracing::warn!(jobs = self.jobs.len(), "writes were still under way at the end");
             self.jobs.abort_all();
         }
         if let Some(bid) = self.election.release(wall_clock())
@@ -201,10 +198,7 @@ impl Owner {
         self.queue.poll(now);
         if self.gathered.is_some_and(|at| at <= now) {
             self.gathered = None;
-            self.touch(Touched {
-                everything: true,
-                ..Touched::default()
-            });
+            self.touch(Touched { everything: true, ..Touched::default() });
         }
     }
 
@@ -225,10 +219,7 @@ impl Owner {
         let holder = self.election.holder().unwrap_or("nobody").to_owned();
         if leads {
             tracing::info!(%holder, "this controller plans and writes from now on");
-            self.touch(Touched {
-                everything: true,
-                ..Touched::default()
-            });
+            self.touch(Touched { everything: true, ..Touched::default() });
         } else {
             tracing::warn!(%holder, "this controller only observes from now on");
         }
@@ -251,11 +242,7 @@ impl Owner {
                 let names = |gateways: &BTreeSet<SocketAddr>| {
                     gateways.iter().map(ToString::to_string).collect()
                 };
-                changed(
-                    "gateway",
-                    &names(&self.observed.mute_gateways),
-                    &names(&silent),
-                );
+                changed("gateway", &names(&self.observed.mute_gateways), &names(&silent));
                 let touched = self.observed.mute(silent);
                 self.touch(touched);
             }
@@ -273,9 +260,7 @@ impl Owner {
         }
         self.is_asking = true;
         let gateways: Vec<SocketAddr> = gateways.into_iter().collect();
-        self.spawn("ask", async move {
-            Done::Heard(probe::answering(gateways).await)
-        });
+        self.spawn("ask", async move { Done::Heard(probe::answering(gateways).await) });
     }
 
     /// The next work that this controller may do. One that does not lead makes the namespace that the Lease is in,
@@ -285,15 +270,8 @@ impl Owner {
             return self.queue.take();
         }
         let own = [Work::Home, Work::Member];
-        let allowed = if self.election.held_last() {
-            &own[..]
-        } else {
-            &own[..1]
-        };
-        allowed
-            .iter()
-            .find(|work| self.queue.take_only(work))
-            .cloned()
+        let allowed = if self.election.held_last() { &own[..] } else { &own[..1] };
+        allowed.iter().find(|work| self.queue.take_only(work)).cloned()
     }
 
     /// Plans what waits, and lets what there is to do run as jobs. Whether more is waiting that may run now.
@@ -389,9 +367,7 @@ impl Owner {
     }
 
     fn note(&mut self, notes: Vec<Note>, now: Instant) {
-        let (events, left_out) = self
-            .notebook
-            .events(&self.observed, notes, now, wall_clock());
+        let (events, left_out) = self.notebook.events(&self.observed, notes, now, wall_clock());
         self.metrics.events_left_out.inc_by(left_out);
         if !events.is_empty() {
             let executor = Arc::clone(&self.executor);
@@ -404,8 +380,7 @@ impl Owner {
 
     fn news(&mut self, event: Event) {
         let now = Instant::now();
-        self.propagation
-            .before(&event, &self.observed, &self.metrics, now);
+        self.propagation.before(&event, &self.observed, &self.metrics, now);
         self.listen(&event, now);
         let hub_was = self.observed.hub_trouble().is_none();
         let touched = self.observed.take(event);
@@ -482,11 +457,8 @@ impl Owner {
                 self.queue.touch(work);
             }
         }
-        let services = if touched.everything {
-            self.observed.known_services()
-        } else {
-            touched.services
-        };
+        let services =
+            if touched.everything { self.observed.known_services() } else { touched.services };
         for service in services {
             self.queue.touch(Work::Publish(service.clone()));
             self.queue.touch(Work::Import(service.clone()));
@@ -497,11 +469,7 @@ impl Owner {
     /// Tells of a write that failed, once for as long as it fails in the same way. What the next plan mends is no
     /// trouble.
     fn tell_failure(&mut self, work: &Work, failure: Failure) {
-        let Failure {
-            write,
-            message,
-            fault,
-        } = failure;
+        let Failure { write, message, fault } = failure;
         let is_known = self.failures.get(work) == Some(&message);
         if fault == Fault::Outdated || is_known {
             tracing::debug!(%write, %message, ?fault, "a write failed, it is tried again");
@@ -525,10 +493,7 @@ impl Owner {
 }
 
 fn heartbeat_of(member: &Member) -> String {
-    let heartbeat = member
-        .status
-        .as_ref()
-        .and_then(|status| status.heartbeat.as_ref());
+    let heartbeat = member.status.as_ref().and_then(|status| status.heartbeat.as_ref());
     heartbeat.map(|time| time.0.to_string()).unwrap_or_default()
 }
 

@@ -109,10 +109,7 @@ impl Controller {
     /// What others may ask it.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle {
-            ready: Arc::clone(&self.ready),
-            snapshot: self.snapshot.subscribe(),
-        }
+        Handle { ready: Arc::clone(&self.ready), snapshot: self.snapshot.subscribe() }
     }
 
     /// Runs until `shutdown`, then lets what is under way come to its end. What was written stays: other clusters
@@ -167,8 +164,6 @@ fn events(
         all(local, Event::Service),
         all(local, Event::ServiceExport),
         all(local, Event::ServiceImport),
-        watch(leases, WatchConfig::default())
-            .map(Event::Lease)
-            .boxed(),
+        watch(leases, WatchConfig::default()).map(Event::Lease).boxed(),
     ])
 }

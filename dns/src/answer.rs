@@ -61,19 +61,10 @@ pub(crate) fn respond(
     }
     match message::odd(packet) {
         Odd::Query(query) => write(&query, snapshot, transport, turn, out),
-        Odd::Reject {
-            id,
-            operation,
-            rcode,
-            recursion_desired,
-        } => {
+        Odd::Reject { id, operation, rcode, recursion_desired } => {
             let flags = 0x8000 | u16::from(operation) << 11 | u16::from(recursion_desired) << 8;
             header(out, id, flags | rcode as u16, [0; 4]);
-            Outcome::Answered {
-                rcode,
-                record_type: None,
-                truncated: false,
-            }
+            Outcome::Answered { rcode, record_type: None, truncated: false }
         }
         Odd::Response => Outcome::Response,
         Odd::Short => Outcome::Short,
@@ -162,11 +153,7 @@ fn write(
         | u16::from(query.recursion_desired) << 8
         | (rcode as u16 & 0xf);
     set_header(out, flags, counts);
-    Outcome::Answered {
-        rcode,
-        record_type: Some(query.record_type),
-        truncated,
-    }
+    Outcome::Answered { rcode, record_type: Some(query.record_type), truncated }
 }
 
 /// The octets that an answer may have.

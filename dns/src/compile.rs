@@ -75,10 +75,7 @@ impl Records {
             bytes.extend_from_slice(&record);
             ends.push(end);
         }
-        Self {
-            bytes: bytes.into(),
-            ends: ends.into(),
-        }
+        Self { bytes: bytes.into(), ends: ends.into() }
     }
 }
 
@@ -100,10 +97,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// The answer to a question for this type of record.
     pub(crate) fn answer(&self, record_type: u16) -> Option<&Answer> {
-        self.answers
-            .iter()
-            .find(|(own, _)| *own == record_type)
-            .map(|(_, answer)| answer)
+        self.answers.iter().find(|(own, _)| *own == record_type).map(|(_, answer)| answer)
     }
 
     /// The types of record that the name has.
@@ -127,15 +121,10 @@ pub(crate) fn entry(name: &Name, node: &Node, ttl: u32) -> Entry {
         } else {
             Records::default()
         };
-        let answer = Answer {
-            records,
-            additional,
-        };
+        let answer = Answer { records, additional };
         (record_type, answer)
     });
-    Entry {
-        answers: answers.collect(),
-    }
+    Entry { answers: answers.collect() }
 }
 
 /// The addresses of targets, if they and the answer fit a message over UDP together. Elsewhere they would be bytes
@@ -227,10 +216,7 @@ impl Soa {
         rdata.extend_from_slice(&SOA_MINIMUM.to_be_bytes());
         let bytes = record(&pointer(0), record_type::SOA, ttl.min(SOA_MINIMUM), &rdata);
         let start = bytes.len() - rdata.len();
-        Self {
-            bytes: bytes.into(),
-            pointers: [0, start + first, start + second],
-        }
+        Self { bytes: bytes.into(), pointers: [0, start + first, start + second] }
     }
 
     /// Writes it behind a question in whose name the zone begins at `zone_at`.

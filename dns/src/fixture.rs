@@ -49,14 +49,8 @@ pub(crate) fn events(text: &str) -> Vec<Event> {
     }
     let malformed = Vec::new();
     vec![
-        Event::Import(Change::Reset {
-            objects: imports,
-            malformed: malformed.clone(),
-        }),
-        Event::Slice(Change::Reset {
-            objects: slices,
-            malformed,
-        }),
+        Event::Import(Change::Reset { objects: imports, malformed: malformed.clone() }),
+        Event::Slice(Change::Reset { objects: slices, malformed }),
     ]
 }
 
@@ -163,10 +157,8 @@ pub(crate) fn told(answer: &[u8]) -> Vec<String> {
         ("additional", &message.additionals),
     ];
     for (section, records) in sections {
-        let mut lines: Vec<String> = records
-            .iter()
-            .map(|record| format!("{section} {}", line(record)))
-            .collect();
+        let mut lines: Vec<String> =
+            records.iter().map(|record| format!("{section} {}", line(record))).collect();
         lines.sort();
         told.append(&mut lines);
     }
@@ -189,22 +181,12 @@ fn code(message: &Message) -> String {
         (message.metadata.truncation, " tc"),
         (message.metadata.recursion_available, " ra"),
     ];
-    let flags: String = flags
-        .iter()
-        .filter(|(set, _)| *set)
-        .map(|(_, flag)| *flag)
-        .collect();
+    let flags: String = flags.iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect();
     format!("{code}{flags}")
 }
 
 fn line(record: &Record) -> String {
-    let text = format!(
-        "{} {} {} {}",
-        record.name,
-        record.ttl,
-        record.record_type(),
-        record.data
-    );
+    let text = format!("{} {} {} {}", record.name, record.ttl, record.record_type(), record.data);
     let words = text.split(' ').map(|word| {
         let relative = word.strip_suffix("clusterset.local.");
         match relative.map(|relative| relative.trim_end_matches('.')) {

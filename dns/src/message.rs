@@ -112,11 +112,7 @@ pub(crate) fn plain(packet: &[u8]) -> Option<Query<'_>> {
     let (name, mut rest) = rest.split_at_checked(length)?;
     let record_type = number(&mut rest)?;
     let class = number(&mut rest)?;
-    let edns = if additional == 1 {
-        Some(opt(&mut rest)?)
-    } else {
-        None
-    };
+    let edns = if additional == 1 { Some(opt(&mut rest)?) } else { None };
     rest.is_empty().then_some(Query {
         class,
         edns,
@@ -171,9 +167,5 @@ fn opt(rest: &mut &[u8]) -> Option<Edns> {
         let length = number(&mut options)?;
         options = options.get(usize::from(length)..)?;
     }
-    Some(Edns {
-        dnssec_ok: flags & 0x8000 != 0,
-        payload,
-        version,
-    })
+    Some(Edns { dnssec_ok: flags & 0x8000 != 0, payload, version })
 }

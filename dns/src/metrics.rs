@@ -84,11 +84,7 @@ impl Metrics {
             "Packets and connections that got no answer, by reason",
             dropped,
         );
-        registry.register(
-            "malformed_packets",
-            "Packets that could not be read",
-            malformed,
-        );
+        registry.register("malformed_packets", "Packets that could not be read", malformed);
         registry.register(
             "truncated_answers",
             "Answers that said by TC that there is more than they hold",
@@ -111,11 +107,7 @@ impl Metrics {
     /// Counts what became of a packet.
     pub(crate) fn count(&self, outcome: Outcome, transport: Transport) {
         match outcome {
-            Outcome::Answered {
-                rcode,
-                record_type,
-                truncated,
-            } => {
+            Outcome::Answered { rcode, record_type, truncated } => {
                 if let Some(counter) = self.queries.get(query_index(record_type, rcode, transport))
                 {
                     counter.inc();
@@ -161,10 +153,7 @@ fn every_query(family: &Family<Labels<3>, Counter>) -> Vec<Counter> {
 fn query_index(record_type: Option<u16>, rcode: Rcode, transport: Transport) -> usize {
     let known = TYPES.iter().position(|(own, _)| Some(*own) == record_type);
     let record_type = known.unwrap_or(TYPES.len() - 1);
-    let rcode = Rcode::ALL
-        .iter()
-        .position(|own| *own == rcode)
-        .unwrap_or_default();
+    let rcode = Rcode::ALL.iter().position(|own| *own == rcode).unwrap_or_default();
     (transport as usize * TYPES.len() + record_type) * Rcode::ALL.len() + rcode
 }
 
@@ -195,11 +184,7 @@ impl Collector for SnapshotGauges {
                 "Time since anything that is answered last changed",
                 age.as_secs_f64(),
             ),
-            (
-                "snapshot_generation",
-                "How many times what is answered has changed",
-                generation,
-            ),
+            ("snapshot_generation", "How many times what is answered has changed", generation),
         ] {
             let gauge = ConstGauge::new(value);
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;

@@ -145,10 +145,7 @@ mod tests {
     fn a_shared_ending_becomes_a_pointer_into_the_question() {
         let question = name("_pg._tcp.db.shop.svc.zone");
         let written = |text: &str| name(text).compressed(&question);
-        assert_eq!(
-            written("db-0.paris.db.shop.svc.zone"),
-            b"\x04db-0\x05paris\xc0\x15"
-        );
+        assert_eq!(written("db-0.paris.db.shop.svc.zone"), b"\x04db-0\x05paris\xc0\x15");
         assert_eq!(written("_pg._tcp.db.shop.svc.zone"), b"\xc0\x0c");
         assert_eq!(written("zone"), [0xc0, 12 + 4 + 5 + 3 + 5 + 4]);
         assert_eq!(written("elsewhere"), b"\x09elsewhere\x00");

@@ -65,11 +65,7 @@ pub struct Config {
 impl Default for Config {
     /// `clusterset.local`, five seconds (as CoreDNS has it), nowhere.
     fn default() -> Self {
-        Self {
-            listen: Vec::new(),
-            ttl: Duration::from_secs(5),
-            zone: Zone::default(),
-        }
+        Self { listen: Vec::new(), ttl: Duration::from_secs(5), zone: Zone::default() }
     }
 }
 
@@ -166,11 +162,7 @@ impl DnsServer {
             .collect();
         let ttl = u32::try_from(config.ttl.as_secs()).unwrap_or(u32::MAX >> 1);
         let mut builder = Builder::new(&config.zone, ttl, &own);
-        let current = Arc::new(Current::new(builder.snapshot(
-            false,
-            serial(),
-            Instant::now(),
-        )));
+        let current = Arc::new(Current::new(builder.snapshot(false, serial(), Instant::now())));
         let metrics = Metrics::new(registry, Arc::clone(&current));
         Ok(Self {
             builder,
@@ -186,11 +178,7 @@ impl DnsServer {
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle {
-            addresses: self
-                .listeners
-                .iter()
-                .map(|listener| listener.address)
-                .collect(),
+            addresses: self.listeners.iter().map(|listener| listener.address).collect(),
             served: Arc::clone(&self.served),
             zone: self.config.zone.clone(),
         }
@@ -233,9 +221,7 @@ impl DnsServer {
         while tasks.join_next().await.is_some() {}
         match ended {
             None => Ok(()),
-            Some(name) => Err(RunError::Ended(
-                name.unwrap_or_else(|error| error.to_string()),
-            )),
+            Some(name) => Err(RunError::Ended(name.unwrap_or_else(|error| error.to_string()))),
         }
     }
 }
@@ -277,13 +263,7 @@ impl Handle {
 
 /// Binds everything at one address. TCP comes first: its port cannot be shared, so a second server is noticed.
 fn listen(address: SocketAddr, workers: usize) -> Result<Listener, StartError> {
-    let error = |transport| {
-        move |source| StartError::Bind {
-            address,
-            transport,
-            source,
-        }
-    };
+    let error = |transport| move |source| StartError::Bind { address, transport, source };
     for _ in 1..PORT_TRIES {
         let listener = listen_once(address, workers, error("TCP"), error("UDP"));
         let taken = matches!(&listener, Err(StartError::Bind { source, .. })
@@ -304,11 +284,7 @@ fn listen_once(
     let tcp = tcp::bind(address).map_err(&tcp_error)?;
     let address = tcp.local_addr().map_err(&tcp_error)?;
     let udp = (0..workers).map(|_| udp::bind(address).map_err(&udp_error));
-    Ok(Listener {
-        address,
-        udp: udp.collect::<Result<_, _>>()?,
-        tcp,
-    })
+    Ok(Listener { address, udp: udp.collect::<Result<_, _>>()?, tcp })
 }
 
 fn start(
@@ -404,11 +380,7 @@ fn connect(
         return;
     }
     let crowded = connections.len() >= most / 2;
-    let idle = if crowded {
-        tcp::IDLE_CROWDED
-    } else {
-        tcp::IDLE
-    };
+    let idle = if crowded { tcp::IDLE_CROWDED } else { tcp::IDLE };
     let (served, stop) = (Arc::clone(served), stop.clone());
     let connection = async move {
         if let Err(error) = tcp::serve(stream, &served, idle, &stop).await {

@@ -69,9 +69,7 @@ impl Snapshot {
         if record_type == record_type::ANY && entry.types().next().is_some() {
             return Found::Answer(&self.any);
         }
-        entry
-            .answer(record_type)
-            .map_or(Found::NoData, Found::Answer)
+        entry.answer(record_type).map_or(Found::NoData, Found::Answer)
     }
 
     /// Where in `name` the zone's name begins; none where the name is not in the zone.
@@ -103,10 +101,7 @@ pub(crate) struct Current {
 impl Current {
     /// Begins with a snapshot.
     pub(crate) fn new(snapshot: Snapshot) -> Self {
-        Self {
-            snapshot: ArcSwap::from_pointee(snapshot),
-            stopping: AtomicBool::new(false),
-        }
+        Self { snapshot: ArcSwap::from_pointee(snapshot), stopping: AtomicBool::new(false) }
     }
 
     /// Whether the zone is known and the server is not going away.
@@ -157,12 +152,10 @@ impl Builder {
             self.table.remove(name);
         }
         for (name, node) in nodes {
-            self.table
-                .insert(name.clone(), compile::entry(name, node, self.ttl));
+            self.table.insert(name.clone(), compile::entry(name, node, self.ttl));
         }
         if !nodes.is_empty() {
-            self.services
-                .insert(key.clone(), nodes.keys().cloned().collect());
+            self.services.insert(key.clone(), nodes.keys().cloned().collect());
         }
         self.count_namespace(key, !before.is_empty(), !nodes.is_empty());
     }

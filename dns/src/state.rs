@@ -92,9 +92,7 @@ impl State {
                     self.remove_import(gone);
                 }
                 self.imports_synced = true;
-                let problems = objects
-                    .iter()
-                    .filter_map(|object| self.import(object).err());
+                let problems = objects.iter().filter_map(|object| self.import(object).err());
                 let malformed = malformed.iter().map(|one| unreadable("ServiceImport", one));
                 problems.chain(malformed).collect()
             }
@@ -192,10 +190,7 @@ fn unreadable(kind: &str, malformed: &Malformed) -> Problem {
 }
 
 fn object_key(key: &ServiceKey) -> ObjectKey {
-    ObjectKey {
-        namespace: key.namespace.to_string(),
-        name: key.name.to_string(),
-    }
+    ObjectKey { namespace: key.namespace.to_string(), name: key.name.to_string() }
 }
 
 #[cfg(test)]
@@ -227,10 +222,7 @@ mod tests {
 
     fn malformed(name: &str) -> Malformed {
         Malformed {
-            key: ObjectKey {
-                namespace: "shop".into(),
-                name: name.into(),
-            },
+            key: ObjectKey { namespace: "shop".into(), name: name.into() },
             error: "spec: not a map".into(),
         }
     }
@@ -264,10 +256,7 @@ mod tests {
         assert!(!state.is_synced());
         state.apply(reset(vec![], vec![]));
         assert!(!state.is_synced(), "slices are still unknown");
-        state.apply(Event::Slice(Change::Reset {
-            objects: vec![],
-            malformed: vec![],
-        }));
+        state.apply(Event::Slice(Change::Reset { objects: vec![], malformed: vec![] }));
         assert!(state.is_synced());
         state.apply(Event::Slice(Change::Interrupted("refused".into())));
         assert!(state.is_synced(), "unknown is not gone");
@@ -278,47 +267,29 @@ mod tests {
     fn what_was_known_of_a_malformed_object_stands() {
         let mut state = State::default();
         state.apply(reset(
-            vec![
-                import("db", "10.96.0.1"),
-                import("old", "10.96.0.2"),
-                import("web", "10.96.0.3"),
-            ],
+            vec![import("db", "10.96.0.1"), import("old", "10.96.0.2"), import("web", "10.96.0.3")],
             vec![],
         ));
         touched(&mut state);
         let problems = state.apply(Event::Import(Change::Malformed(malformed("db"))));
-        assert_eq!(
-            problems,
-            [Problem::Malformed(
-                "ServiceImport shop/db: spec: not a map".into()
-            )]
-        );
+        assert_eq!(problems, [Problem::Malformed("ServiceImport shop/db: spec: not a map".into())]);
         let problems = state.apply(reset(vec![import("web", "nowhere")], vec![malformed("db")]));
         assert_eq!(problems.len(), 2, "{problems:?}");
-        assert_eq!(
-            known(&state),
-            ["shop/db [10.96.0.1] []", "shop/web [10.96.0.3] []"]
-        );
+        assert_eq!(known(&state), ["shop/db [10.96.0.1] []", "shop/web [10.96.0.3] []"]);
         assert_eq!(touched(&mut state), ["shop/old"]);
     }
 
     #[test]
     fn a_slice_that_changes_its_service_leaves_the_old_one() {
         let mut state = State::default();
-        state.apply(reset(
-            vec![import("db", "10.96.0.1"), import("web", "10.96.0.2")],
-            vec![],
-        ));
+        state.apply(reset(vec![import("db", "10.96.0.1"), import("web", "10.96.0.2")], vec![]));
         state.apply(Event::Slice(Change::Apply(slice("s", "db", "10.0.0.1"))));
         touched(&mut state);
         state.apply(Event::Slice(Change::Apply(slice("s", "db", "10.0.0.1"))));
         assert!(touched(&mut state).is_empty(), "nothing changed");
         state.apply(Event::Slice(Change::Apply(slice("s", "web", "10.0.0.1"))));
         assert_eq!(touched(&mut state), ["shop/db", "shop/web"]);
-        assert_eq!(
-            known(&state),
-            ["shop/db [10.96.0.1] []", "shop/web [10.96.0.2] [10.0.0.1]"]
-        );
+        assert_eq!(known(&state), ["shop/db [10.96.0.1] []", "shop/web [10.96.0.2] [10.0.0.1]"]);
         let mut unlabelled = slice("s", "web", "10.0.0.1");
         unlabelled.metadata.labels = None;
         state.apply(Event::Slice(Change::Apply(unlabelled)));

@@ -29,11 +29,7 @@ impl Default for Table {
     fn default() -> Self {
         let hasher = RandomState::new();
         let shard = Arc::new(Shard::with_hasher(hasher.clone()));
-        Self {
-            hasher,
-            shards: vec![shard; SHARDS].into(),
-            names: 0,
-        }
+        Self { hasher, shards: vec![shard; SHARDS].into(), names: 0 }
     }
 }
 
@@ -83,9 +79,8 @@ mod tests {
     #[test]
     fn a_clone_keeps_what_the_original_gives_up() {
         let mut table = Table::default();
-        let names: Vec<Name> = (0..1000)
-            .map(|number| Name::root().child(&format!("n{number}")).unwrap())
-            .collect();
+        let names: Vec<Name> =
+            (0..1000).map(|number| Name::root().child(&format!("n{number}")).unwrap()).collect();
         for name in &names {
             table.insert(name.clone(), Entry::default());
         }

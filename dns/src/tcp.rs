@@ -46,11 +46,7 @@ const BACKLOG: i32 = 1_024;
 /// Binds and listens. Nobody else can listen there, so a second server on the same port is found out here, although
 /// the UDP sockets could share.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -160,10 +156,7 @@ fn answer(query: &[u8], served: &Served, turn: usize, out: &mut Vec<u8>) -> Outc
 }
 
 async fn send(stream: &mut TcpStream, served: &Served, out: &mut Vec<u8>) -> io::Result<()> {
-    let sent = timeout(WRITE, stream.write_all(out))
-        .await
-        .map_err(io::Error::from)
-        .flatten();
+    let sent = timeout(WRITE, stream.write_all(out)).await.map_err(io::Error::from).flatten();
     out.clear();
     if sent.is_err() {
         served.metrics.dropped(Unanswered::Send);

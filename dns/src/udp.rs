@@ -53,11 +53,7 @@ impl Turn {
 
 /// Binds a socket that shares `address` with others of its kind.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -162,12 +158,7 @@ mod tests {
                 turn.next();
             }
             let share = 1000 / u32::try_from(records).unwrap();
-            assert!(
-                first
-                    .iter()
-                    .all(|&times| times.abs_diff(share) <= share / 5),
-                "{first:?}"
-            );
+            assert!(first.iter().all(|&times| times.abs_diff(share) <= share / 5), "{first:?}");
         }
     }
 }

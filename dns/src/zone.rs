@@ -58,10 +58,7 @@ impl Zone {
     /// # Errors
     /// [`ZoneError`] says what is wrong and what would be right.
     pub fn parse(text: &str) -> Result<Self, ZoneError> {
-        let error = |problem| ZoneError {
-            text: text.chars().take(64).collect(),
-            problem,
-        };
+        let error = |problem| ZoneError { text: text.chars().take(64).collect(), problem };
         let valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         let mut apex = Name::root();
         for label in text.strip_suffix('.').unwrap_or(text).rsplit('.') {
@@ -70,12 +67,9 @@ impl Zone {
                     "use labels of letters, digits and '-' with dots between, such as clusterset.local",
                 ));
             }
-            apex = apex
-                .child(label)
-                .filter(|name| name.wire().len() <= MAX_ZONE)
-                .ok_or_else(|| {
-                    error("use labels of at most 63 characters and at most 121 in all")
-                })?;
+            apex = apex.child(label).filter(|name| name.wire().len() <= MAX_ZONE).ok_or_else(
+                || error("use labels of at most 63 characters and at most 121 in all"),
+            )?;
         }
         Self::of(apex).ok_or_else(|| error("use at most 121 characters"))
     }
@@ -123,10 +117,8 @@ impl Zone {
         };
         nodes.insert(self.apex.clone(), apex);
         nodes.insert(self.services.clone(), Node::default());
-        let version = Node {
-            records: BTreeSet::from([Data::Txt(SCHEMA_VERSION)]),
-            ..Node::default()
-        };
+        let version =
+            Node { records: BTreeSet::from([Data::Txt(SCHEMA_VERSION)]), ..Node::default() };
         nodes.insert(self.version.clone(), version);
         if !addresses.is_empty() {
             nodes.extend(self.apex.child("dns").map(|name| (name, Node::default())));
@@ -199,8 +191,7 @@ impl Node {
 
     fn add_target(&mut self, target: &Name, port: u16, addresses: &BTreeSet<IpAddr>) {
         let target = target.clone();
-        self.additional
-            .extend(addresses.iter().map(|address| (target.clone(), *address)));
+        self.additional.extend(addresses.iter().map(|address| (target.clone(), *address)));
         self.records.insert(Data::Srv { target, port });
     }
 }
@@ -225,9 +216,8 @@ impl Described {
         addresses: &BTreeSet<IpAddr>,
     ) {
         let transport = service.child(&format!("_{protocol}"));
-        let named = transport
-            .as_ref()
-            .and_then(|transport| transport.child(&format!("_{port_name}")));
+        let named =
+            transport.as_ref().and_then(|transport| transport.child(&format!("_{port_name}")));
         let (Some(transport), Some(named)) = (transport, named) else {
             self.problem(format!(
                 "port {port_name} has no SRV record: its name would be too long for the DNS"

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use rand::Rng;
+use rand::RngExt;
 use serde_json::Value;
 use tokio::sync::watch;
 

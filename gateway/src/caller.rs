@@ -95,11 +95,9 @@ impl fmt::Display for Caller {
     /// `<cluster>/<namespace>/<service account>/<pod>`; the three are empty for a caller that is not known.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source.workload {
-            Some(Workload {
-                namespace,
-                account,
-                pod,
-            }) => write!(f, "{}/{namespace}/{account}/{pod}", self.cluster),
+            Some(Workload { namespace, account, pod }) => {
+                write!(f, "{}/{namespace}/{account}/{pod}", self.cluster)
+            }
             None => write!(f, "{}///", self.cluster),
         }
     }
@@ -114,29 +112,16 @@ mod tests {
         for good in ["a", "web-7d9c-x2", "system.agent", &"a".repeat(253)] {
             assert_eq!(ObjectName::parse(good).unwrap().as_str(), good);
         }
-        for bad in [
-            "",
-            ".",
-            "a.",
-            ".a",
-            "a..b",
-            "A",
-            "-a",
-            "a-.b",
-            "a_b",
-            "a/b",
-            &"a".repeat(254),
-        ] {
+        for bad in ["", ".", "a.", ".a", "a..b", "A", "-a", "a-.b", "a_b", "a/b", &"a".repeat(254)]
+        {
             assert!(ObjectName::parse(bad).is_err(), "{bad:?}");
         }
     }
 
     #[test]
     fn a_caller_is_told_with_four_parts() {
-        let mut caller = Caller {
-            cluster: ClusterId::parse("berlin").unwrap(),
-            source: Source::default(),
-        };
+        let mut caller =
+            Caller { cluster: ClusterId::parse("berlin").unwrap(), source: Source::default() };
         assert_eq!(caller.to_string(), "berlin///");
         caller.source.workload = Some(Workload {
             namespace: Namespace::parse("shop").unwrap(),

@@ -153,9 +153,7 @@ async fn write(tcp: &TcpStream, chunks: &mut [Bytes]) -> io::Result<()> {
 
 /// Sets what every TCP connection of a gateway needs: bytes go at once, and a vanished other end is noticed.
 pub(crate) fn prepare(tcp: &TcpStream) {
-    let keep_alive = TcpKeepalive::new()
-        .with_time(KEEP_ALIVE)
-        .with_interval(KEEP_ALIVE_INTERVAL);
+    let keep_alive = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE_INTERVAL);
     // Without either of them a connection works all the same.
     let _ = tcp.set_nodelay(true);
     let _ = SockRef::from(tcp).set_tcp_keepalive(&keep_alive);

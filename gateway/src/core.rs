@@ -102,12 +102,9 @@ impl Core {
 
     /// Starts everything that runs as long as the gateway does.
     pub(crate) fn start(self: &Arc<Self>) {
-        self.tasks
-            .spawn("accept-links", links::accept(Arc::clone(self)));
-        self.tasks
-            .spawn("dial-links", links::dial(Arc::clone(self)));
-        self.tasks
-            .spawn("watch-links", links::watch_health(Arc::clone(self)));
+        self.tasks.spawn("accept-links", links::accept(Arc::clone(self)));
+        self.tasks.spawn("dial-links", links::dial(Arc::clone(self)));
+        self.tasks.spawn("watch-links", links::watch_health(Arc::clone(self)));
         self.tasks.spawn("listen", listen::manage(Arc::clone(self)));
     }
 
@@ -141,17 +138,13 @@ pub(crate) struct Budget {
 
 impl Budget {
     fn new(bytes: usize) -> Self {
-        Self {
-            left: AtomicUsize::new(bytes),
-        }
+        Self { left: AtomicUsize::new(bytes) }
     }
 
     /// Takes `bytes`, all or none.
     pub(crate) fn take(&self, bytes: usize) -> bool {
         let less = |left: usize| left.checked_sub(bytes);
-        self.left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
-            .is_ok()
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 
     /// Gives `bytes` back.

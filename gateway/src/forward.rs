@@ -91,16 +91,12 @@ impl Call {
         let start = Instant::now();
         let mut early = Early::new(Arc::clone(&self.core));
         let brought = self.bring(&client, &mut early, start + DEADLINE).await;
-        let result = brought
-            .as_ref()
-            .map_or_else(|reason| *reason, |_| "connected");
+        let result = brought.as_ref().map_or_else(|reason| *reason, |_| "connected");
         self.core.metrics.connection(Direction::Outbound, result);
         let target = &self.route.target;
         match brought {
             Ok(brought) => {
-                self.core
-                    .metrics
-                    .connected_after(start.elapsed().as_secs_f64());
+                self.core.metrics.connected_after(start.elapsed().as_secs_f64());
                 self.carry(client, brought, early).await;
             }
             Err(reason) => {
@@ -201,8 +197,7 @@ impl Call {
     fn current<'a>(&'a self, snapshot: &'a Snapshot) -> &'a Route {
         let key = (self.route.target.port.protocol, self.port);
         let now = snapshot.routes.get(&key);
-        now.filter(|now| now.target == self.route.target)
-            .unwrap_or(&self.route)
+        now.filter(|now| now.target == self.route.target).unwrap_or(&self.route)
     }
 
     fn choose_now(&self, snapshot: &Snapshot, tried: &Tried) -> Option<Choice> {
@@ -212,21 +207,12 @@ impl Call {
             .iter()
             .map(|cluster| Candidate {
                 cluster,
-                links: self
-                    .core
-                    .links
-                    .to(cluster)
-                    .iter()
-                    .map(|link| link.view())
-                    .collect(),
+                links: self.core.links.to(cluster).iter().map(|link| link.view()).collect(),
             })
             .collect();
         let exported = snapshot.exports.get(&route.target.service);
         let here = exported.is_some_and(|exported| {
-            self.is_here()
-                && exported
-                    .destinations(route.target.port, self.hostname())
-                    .is_ok()
+            self.is_here() && exported.destinations(route.target.port, self.hostname()).is_ok()
         });
         choose(&candidates, here, tried, Draws(rand::random()))
     }
@@ -238,11 +224,7 @@ impl Call {
     }
 
     fn hostname(&self) -> Option<&landbridge_model::Hostname> {
-        self.route
-            .target
-            .endpoint
-            .as_ref()
-            .map(|endpoint| &endpoint.hostname)
+        self.route.target.endpoint.as_ref().map(|endpoint| &endpoint.hostname)
     }
 
     fn header(&self, source: Source) -> Header {
@@ -256,10 +238,7 @@ impl Call {
 
     /// Brings the call to a pod of this cluster.
     async fn here(&self, snapshot: &Snapshot, source: Source) -> Result<TcpStream, Refusal> {
-        let caller = Caller {
-            cluster: self.core.cluster.clone(),
-            source: source.clone(),
-        };
+        let caller = Caller { cluster: self.core.cluster.clone(), source: source.clone() };
         serve::connect(snapshot, &self.header(source), &caller).await
     }
 
@@ -267,14 +246,8 @@ impl Call {
         let ended = match brought {
             Brought::Peer(cluster, connected) => {
                 let counters = Counters {
-                    sent: self
-                        .core
-                        .metrics
-                        .bytes(Direction::Outbound, cluster.as_str()),
-                    received: self
-                        .core
-                        .metrics
-                        .bytes(Direction::Inbound, cluster.as_str()),
+                    sent: self.core.metrics.bytes(Direction::Outbound, cluster.as_str()),
+                    received: self.core.metrics.bytes(Direction::Inbound, cluster.as_str()),
                 };
                 let prefix = early.into_prefix();
                 let Connected { send, recv, load } = connected;

@@ -102,10 +102,7 @@ impl Health {
     pub(crate) fn apply(&mut self, event: Event) {
         match event {
             Event::Closed => self.state = LinkState::Closed,
-            Event::Heard {
-                datagrams,
-                round_trip,
-            } => {
+            Event::Heard { datagrams, round_trip } => {
                 self.round_trip = round_trip;
                 if datagrams != self.datagrams {
                     self.datagrams = datagrams;
@@ -164,9 +161,7 @@ impl Backoff {
 
     /// The next wait; `draw` is evenly distributed in 0 to 1 and spreads dialers that lost a peer together.
     pub(crate) fn next(&mut self, draw: f64) -> Duration {
-        let full = Self::FIRST
-            .saturating_mul(1 << self.tries.min(6))
-            .min(Self::LONGEST);
+        let full = Self::FIRST.saturating_mul(1 << self.tries.min(6)).min(Self::LONGEST);
         self.tries = self.tries.saturating_add(1);
         full.mul_f64(0.5 + 0.5 * draw.clamp(0.0, 1.0))
     }
@@ -192,10 +187,7 @@ mod tests {
         let mut told = vec![(0, LinkState::Healthy)];
         for at in (0..=until).step_by(25) {
             let datagrams = heard.iter().filter(|&&time| time <= at).count() as u64;
-            health.apply(Event::Heard {
-                datagrams,
-                round_trip,
-            });
+            health.apply(Event::Heard { datagrams, round_trip });
             let state = health.poll(start + ms(at));
             if told.last().is_some_and(|(_, last)| *last != state) {
                 told.push((at, state));
@@ -230,11 +222,7 @@ mod tests {
         assert_eq!(suspect_after(ms(100)), ms(525));
         assert_eq!(
             check(ms(200), &[0], 1200),
-            [
-                (0, LinkState::Healthy),
-                (400, LinkState::Quiet),
-                (975, LinkState::Suspect)
-            ]
+            [(0, LinkState::Healthy), (400, LinkState::Quiet), (975, LinkState::Suspect)]
         );
     }
 
@@ -242,14 +230,8 @@ mod tests {
     fn ones_own_absence_is_not_the_peers_silence() {
         let start = Instant::now();
         let mut health = Health::new(start);
-        assert_eq!(
-            health.poll(start + Duration::from_secs(30)),
-            LinkState::Healthy
-        );
-        assert_eq!(
-            health.next_wakeup(),
-            Some(start + Duration::from_secs(30) + POLL)
-        );
+        assert_eq!(health.poll(start + Duration::from_secs(30)), LinkState::Healthy);
+        assert_eq!(health.next_wakeup(), Some(start + Duration::from_secs(30) + POLL));
     }
 
     #[test]
@@ -257,10 +239,7 @@ mod tests {
         let start = Instant::now();
         let mut health = Health::new(start);
         health.apply(Event::Closed);
-        health.apply(Event::Heard {
-            datagrams: 5,
-            round_trip: ms(1),
-        });
+        health.apply(Event::Heard { datagrams: 5, round_trip: ms(1) });
         assert_eq!(health.poll(start + ms(1)), LinkState::Closed);
         assert_eq!(health.next_wakeup(), None);
     }

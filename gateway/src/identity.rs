@@ -78,13 +78,8 @@ impl SpiffeId {
     /// # Errors
     /// [`IdentityError`] says what is wrong with it.
     pub fn parse(uri: &str) -> Result<Self, IdentityError> {
-        let shape = || IdentityError::Shape {
-            uri: uri.chars().take(MAX_URI).collect(),
-        };
-        let name = |problem| IdentityError::Name {
-            uri: uri.to_owned(),
-            problem,
-        };
+        let shape = || IdentityError::Shape { uri: uri.chars().take(MAX_URI).collect() };
+        let name = |problem| IdentityError::Name { uri: uri.to_owned(), problem };
         if uri.len() > MAX_URI {
             return Err(shape());
         }
@@ -93,10 +88,9 @@ impl SpiffeId {
         let set = ClusterSetId::parse(parts[0]).map_err(name)?;
         match parts[1..] {
             [] => Ok(Self::Set(set)),
-            ["cluster", cluster] => Ok(Self::Member {
-                set,
-                cluster: ClusterId::parse(cluster).map_err(name)?,
-            }),
+            ["cluster", cluster] => {
+                Ok(Self::Member { set, cluster: ClusterId::parse(cluster).map_err(name)? })
+            }
             ["cluster", cluster, generation, "gateway", gateway] => {
                 let number: u64 = generation.parse().map_err(|_| shape())?;
                 // One number, one text: "+1" and "01" would be other names for the same gateway.

@@ -130,11 +130,7 @@ impl Links {
     /// The link with this id, if it still stands.
     pub(crate) fn get(&self, cluster: &ClusterId, id: u64) -> Option<Arc<Link>> {
         let table = self.table.load();
-        table
-            .get(cluster)?
-            .iter()
-            .find(|link| link.id == id)
-            .cloned()
+        table.get(cluster)?.iter().find(|link| link.id == id).cloned()
     }
 
     /// Every link, by peer.
@@ -161,8 +157,7 @@ impl Links {
     }
 
     fn touch(&self) {
-        self.changes
-            .send_modify(|count| *count = count.wrapping_add(1));
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Puts a connection in the table; none where its peer has too many.
@@ -208,10 +203,7 @@ impl Links {
     }
 
     fn replace<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
-        let _held = self
-            .replacing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _held = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = Table::clone(&self.table.load());
         let result = change(&mut table);
         self.table.store(Arc::new(table));
@@ -242,9 +234,7 @@ pub(crate) async fn watch_health(core: Arc<Core>) {
         known.retain(|id, _| table.values().flatten().any(|link| link.id == *id));
         let mut changed = changes.has_changed().unwrap_or(false);
         for link in table.values().flatten() {
-            let health = known
-                .entry(link.id)
-                .or_insert_with(|| Health::new(Instant::now()));
+            let health = known.entry(link.id).or_insert_with(|| Health::new(Instant::now()));
             changed |= look(&core, link, health);
         }
         if changed {
@@ -271,10 +261,7 @@ async fn wait_until(wake: Option<Instant>) {
 /// Looks at one link, and says whether it is other than before.
 fn look(core: &Core, link: &Link, health: &mut Health) -> bool {
     let (datagrams, round_trip) = link.connection.heard();
-    health.apply(Event::Heard {
-        datagrams,
-        round_trip,
-    });
+    health.apply(Event::Heard { datagrams, round_trip });
     if link.connection.close_reason().is_some() {
         health.apply(Event::Closed);
     }
@@ -306,14 +293,8 @@ fn count(core: &Core, table: &Table) {
     let mut counts: BTreeMap<(&str, &'static str), i64> = BTreeMap::new();
     for (cluster, links) in table {
         for link in links {
-            *counts
-                .entry((cluster.as_str(), link.state().as_str()))
-                .or_default() += 1;
+            *counts.entry((cluster.as_str(), link.state().as_str())).or_default() += 1;
         }
     }
-    core.metrics.links(
-        counts
-            .into_iter()
-            .map(|((peer, state), count)| (peer, state, count)),
-    );
+    core.metrics.links(counts.into_iter().map(|((peer, state), count)| (peer, state, count)));
 }

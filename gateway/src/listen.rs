@@ -46,11 +46,7 @@ impl Listeners {
 
     /// Whether every port of a snapshot that is complete has been tried.
     pub(crate) fn is_settled(&self) -> bool {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .revision
-            .is_some()
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).revision.is_some()
     }
 
     fn set(&self, bound: BTreeSet<(Protocol, u16)>, revision: Option<u64>) {
@@ -72,10 +68,7 @@ pub(crate) async fn manage(core: Arc<Core>) {
     let mut revision = core.snapshots.subscribe();
     loop {
         let snapshot = core.snapshots.load();
-        let tcp = snapshot
-            .routes
-            .iter()
-            .filter(|((protocol, _), _)| *protocol == Protocol::Tcp);
+        let tcp = snapshot.routes.iter().filter(|((protocol, _), _)| *protocol == Protocol::Tcp);
         let wanted: BTreeMap<AllottedPort, &Arc<Route>> =
             tcp.map(|((_, port), route)| (*port, route)).collect();
         failed.retain(|port, _| wanted.contains_key(port));
@@ -86,19 +79,11 @@ pub(crate) async fn manage(core: Arc<Core>) {
         }
         let now = Instant::now();
         unbind(&mut bound, &wanted, now);
-        let ports = bound
-            .keys()
-            .map(|port| (Protocol::Tcp, port.number()))
-            .collect();
-        core.listeners
-            .set(ports, snapshot.synced.then_some(snapshot.revision));
-        core.metrics
-            .listeners
-            .set(i64::try_from(bound.len()).unwrap_or(i64::MAX));
+        let ports = bound.keys().map(|port| (Protocol::Tcp, port.number())).collect();
+        core.listeners.set(ports, snapshot.synced.then_some(snapshot.revision));
+        core.metrics.listeners.set(i64::try_from(bound.len()).unwrap_or(i64::MAX));
         let not_carried = snapshot.routes.len() - wanted.len();
-        core.metrics
-            .not_carried
-            .set(i64::try_from(not_carried).unwrap_or(i64::MAX));
+        core.metrics.not_carried.set(i64::try_from(not_carried).unwrap_or(i64::MAX));
         let wake = wakeup(&bound, &failed, now);
         tokio::select! {
             changed = revision.changed() => if changed.is_err() { return },
@@ -121,21 +106,9 @@ fn bind(
         Ok(listener) => {
             failed.remove(&port);
             let token = core.stop.child_token();
-            let task = accept(
-                Arc::clone(core),
-                listener,
-                port,
-                Arc::clone(route),
-                token.clone(),
-            );
+            let task = accept(Arc::clone(core), listener, port, Arc::clone(route), token.clone());
             core.tasks.spawn("accept", task);
-            bound.insert(
-                port,
-                Listener {
-                    token,
-                    unwanted: None,
-                },
-            );
+            bound.insert(port, Listener { token, unwanted: None });
         }
         Err(error) => {
             core.metrics.listen_failures.inc();
@@ -190,9 +163,7 @@ fn wakeup(
     failed: &BTreeMap<AllottedPort, String>,
     now: Instant,
 ) -> Instant {
-    let grace = bound
-        .values()
-        .filter_map(|listener| Some(listener.unwanted? + GRACE));
+    let grace = bound.values().filter_map(|listener| Some(listener.unwanted? + GRACE));
     let retry = (!failed.is_empty()).then(|| now + RETRY);
     // A day is as good as never.
     let never = now + Duration::from_secs(86_400);
@@ -238,10 +209,7 @@ mod tests {
     async fn a_port_is_listened_on_through_its_grace() {
         let port = AllottedPort::FIRST;
         let token = CancellationToken::new();
-        let listener = Listener {
-            token: token.clone(),
-            unwanted: None,
-        };
+        let listener = Listener { token: token.clone(), unwanted: None };
         let mut bound = HashMap::from([(port, listener)]);
         let route = Arc::new(crate::tests::route());
         let (wanted, nobody) = (BTreeMap::from([(port, &route)]), BTreeMap::new());

@@ -91,87 +91,38 @@ impl Metrics {
 
     fn register_connections(&self, to: &mut Registry) {
         let connections = self.connections.clone();
-        to.register(
-            "connections",
-            "Connections, by how they were opened",
-            connections,
-        );
-        to.register(
-            "connections_active",
-            "Connections that are open",
-            self.active.clone(),
-        );
-        to.register_with_unit(
-            "transferred",
-            "Payload carried",
-            Unit::Bytes,
-            self.bytes.clone(),
-        );
+        to.register("connections", "Connections, by how they were opened", connections);
+        to.register("connections_active", "Connections that are open", self.active.clone());
+        to.register_with_unit("transferred", "Payload carried", Unit::Bytes, self.bytes.clone());
         to.register_with_unit(
             "connect_duration",
             "From a client's connection to the answer of the other cluster's gateway",
             Unit::Seconds,
             self.connect.clone(),
         );
-        to.register(
-            "refusals",
-            "Streams of peers that were refused",
-            self.refusals.clone(),
-        );
-        to.register(
-            "retries",
-            "Connections that were tried elsewhere",
-            self.retries.clone(),
-        );
+        to.register("refusals", "Streams of peers that were refused", self.refusals.clone());
+        to.register("retries", "Connections that were tried elsewhere", self.retries.clone());
     }
 
     fn register_links(&self, to: &mut Registry) {
-        to.register(
-            "handshake_refusals",
-            "Peers that were refused",
-            self.handshakes.clone(),
-        );
+        to.register("handshake_refusals", "Peers that were refused", self.handshakes.clone());
         to.register("links", "Links to peers, by state", self.links.clone());
-        to.register(
-            "suspicions",
-            "Times that a link fell silent",
-            self.suspicions.clone(),
-        );
+        to.register("suspicions", "Times that a link fell silent", self.suspicions.clone());
         let failures = self.status_failures.clone();
-        to.register(
-            "status_failures",
-            "Failed writes of status or registration",
-            failures,
-        );
+        to.register("status_failures", "Failed writes of status or registration", failures);
     }
 
     fn register_listeners(&self, to: &mut Registry) {
-        to.register(
-            "listeners",
-            "Allotted ports that are listened on",
-            self.listeners.clone(),
-        );
+        to.register("listeners", "Allotted ports that are listened on", self.listeners.clone());
         let failures = self.listen_failures.clone();
         to.register("listen_failures", "Failed attempts to listen", failures);
         let failures = self.accept_failures.clone();
         to.register("accept_failures", "Failed attempts to accept", failures);
         let not_carried = self.not_carried.clone();
-        to.register(
-            "ports_not_carried",
-            "Allotted ports of protocols not carried",
-            not_carried,
-        );
-        to.register(
-            "problems",
-            "Objects that cannot be carried out",
-            self.problems.clone(),
-        );
+        to.register("ports_not_carried", "Allotted ports of protocols not carried", not_carried);
+        to.register("problems", "Objects that cannot be carried out", self.problems.clone());
         let interruptions = self.interruptions.clone();
-        to.register(
-            "watch_interruptions",
-            "Times that the API was not readable",
-            interruptions,
-        );
+        to.register("watch_interruptions", "Times that the API was not readable", interruptions);
     }
 
     pub(crate) fn new() -> Self {
@@ -199,9 +150,7 @@ impl Metrics {
     /// A connection is open until what is returned is dropped.
     pub(crate) fn open(&self, direction: Direction) -> Open {
         let direction = direction.as_str();
-        let gauge = self
-            .active
-            .get_or_create_owned(&DirectionLabel { direction });
+        let gauge = self.active.get_or_create_owned(&DirectionLabel { direction });
         gauge.inc();
         Open(gauge)
     }
@@ -209,9 +158,7 @@ impl Metrics {
     /// A connection was opened, or why not.
     pub(crate) fn connection(&self, direction: Direction, result: &'static str) {
         let direction = direction.as_str();
-        self.connections
-            .get_or_create(&ResultLabels { direction, result })
-            .inc();
+        self.connections.get_or_create(&ResultLabels { direction, result }).inc();
     }
 
     /// The counter of payload that goes to `peer` (outbound) or comes from it.
@@ -247,9 +194,7 @@ impl Metrics {
         self.links.clear();
         for (peer, state, count) in counts {
             let peer = peer.to_owned();
-            self.links
-                .get_or_create(&LinkLabels { peer, state })
-                .set(count);
+            self.links.get_or_create(&LinkLabels { peer, state }).set(count);
         }
     }
 
@@ -257,9 +202,7 @@ impl Metrics {
     pub(crate) fn problems(&self, counts: impl Iterator<Item = (&'static str, i64)>) {
         self.problems.clear();
         for (reason, count) in counts {
-            self.problems
-                .get_or_create(&ReasonLabel { reason })
-                .set(count);
+            self.problems.get_or_create(&ReasonLabel { reason }).set(count);
         }
     }
 

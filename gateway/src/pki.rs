@@ -138,9 +138,7 @@ impl Clone for Identity {
 impl fmt::Debug for Identity {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Identity").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -156,48 +154,29 @@ fn gateway_id(chain: &[CertificateDer<'static>]) -> Result<GatewayId, PkiError> 
     let id = match spiffe_id("the gateway's certificate", leaf)? {
         SpiffeId::Gateway(id) => id,
         other => {
-            return Err(kind(
-                "the gateway's certificate",
-                &other,
-                "a gateway's".into(),
-            ));
+            return Err(kind("the gateway's certificate", &other, "a gateway's".into()));
         }
     };
-    let wanted = SpiffeId::Member {
-        set: id.set.clone(),
-        cluster: id.cluster.clone(),
-    };
+    let wanted = SpiffeId::Member { set: id.set.clone(), cluster: id.cluster.clone() };
     let issuer = spiffe_id("the issuer's certificate", issuer)?;
     if issuer != wanted {
-        return Err(kind(
-            "the issuer's certificate",
-            &issuer,
-            wanted.to_string(),
-        ));
+        return Err(kind("the issuer's certificate", &issuer, wanted.to_string()));
     }
     Ok(id)
 }
 
 fn kind(what: &'static str, found: &SpiffeId, wanted: String) -> PkiError {
-    PkiError::Kind {
-        what,
-        found: found.to_string(),
-        wanted,
-    }
+    PkiError::Kind { what, found: found.to_string(), wanted }
 }
 
 fn pem(what: &'static str, problem: &dyn fmt::Display) -> PkiError {
-    PkiError::Pem {
-        what,
-        problem: problem.to_string(),
-    }
+    PkiError::Pem { what, problem: problem.to_string() }
 }
 
 /// Every certificate of a PEM text; at least one.
 fn certificates(what: &'static str, text: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes())
-        .take(MAX_CERTIFICATES)
-        .collect();
+    let read: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(text.as_bytes()).take(MAX_CERTIFICATES).collect();
     let read = read.map_err(|problem| pem(what, &problem))?;
     if read.is_empty() {
         return Err(pem(what, &"it holds no certificate"));
@@ -251,12 +230,8 @@ mod tests {
 
     fn leaf(set: &str, cluster: &str) -> (Root, Leaf) {
         let root = Root::generate(&ClusterSetId::parse(set).unwrap(), NOW).unwrap();
-        let member = root
-            .issue_member(&ClusterId::parse(cluster).unwrap(), NOW)
-            .unwrap();
-        let leaf = member
-            .issue_gateway(1, &Hostname::parse("gw-0").unwrap(), NOW)
-            .unwrap();
+        let member = root.issue_member(&ClusterId::parse(cluster).unwrap(), NOW).unwrap();
+        let leaf = member.issue_gateway(1, &Hostname::parse("gw-0").unwrap(), NOW).unwrap();
         (root, leaf)
     }
 
@@ -265,25 +240,15 @@ mod tests {
         let (root, leaf) = leaf("demo", "paris");
         let identity =
             Identity::from_pem(&leaf.chain_pem(), &leaf.key_pem(), &root.cert_pem()).unwrap();
-        assert_eq!(
-            identity.id().to_string(),
-            "spiffe://demo/cluster/paris/1/gateway/gw-0"
-        );
+        assert_eq!(identity.id().to_string(), "spiffe://demo/cluster/paris/1/gateway/gw-0");
         let root = Root::from_pem(&root.cert_pem(), &root.key_pem()).unwrap();
-        let member = root
-            .issue_member(&ClusterId::parse("tokyo").unwrap(), NOW)
-            .unwrap();
+        let member = root.issue_member(&ClusterId::parse("tokyo").unwrap(), NOW).unwrap();
         let member = Member::from_pem(&member.cert_pem(), &member.key_pem()).unwrap();
         assert_eq!(member.cluster().as_str(), "tokyo");
-        let leaf = member
-            .issue_gateway(7, &Hostname::parse("a").unwrap(), NOW)
-            .unwrap();
+        let leaf = member.issue_gateway(7, &Hostname::parse("a").unwrap(), NOW).unwrap();
         let identity =
             Identity::from_pem(&leaf.chain_pem(), &leaf.key_pem(), &root.cert_pem()).unwrap();
-        assert_eq!(
-            (identity.id().generation, identity.cluster().as_str()),
-            (7, "tokyo")
-        );
+        assert_eq!((identity.id().generation, identity.cluster().as_str()), (7, "tokyo"));
     }
 
     #[test]
@@ -296,26 +261,11 @@ mod tests {
             "the root certificate is spiffe://prod, but spiffe://demo is needed"
         );
         let error = Identity::from_pem(&root.cert_pem(), &paris.key_pem(), &root.cert_pem());
-        assert!(
-            error
-                .unwrap_err()
-                .to_string()
-                .contains("followed by its member's")
-        );
+        assert!(error.unwrap_err().to_string().contains("followed by its member's"));
         let error = Identity::from_pem("", &paris.key_pem(), &root.cert_pem());
-        assert!(
-            error
-                .unwrap_err()
-                .to_string()
-                .contains("holds no certificate")
-        );
+        assert!(error.unwrap_err().to_string().contains("holds no certificate"));
         let error = Identity::from_pem(&paris.chain_pem(), "none", &root.cert_pem());
-        assert!(
-            error
-                .unwrap_err()
-                .to_string()
-                .starts_with("the private key is not readable")
-        );
+        assert!(error.unwrap_err().to_string().starts_with("the private key is not readable"));
         assert!(Member::from_pem(&root.cert_pem(), &root.key_pem()).is_err());
         assert!(Root::from_pem(&paris.cert_pem(), &paris.key_pem()).is_err());
     }

@@ -61,17 +61,11 @@ impl SlimPod {
         if matches!(self.status.phase.as_str(), "Failed" | "Succeeded") {
             return None;
         }
-        let ips: Vec<IpAddr> = self
-            .status
-            .pod_ips
-            .iter()
-            .filter_map(|pod_ip| pod_ip.ip.parse().ok())
-            .collect();
+        let ips: Vec<IpAddr> =
+            self.status.pod_ips.iter().filter_map(|pod_ip| pod_ip.ip.parse().ok()).collect();
         let known = !self.spec.host_network && self.metadata.deletion_timestamp.is_none();
-        (!ips.is_empty()).then(|| PodView {
-            ips,
-            workload: known.then(|| self.workload()).flatten(),
-        })
+        (!ips.is_empty())
+            .then(|| PodView { ips, workload: known.then(|| self.workload()).flatten() })
     }
 
     fn workload(&self) -> Option<Workload> {
@@ -132,10 +126,7 @@ mod tests {
         let pod: SlimPod = serde_json::from_value(pod).unwrap();
         let view = pod.view()?;
         let workload = view.workload;
-        Some((
-            view.ips.len(),
-            workload.map(|w| format!("{}/{}/{}", w.namespace, w.account, w.pod)),
-        ))
+        Some((view.ips.len(), workload.map(|w| format!("{}/{}/{}", w.namespace, w.account, w.pod))))
     }
 
     #[test]
@@ -148,22 +139,13 @@ mod tests {
     /// Design, "Identity and access": "Unknown, hostNetwork, terminal or ambiguous callers match no account rule".
     #[test]
     fn pods_that_share_or_lose_their_address_are_nobody() {
-        assert_eq!(
-            check(|pod| pod["spec"]["hostNetwork"] = json!(true)),
-            Some((2, None))
-        );
+        assert_eq!(check(|pod| pod["spec"]["hostNetwork"] = json!(true)), Some((2, None)));
         let going = |pod: &mut serde_json::Value| {
             pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         };
         assert_eq!(check(going), Some((2, None)));
-        assert_eq!(
-            check(|pod| pod["status"]["phase"] = json!("Succeeded")),
-            None
-        );
+        assert_eq!(check(|pod| pod["status"]["phase"] = json!("Succeeded")), None);
         assert_eq!(check(|pod| pod["status"] = json!({})), None);
-        assert_eq!(
-            check(|pod| pod["metadata"]["name"] = json!("Not A Name")),
-            Some((2, None))
-        );
+        assert_eq!(check(|pod| pod["metadata"]["name"] = json!("Not A Name")), Some((2, None)));
     }
 }

@@ -82,9 +82,7 @@ pub fn decode(bytes: &[u8]) -> Result<(ProxyHeader, usize), ProxyError> {
     let (addresses, fields) = match (fixed[12] & 0x0f, fixed[13] >> 4) {
         (0, _) | (1, 0) => (None, &rest[..0]),
         (1, 1) => {
-            let (chunk, fields) = rest
-                .split_first_chunk::<12>()
-                .ok_or(ProxyError::Malformed)?;
+            let (chunk, fields) = rest.split_first_chunk::<12>().ok_or(ProxyError::Malformed)?;
             let [a, b, c, d, e, f, g, h, p, q, r, s] = *chunk;
             let ip = |octets: [u8; 4]| IpAddr::from(octets);
             let source = SocketAddr::new(ip([a, b, c, d]), u16::from_be_bytes([p, q]));
@@ -92,12 +90,9 @@ pub fn decode(bytes: &[u8]) -> Result<(ProxyHeader, usize), ProxyError> {
             (Some((source, destination)), fields)
         }
         (1, 2) => {
-            let (source, more) = rest
-                .split_first_chunk::<16>()
-                .ok_or(ProxyError::Malformed)?;
-            let (destination, more) = more
-                .split_first_chunk::<16>()
-                .ok_or(ProxyError::Malformed)?;
+            let (source, more) = rest.split_first_chunk::<16>().ok_or(ProxyError::Malformed)?;
+            let (destination, more) =
+                more.split_first_chunk::<16>().ok_or(ProxyError::Malformed)?;
             let (&[p, q, r, s], fields) =
                 more.split_first_chunk::<4>().ok_or(ProxyError::Malformed)?;
             let of = |octets: [u8; 16], port| SocketAddr::new(IpAddr::from(octets), port);
@@ -151,11 +146,7 @@ fn caller(mut fields: &[u8]) -> Result<Option<String>, ProxyError> {
         }
         fields = rest;
     }
-    if fields.is_empty() {
-        Ok(found)
-    } else {
-        Err(ProxyError::Malformed)
-    }
+    if fields.is_empty() { Ok(found) } else { Err(ProxyError::Malformed) }
 }
 
 fn length(length: usize) -> [u8; 2] {
@@ -182,11 +173,7 @@ mod tests {
 
     #[test]
     fn a_header_reads_as_it_was_written() {
-        check(
-            "10.1.2.3:40000",
-            "10.244.0.5:8080",
-            Some("berlin/shop/cart/cart-0"),
-        );
+        check("10.1.2.3:40000", "10.244.0.5:8080", Some("berlin/shop/cart/cart-0"));
         check("[fd00::1]:40000", "[fd00::2]:8080", None);
         let local = ProxyHeader::default();
         assert_eq!(decode(&encode(&local)), Ok((local, FIXED)));
@@ -210,17 +197,11 @@ mod tests {
     #[test]
     fn families_that_differ_meet_in_ipv6() {
         let header = ProxyHeader {
-            addresses: Some((
-                "192.0.2.1:1".parse().unwrap(),
-                "[fd00::2]:2".parse().unwrap(),
-            )),
+            addresses: Some(("192.0.2.1:1".parse().unwrap(), "[fd00::2]:2".parse().unwrap())),
             caller: None,
         };
         let (read, _) = decode(&encode(&header)).unwrap();
-        assert_eq!(
-            read.addresses.unwrap().0,
-            "[::ffff:192.0.2.1]:1".parse().unwrap()
-        );
+        assert_eq!(read.addresses.unwrap().0, "[::ffff:192.0.2.1]:1".parse().unwrap());
     }
 
     #[test]
@@ -228,10 +209,7 @@ mod tests {
         assert_eq!(decode(b"G"), Err(ProxyError::Malformed));
         assert_eq!(decode(b"\r\n\r\n"), Err(ProxyError::Incomplete(FIXED)));
         let bytes = check("192.0.2.1:1", "192.0.2.2:2", Some("x"));
-        assert_eq!(
-            decode(&bytes[..FIXED]),
-            Err(ProxyError::Incomplete(FIXED + 16))
-        );
+        assert_eq!(decode(&bytes[..FIXED]), Err(ProxyError::Incomplete(FIXED + 16)));
     }
 
     proptest! {

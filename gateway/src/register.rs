@@ -60,13 +60,8 @@ impl Registration {
     fn slice(&self) -> EndpointSlice {
         let mut metadata = self.metadata();
         let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        metadata.labels = Some(
-            [
-                label(KUBE_SERVICE_NAME, GATEWAY_SERVICE),
-                label(MANAGED_BY, LANDBRIDGE),
-            ]
-            .into(),
-        );
+        metadata.labels =
+            Some([label(KUBE_SERVICE_NAME, GATEWAY_SERVICE), label(MANAGED_BY, LANDBRIDGE)].into());
         let port = |name: &str, protocol: &str, number: u16| EndpointPort {
             name: Some(name.to_owned()),
             port: Some(i32::from(number)),
@@ -74,12 +69,7 @@ impl Registration {
             ..EndpointPort::default()
         };
         EndpointSlice {
-            address_type: if self.address.is_ipv4() {
-                "IPv4"
-            } else {
-                "IPv6"
-            }
-            .to_owned(),
+            address_type: if self.address.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned(),
             endpoints: vec![Endpoint {
                 addresses: vec![self.address.to_string()],
                 conditions: Some(EndpointConditions {
@@ -176,10 +166,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
 {
     let name = object.meta().name.as_deref().unwrap_or_default();
-    match api
-        .patch(name, &PatchParams::default(), &Patch::Merge(object))
-        .await
-    {
+    match api.patch(name, &PatchParams::default(), &Patch::Merge(object)).await {
         Err(error) if is_status(&error, 404) => {
             api.create(&PostParams::default(), object).await.map(drop)
         }

@@ -49,10 +49,7 @@ pub(crate) struct Tried {
 impl Tried {
     /// Whether every one of `clusters`, and there are some, has said that it has nobody: then waiting is of no use.
     pub(crate) fn exhausts(&self, clusters: &[ClusterId]) -> bool {
-        !clusters.is_empty()
-            && clusters
-                .iter()
-                .all(|cluster| self.clusters.contains(cluster))
+        !clusters.is_empty() && clusters.iter().all(|cluster| self.clusters.contains(cluster))
     }
 
     /// A whole cluster has nobody for it.
@@ -112,10 +109,7 @@ pub(crate) fn choose(
     match chosen {
         Some((cluster, links)) => {
             let link = less_loaded(links, third, fourth, |link| link.streams)?;
-            Some(Choice::Link {
-                cluster: (*cluster).clone(),
-                link: link.id,
-            })
+            Some(Choice::Link { cluster: (*cluster).clone(), link: link.id })
         }
         None => (here && !tried.here).then_some(Choice::Here),
     }
@@ -129,11 +123,7 @@ fn less_loaded<T>(among: &[T], first: u64, second: u64, load: impl Fn(&T) -> usi
     };
     // The other ones, counted from the one after the first.
     let other = (one + 1 + other) % among.len();
-    if load(&among[other]) < load(&among[one]) {
-        among.get(other)
-    } else {
-        among.get(one)
-    }
+    if load(&among[other]) < load(&among[one]) { among.get(other) } else { among.get(one) }
 }
 
 fn index(draw: u64, count: usize) -> Option<usize> {
@@ -152,12 +142,7 @@ mod tests {
     }
 
     fn link(id: u64, state: LinkState, streams: usize) -> LinkView {
-        LinkView {
-            id,
-            state,
-            draining: false,
-            streams,
-        }
+        LinkView { id, state, draining: false, streams }
     }
 
     /// Reads `paris 1:healthy:0 2:suspect:3`, one cluster a line, and chooses for many draws.
@@ -184,10 +169,7 @@ mod tests {
             .collect();
         let candidates: Vec<Candidate<'_>> = lines
             .iter()
-            .map(|(cluster, links)| Candidate {
-                cluster,
-                links: links.clone(),
-            })
+            .map(|(cluster, links)| Candidate { cluster, links: links.clone() })
             .collect();
         let mut chosen: Vec<String> = (0..256)
             .map(|n| Draws([n, n / 4, n / 16, n / 64]))
@@ -205,32 +187,20 @@ mod tests {
     #[test]
     fn of_two_the_less_loaded_is_taken() {
         let none = Tried::default();
-        assert_eq!(
-            check("paris 1:healthy:5\n tokyo 2:healthy:1", false, &none),
-            ["tokyo 2"]
-        );
+        assert_eq!(check("paris 1:healthy:5\n tokyo 2:healthy:1", false, &none), ["tokyo 2"]);
         assert_eq!(
             check("paris 1:healthy:1\n tokyo 2:healthy:1", false, &none),
             ["paris 1", "tokyo 2"]
         );
-        assert_eq!(
-            check("paris 1:healthy:3 2:healthy:0", false, &none),
-            ["paris 2"]
-        );
+        assert_eq!(check("paris 1:healthy:3 2:healthy:0", false, &none), ["paris 2"]);
     }
 
     /// Design, "Gateway": suspect means "no new streams".
     #[test]
     fn suspect_links_get_no_new_streams() {
         let none = Tried::default();
-        assert_eq!(
-            check("paris 1:suspect:0\n tokyo 2:healthy:9", false, &none),
-            ["tokyo 2"]
-        );
-        assert_eq!(
-            check("paris 1:suspect:0 3:quiet:7", false, &none),
-            ["paris 3"]
-        );
+        assert_eq!(check("paris 1:suspect:0\n tokyo 2:healthy:9", false, &none), ["tokyo 2"]);
+        assert_eq!(check("paris 1:suspect:0 3:quiet:7", false, &none), ["paris 3"]);
         assert_eq!(check("paris 1:suspect:0", false, &none), ["nobody"]);
     }
 

@@ -112,9 +112,7 @@ pub struct Gateway {
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gateway")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        f.debug_struct("Gateway").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -138,10 +136,7 @@ impl Gateway {
                 set: config.set,
             });
         }
-        let bind = |problem| StartError::Bind {
-            address: config.link,
-            problem,
-        };
+        let bind = |problem| StartError::Bind { address: config.link, problem };
         let core_config = CoreConfig {
             cluster: config.cluster.clone(),
             set: config.set.clone(),
@@ -152,22 +147,13 @@ impl Gateway {
         };
         let core = Core::bind(core_config, Metrics::register(registry)).map_err(bind)?;
         let link = core.transport.local_address().map_err(bind)?;
-        Ok(Self {
-            stop: core.stop.clone().drop_guard(),
-            core,
-            config,
-            client,
-            link,
-        })
+        Ok(Self { stop: core.stop.clone().drop_guard(), core, config, client, link })
     }
 
     /// For asking the gateway while it runs.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle {
-            core: Arc::clone(&self.core),
-            link: self.link,
-        }
+        Handle { core: Arc::clone(&self.core), link: self.link }
     }
 
     /// Runs until `shutdown`, then drains: takes its registration back, tells peers, lets open connections go on for
@@ -181,13 +167,7 @@ impl Gateway {
     }
 
     async fn run_inside(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self {
-            core,
-            config,
-            client,
-            link,
-            stop: _stop,
-        } = self;
+        let Self { core, config, client, link, stop: _stop } = self;
         tracing::info!(%link, listen = %config.listen, "the gateway starts");
         core.start();
         let keep = status::keep(Arc::clone(&core), client.clone(), config.name.clone());
@@ -328,16 +308,10 @@ impl Handle {
             .exports
             .iter()
             .map(|(service, export)| {
-                let ports: Vec<String> = export
-                    .ports
-                    .iter()
-                    .map(|port| port.key.to_string())
-                    .collect();
+                let ports: Vec<String> =
+                    export.ports.iter().map(|port| port.key.to_string()).collect();
                 let ready = export.endpoints.len();
-                (
-                    service.to_string(),
-                    json!({"ports": ports, "readyEndpoints": ready}),
-                )
+                (service.to_string(), json!({"ports": ports, "readyEndpoints": ready}))
             })
             .collect();
         let problems = snapshot.problems.iter().map(|problem| &problem.message);

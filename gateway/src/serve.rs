@@ -76,10 +76,7 @@ async fn serve(core: &Core, link: &Link, mut send: SendStream, mut recv: RecvStr
             return refuse(core, send, Refusal::Malformed).await;
         }
     };
-    let caller = Caller {
-        cluster: peer.cluster.clone(),
-        source: header.source.clone(),
-    };
+    let caller = Caller { cluster: peer.cluster.clone(), source: header.source.clone() };
     let connected = connect(&core.snapshots.load(), &header, &caller).await;
     let pod = match connected {
         Ok(pod) => pod,
@@ -92,20 +89,12 @@ async fn serve(core: &Core, link: &Link, mut send: SendStream, mut recv: RecvStr
         }
     };
     core.metrics.connection(Direction::Inbound, "connected");
-    if send
-        .write_all(&wire::encode_answer(&Answer::Connected))
-        .await
-        .is_err()
-    {
+    if send.write_all(&wire::encode_answer(&Answer::Connected)).await.is_err() {
         return copy::reset(pod);
     }
     let counters = Counters {
-        sent: core
-            .metrics
-            .bytes(Direction::Outbound, peer.cluster.as_str()),
-        received: core
-            .metrics
-            .bytes(Direction::Inbound, peer.cluster.as_str()),
+        sent: core.metrics.bytes(Direction::Outbound, peer.cluster.as_str()),
+        received: core.metrics.bytes(Direction::Inbound, peer.cluster.as_str()),
     };
     if let Err(error) = copy::both(&pod, send, recv, Prefix::default(), &counters).await {
         tracing::debug!(service = %header.service, caller = %caller, "reset: {error}");
@@ -115,8 +104,7 @@ async fn serve(core: &Core, link: &Link, mut send: SendStream, mut recv: RecvStr
 
 async fn refuse(core: &Core, mut send: SendStream, refusal: Refusal) {
     core.metrics.refused(refusal.reason());
-    core.metrics
-        .connection(Direction::Inbound, refusal.reason());
+    core.metrics.connection(Direction::Inbound, refusal.reason());
     // A peer that does not wait for the answer, or does not take it, does not need it.
     let answer = wire::encode_answer(&Answer::Refused(refusal));
     if let Ok(Ok(())) = timeout(HEADER, send.write_all(&answer)).await {
@@ -158,10 +146,7 @@ pub(crate) async fn connect(
     header: &Header,
     caller: &Caller,
 ) -> Result<TcpStream, Refusal> {
-    let exported = snapshot
-        .exports
-        .get(&header.service)
-        .ok_or(Refusal::NotExported)?;
+    let exported = snapshot.exports.get(&header.service).ok_or(Refusal::NotExported)?;
     if header.port.protocol != landbridge_model::Protocol::Tcp {
         return Err(Refusal::NotExported);
     }

@@ -80,11 +80,7 @@ impl ExportedService {
             Some(hostname) => self.of_endpoint(port, hostname)?,
             None => self.of_service(port)?,
         };
-        if found.is_empty() {
-            Err(Refusal::NoEndpoint)
-        } else {
-            Ok(found)
-        }
+        if found.is_empty() { Err(Refusal::NoEndpoint) } else { Ok(found) }
     }
 
     /// By the Service's port: EndpointSlices have it under the same name.
@@ -146,32 +142,16 @@ pub(crate) struct Snapshot {
     pub(crate) problems: Arc<Vec<Problem>>,
 }
 
-/// The hostname that an endpoint without one has: its address with dashes, a trailing dash followed by `0`.
-#[must_use]
-pub(crate) fn address_hostname(ip: IpAddr) -> Option<Hostname> {
-    let mut text = ip.to_string().replace(['.', ':'], "-");
-    if text.ends_with('-') {
-        text.push('0');
-    }
-    Hostname::parse(&text).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn port(name: Option<&str>, number: u16) -> ExportedPort {
-        ExportedPort {
-            name: name.map(|name| PortName::parse(name).unwrap()),
-            key: key(number),
-        }
+        ExportedPort { name: name.map(|name| PortName::parse(name).unwrap()), key: key(number) }
     }
 
     fn key(number: u16) -> PortKey {
-        PortKey {
-            protocol: Protocol::Tcp,
-            number: number.try_into().unwrap(),
-        }
+        PortKey { protocol: Protocol::Tcp, number: number.try_into().unwrap() }
     }
 
     fn endpoint(hostname: &str, ip: &str, ports: &[ExportedPort]) -> ReadyEndpoint {
@@ -188,11 +168,7 @@ mod tests {
         let service = ExportedService {
             ports: vec![port(Some("http"), 80), port(Some("grpc"), 9090)],
             endpoints: vec![
-                endpoint(
-                    "",
-                    "10.244.0.5",
-                    &[port(Some("http"), 8080), port(Some("grpc"), 9191)],
-                ),
+                endpoint("", "10.244.0.5", &[port(Some("http"), 8080), port(Some("grpc"), 9191)]),
                 endpoint("", "10.244.0.6", &[port(Some("http"), 8081)]),
             ],
             ..ExportedService::default()
@@ -200,17 +176,10 @@ mod tests {
         let to = |number| service.destinations(key(number), None);
         assert_eq!(
             to(80),
-            Ok(vec![
-                "10.244.0.5:8080".parse().unwrap(),
-                "10.244.0.6:8081".parse().unwrap()
-            ])
+            Ok(vec!["10.244.0.5:8080".parse().unwrap(), "10.244.0.6:8081".parse().unwrap()])
         );
         assert_eq!(to(9090), Ok(vec!["10.244.0.5:9191".parse().unwrap()]));
-        assert_eq!(
-            to(8080),
-            Err(Refusal::NotExported),
-            "a pod's port is no service port"
-        );
+        assert_eq!(to(8080), Err(Refusal::NotExported), "a pod's port is no service port");
         let hostname = Hostname::parse("a").unwrap();
         assert_eq!(
             service.destinations(key(8080), Some(&hostname)),
@@ -235,25 +204,8 @@ mod tests {
         let to = |name: &str, number| {
             service.destinations(key(number), Some(&Hostname::parse(name).unwrap()))
         };
-        assert_eq!(
-            to("db-0", 6432),
-            Ok(vec!["10.244.0.7:6432".parse().unwrap()])
-        );
+        assert_eq!(to("db-0", 6432), Ok(vec!["10.244.0.7:6432".parse().unwrap()]));
         assert_eq!(to("db-1", 6432), Err(Refusal::NoEndpoint));
-        assert_eq!(
-            to("db-0", 1),
-            Err(Refusal::NoEndpoint),
-            "the Service has no port debug"
-        );
-    }
-
-    /// Worked example B: `10-244-0-9` and `fd00-10-244--9`; design, "Import": "a trailing dash gets `0`".
-    #[test]
-    fn an_endpoint_without_hostname_gets_its_address_with_dashes() {
-        let name = |ip: &str| address_hostname(ip.parse().unwrap()).map(|name| name.to_string());
-        assert_eq!(name("10.244.0.9").as_deref(), Some("10-244-0-9"));
-        assert_eq!(name("fd00:10:244::9").as_deref(), Some("fd00-10-244--9"));
-        assert_eq!(name("fd00::").as_deref(), Some("fd00--0"));
-        assert_eq!(name("::1"), None, "no label begins with a dash");
+        assert_eq!(to("db-0", 1), Err(Refusal::NoEndpoint), "the Service has no port debug");
     }
 }

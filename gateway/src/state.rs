@@ -129,16 +129,12 @@ impl State {
                 changed
             }
             Event::Import(change) => {
-                let changed = self
-                    .imports
-                    .apply(change, |object| convert::import(object).into());
+                let changed = self.imports.apply(change, |object| convert::import(object).into());
                 self.dirty.routes |= changed;
                 changed
             }
             Event::Peer(change) => {
-                let changed = self
-                    .peers
-                    .apply(change, |object| convert::peer(object).into());
+                let changed = self.peers.apply(change, |object| convert::peer(object).into());
                 self.dirty.peers |= changed;
                 changed
             }
@@ -188,10 +184,7 @@ impl State {
             self.last.exports = Arc::new(built);
         }
         if dirty.peers {
-            let others = self
-                .peers
-                .iter()
-                .filter(|peer| peer.cluster != self.cluster);
+            let others = self.peers.iter().filter(|peer| peer.cluster != self.cluster);
             let peers = others.map(|peer| (peer.cluster.clone(), peer.clone()));
             self.last.peers = Arc::new(peers.collect());
         }
@@ -217,10 +210,7 @@ impl State {
         ]
         .into_iter()
         .flatten()
-        .map(|message| Problem {
-            kind: "unreadable",
-            message: message.clone(),
-        });
+        .map(|message| Problem { kind: "unreadable", message: message.clone() });
         let mut problems: Vec<Problem> = unreadable.collect();
         problems.extend_from_slice(&self.route_problems);
         problems.sort();
@@ -251,10 +241,7 @@ fn callers(pods: &Store<PodView>) -> Callers {
                 .or_insert_with(|| pod.workload.clone());
         }
     }
-    claims
-        .into_iter()
-        .filter_map(|(ip, workload)| Some((ip, workload?)))
-        .collect()
+    claims.into_iter().filter_map(|(ip, workload)| Some((ip, workload?))).collect()
 }
 
 #[cfg(test)]

@@ -78,11 +78,7 @@ pub(crate) async fn keep(core: Arc<Core>, client: Client, gateway: Hostname) {
         let gone = json!({"status": {"links": {gateway.as_str(): null}}});
         // Whoever reads a stale entry also finds the gateway itself gone.
         let _ = peers
-            .patch_status(
-                cluster.as_str(),
-                &PatchParams::default(),
-                &Patch::Merge(&gone),
-            )
+            .patch_status(cluster.as_str(), &PatchParams::default(), &Patch::Merge(&gone))
             .await;
     }
 }
@@ -95,11 +91,7 @@ async fn write(
     told: &Told,
 ) -> Result<(), kube::Error> {
     let now = jiff::Timestamp::now();
-    let status = peers
-        .get(cluster.as_str())
-        .await?
-        .status
-        .unwrap_or_default();
+    let status = peers.get(cluster.as_str()).await?.status.unwrap_or_default();
     let before = status.links.get(gateway.as_str());
     let link = LinkStatus {
         state: told.state.to_owned(),
@@ -127,11 +119,7 @@ async fn write(
     }
     let patch = json!({"status": {"links": {gateway.as_str(): link}, "conditions": conditions}});
     peers
-        .patch_status(
-            cluster.as_str(),
-            &PatchParams::default(),
-            &Patch::Merge(&patch),
-        )
+        .patch_status(cluster.as_str(), &PatchParams::default(), &Patch::Merge(&patch))
         .await
         .map(drop)
 }
@@ -144,11 +132,7 @@ fn round_trip(links: &[Arc<Link>]) -> Option<u64> {
 /// What to say of the links to one peer and the last failure to dial it.
 fn tell(links: &[Arc<Link>], failure: Option<ConnectError>) -> Told {
     if links.iter().any(|link| link.state().takes_streams()) {
-        return Told {
-            state: "Connected",
-            reason: "Connected",
-            error: None,
-        };
+        return Told { state: "Connected", reason: "Connected", error: None };
     }
     if !links.is_empty() {
         return Told {
@@ -174,19 +158,14 @@ fn tell(links: &[Arc<Link>], failure: Option<ConnectError>) -> Told {
 fn connected(links: &BTreeMap<String, LinkStatus>, told: &Told) -> Wanted {
     let reached = links.iter().find(|(_, link)| link.state == "Connected");
     match reached {
-        Some((gateway, _)) => Wanted::new(
-            "Connected",
-            true,
-            "Connected",
-            format!("gateway {gateway} holds a link"),
-        ),
+        Some((gateway, _)) => {
+            Wanted::new("Connected", true, "Connected", format!("gateway {gateway} holds a link"))
+        }
         None => Wanted::new(
             "Connected",
             false,
             told.reason,
-            told.error
-                .clone()
-                .unwrap_or_else(|| "no link stands yet".to_owned()),
+            told.error.clone().unwrap_or_else(|| "no link stands yet".to_owned()),
         ),
     }
 }
@@ -210,36 +189,23 @@ mod tests {
             ("Dialing", "Dialing")
         );
         assert_eq!(
-            check(Some(ConnectError::CertificateInvalid(error(
-                "of another set"
-            )))),
+            check(Some(ConnectError::CertificateInvalid(error("of another set")))),
             ("Refused", "CertificateInvalid")
         );
         assert_eq!(
-            check(Some(ConnectError::Refused(error(
-                "closed by peer: not listed"
-            )))),
+            check(Some(ConnectError::Refused(error("closed by peer: not listed")))),
             ("Refused", "NotListed")
         );
-        assert_eq!(
-            check(Some(ConnectError::Refused(error("tls")))),
-            ("Refused", "Refused")
-        );
+        assert_eq!(check(Some(ConnectError::Refused(error("tls")))), ("Refused", "Refused"));
     }
 
     #[test]
     fn one_replica_that_reaches_the_peer_is_enough() {
-        let link = |state: &str| LinkStatus {
-            state: state.to_owned(),
-            ..LinkStatus::default()
-        };
+        let link = |state: &str| LinkStatus { state: state.to_owned(), ..LinkStatus::default() };
         let told = tell(&[], Some(ConnectError::Unreachable("timed out".to_owned())));
         let mut links = BTreeMap::from([("gw-0".to_owned(), link("Dialing"))]);
         let wanted = connected(&links, &told);
-        assert_eq!(
-            (wanted.status, wanted.reason.as_str()),
-            (Some(false), "Dialing")
-        );
+        assert_eq!((wanted.status, wanted.reason.as_str()), (Some(false), "Dialing"));
         links.insert("gw-1".to_owned(), link("Connected"));
         assert_eq!(connected(&links, &told).status, Some(true));
     }

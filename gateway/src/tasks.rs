@@ -15,10 +15,7 @@ pub(crate) struct Tasks {
 impl Tasks {
     /// Tasks that log within `parent`.
     pub(crate) fn new(parent: Span) -> Self {
-        Self {
-            tracker: TaskTracker::new(),
-            parent,
-        }
+        Self { tracker: TaskTracker::new(), parent }
     }
 
     /// Runs `task` by itself under the name `name`.
@@ -29,16 +26,12 @@ impl Tasks {
     ) {
         let span = info_span!(parent: &self.parent, "task", name);
         // Nobody joins a single task: what it has to say it says in shared state, and the tracker waits for all.
-        drop(tokio::spawn(
-            self.tracker.track_future(task.instrument(span)),
-        ));
+        drop(tokio::spawn(self.tracker.track_future(task.instrument(span))));
     }
 
     /// Waits until every task has ended, at most so long. Says whether they all have.
     pub(crate) async fn wait(&self, most: Duration) -> bool {
         self.tracker.close();
-        tokio::time::timeout(most, self.tracker.wait())
-            .await
-            .is_ok()
+        tokio::time::timeout(most, self.tracker.wait()).await.is_ok()
     }
 }

@@ -95,12 +95,8 @@ impl Transport {
         // Less is slower, not wrong.
         let _ = options.set_recv_buffer_size(SOCKET_BUFFER);
         let _ = options.set_send_buffer_size(SOCKET_BUFFER);
-        let endpoint = Endpoint::new(
-            EndpointConfig::default(),
-            Some(server),
-            socket,
-            Arc::new(TokioRuntime),
-        )?;
+        let endpoint =
+            Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
         Ok(Self { endpoint, configs })
     }
 
@@ -115,10 +111,7 @@ impl Transport {
         expected: &ClusterId,
     ) -> Result<Connection, ConnectError> {
         let unreachable = |problem: &dyn ToString| ConnectError::Unreachable(problem.to_string());
-        let config = self
-            .configs
-            .client(expected)
-            .map_err(|problem| unreachable(&problem))?;
+        let config = self.configs.client(expected).map_err(|problem| unreachable(&problem))?;
         let connecting = self
             .endpoint
             .connect_with(config, address, SERVER_NAME)
@@ -149,9 +142,7 @@ async fn finish(connecting: quinn::Connecting) -> Result<Connection, ConnectErro
     match tokio::time::timeout(HANDSHAKE, connecting).await {
         Ok(Ok(connection)) => Connection::new(connection),
         Ok(Err(error)) => Err(connect_error(error)),
-        Err(_) => Err(ConnectError::Unreachable(
-            "the handshake took too long".to_owned(),
-        )),
+        Err(_) => Err(ConnectError::Unreachable("the handshake took too long".to_owned())),
     }
 }
 
@@ -247,9 +238,7 @@ impl Connection {
         });
         match chain.and_then(|chain| verifier::accepted(&chain)) {
             Some(peer) => Ok(Self { inner, peer }),
-            None => Err(ConnectError::CertificateInvalid(
-                "the peer has no name".to_owned(),
-            )),
+            None => Err(ConnectError::CertificateInvalid("the peer has no name".to_owned())),
         }
     }
 

@@ -144,11 +144,7 @@ fn judge(
     intermediates: &[CertificateDer<'_>],
     expected: Option<&ClusterId>,
 ) -> Result<GatewayId, Refused> {
-    let refused = |reason, why: String| Refused {
-        reason,
-        claim: claim(leaf),
-        why,
-    };
+    let refused = |reason, why: String| Refused { reason, claim: claim(leaf), why };
     let id = match spiffe_id("its certificate", leaf) {
         Ok(SpiffeId::Gateway(id)) => id,
         Ok(_) => return Err(refused("name", "that is no gateway".to_owned())),
@@ -160,42 +156,24 @@ fn judge(
     // With exactly one there is no doubt that the chain went through it: a stranger's beside it could lend its name.
     let [issuer] = intermediates else {
         let count = intermediates.len();
-        return Err(refused(
-            "issuer",
-            format!("{count} intermediates came with it, not one"),
-        ));
+        return Err(refused("issuer", format!("{count} intermediates came with it, not one")));
     };
-    let wanted = SpiffeId::Member {
-        set: id.set.clone(),
-        cluster: id.cluster.clone(),
-    };
+    let wanted = SpiffeId::Member { set: id.set.clone(), cluster: id.cluster.clone() };
     match spiffe_id("its issuer's certificate", issuer) {
         Ok(found) if found == wanted => {}
         Ok(found) => {
-            return Err(refused(
-                "issuer",
-                format!("{found} has issued its certificate"),
-            ));
+            return Err(refused("issuer", format!("{found} has issued its certificate")));
         }
         Err(problem) => return Err(refused("issuer", problem.to_string())),
     }
     if let Some(expected) = expected.filter(|expected| **expected != id.cluster) {
-        return Err(refused(
-            "unexpected",
-            format!("the address was {expected}'s"),
-        ));
+        return Err(refused("unexpected", format!("the address was {expected}'s")));
     }
     match peers.get(&id.cluster) {
-        None => Err(refused(
-            "not_listed",
-            format!("there is no Peer {}", id.cluster),
-        )),
+        None => Err(refused("not_listed", format!("there is no Peer {}", id.cluster))),
         Some(peer) if peer.generation != id.generation => Err(refused(
             "generation",
-            format!(
-                "the Peer {} is of generation {}",
-                id.cluster, peer.generation
-            ),
+            format!("the Peer {} is of generation {}", id.cluster, peer.generation),
         )),
         Some(_) => Ok(id),
     }
@@ -235,8 +213,7 @@ impl ServerCertVerifier for Dialled {
                 self.trust.algorithms.all,
             )
         });
-        self.trust
-            .judge(leaf, intermediates, chain, Some(&self.expected))?;
+        self.trust.judge(leaf, intermediates, chain, Some(&self.expected))?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -280,12 +257,8 @@ impl ClientCertVerifier for Dialling {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let chain = self
-            .trust
-            .clients
-            .verify_client_cert(leaf, intermediates, now);
-        self.trust
-            .judge(leaf, intermediates, chain.map(drop), None)?;
+        let chain = self.trust.clients.verify_client_cert(leaf, intermediates, now);
+        self.trust.judge(leaf, intermediates, chain.map(drop), None)?;
         Ok(ClientCertVerified::assertion())
     }
 

@@ -78,12 +78,7 @@ pub(crate) fn encode_header(header: &Header) -> Vec<u8> {
     body.u16(header.port.number.get());
     body.text(header.service.namespace.as_str());
     body.text(header.service.name.as_str());
-    body.text(
-        header
-            .endpoint
-            .as_ref()
-            .map_or("", |endpoint| endpoint.as_str()),
-    );
+    body.text(header.endpoint.as_ref().map_or("", |endpoint| endpoint.as_str()));
     let workload = header.source.workload.as_ref();
     body.text(workload.map_or("", |workload| workload.namespace.as_str()));
     body.text(workload.map_or("", |workload| workload.account.as_str()));
@@ -105,11 +100,7 @@ pub(crate) fn decode_prefix(prefix: [u8; PREFIX]) -> Result<usize, WireError> {
     if length > MAX_HEADER {
         return Err(WireError::TooLong(length));
     }
-    if SPOKEN.contains(&prefix[0]) {
-        Ok(length)
-    } else {
-        Err(WireError::Version(prefix[0]))
-    }
+    if SPOKEN.contains(&prefix[0]) { Ok(length) } else { Err(WireError::Version(prefix[0])) }
 }
 
 /// Reads a header without its prefix.
@@ -131,19 +122,14 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Result<Header, WireError> {
         "" => None,
         hostname => Some(parsed("endpoint", Hostname::parse(hostname))?),
     };
-    let workload = [
-        body.text("source namespace")?,
-        body.text("source account")?,
-        body.text("source pod")?,
-    ];
+    let workload =
+        [body.text("source namespace")?, body.text("source account")?, body.text("source pod")?];
     Ok(Header {
         service,
         endpoint,
         port: PortKey {
             protocol,
-            number: number
-                .try_into()
-                .map_err(|_| WireError::Field { field: "port" })?,
+            number: number.try_into().map_err(|_| WireError::Field { field: "port" })?,
         },
         source: Source {
             workload: workload_of(workload)?,

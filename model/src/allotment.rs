@@ -53,11 +53,7 @@ impl AllottedPort {
     /// The next number of the range, from the last one on to the first.
     #[must_use]
     pub fn next(self) -> Self {
-        if self == Self::LAST {
-            Self::FIRST
-        } else {
-            Self(self.0 + 1)
-        }
+        if self == Self::LAST { Self::FIRST } else { Self(self.0 + 1) }
     }
 }
 

@@ -24,9 +24,7 @@ pub fn endpoint(key: &ServiceKey, cluster: &ClusterId, hostname: &Hostname) -> D
 }
 
 fn hashed(text: &str) -> DerivedName {
-    let hash = BASE32HEX_NOPAD
-        .encode(&Sha256::digest(text.as_bytes()))
-        .to_ascii_lowercase();
+    let hash = BASE32HEX_NOPAD.encode(&Sha256::digest(text.as_bytes())).to_ascii_lowercase();
     DerivedName::parse(&format!("derived-{}", &hash[..10]))
         .expect("base32hex in lower case is label text")
 }
@@ -42,10 +40,7 @@ mod tests {
             ("my-ns", "my-svc", "derived-a2v4k9sqn6"),
             ("shop", "web", "derived-isrlchlhrq"),
         ] {
-            assert_eq!(
-                service(&ServiceKey::parse(namespace, name).unwrap()).as_str(),
-                expected
-            );
+            assert_eq!(service(&ServiceKey::parse(namespace, name).unwrap()).as_str(), expected);
         }
     }
 
@@ -58,10 +53,8 @@ mod tests {
             ("tokyo", "db-0", "derived-e1srscme46"),
             ("paris", "10-244-0-9", "derived-1mqoc0rdbs"),
         ] {
-            let (cluster, hostname) = (
-                ClusterId::parse(cluster).unwrap(),
-                Hostname::parse(hostname).unwrap(),
-            );
+            let (cluster, hostname) =
+                (ClusterId::parse(cluster).unwrap(), Hostname::parse(hostname).unwrap());
             assert_eq!(endpoint(&db, &cluster, &hostname).as_str(), expected);
         }
     }

@@ -118,9 +118,7 @@ impl Merged {
 
     /// The ports that `cluster` serves.
     pub fn ports_of<'a>(&'a self, cluster: &'a ClusterId) -> impl Iterator<Item = &'a MergedPort> {
-        self.ports
-            .iter()
-            .filter(move |port| port.served_by.contains(cluster))
+        self.ports.iter().filter(move |port| port.served_by.contains(cluster))
     }
 
     /// The name that the import gives to the port with this protocol and number.
@@ -145,10 +143,7 @@ pub fn merge<'a>(exports: impl IntoIterator<Item = &'a Export>) -> Option<Merged
     conflicts.sort_by_key(|conflict| conflict.reason);
     Some(Merged {
         service: oldest.service.clone(),
-        clusters: exports
-            .iter()
-            .map(|export| export.cluster.clone())
-            .collect(),
+        clusters: exports.iter().map(|export| export.cluster.clone()).collect(),
         kind: oldest.kind,
         ports,
         families: families(&exports),

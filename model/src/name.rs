@@ -57,12 +57,7 @@ fn check_label(kind: &'static str, text: &str, most: usize) -> Result<(), NameEr
         return Err(NameError::Empty { kind });
     }
     if text.len() > most {
-        return Err(NameError::TooLong {
-            kind,
-            text: excerpt(text),
-            length: text.len(),
-            most,
-        });
+        return Err(NameError::TooLong { kind, text: excerpt(text), length: text.len(), most });
     }
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();
@@ -70,10 +65,7 @@ fn check_label(kind: &'static str, text: &str, most: usize) -> Result<(), NameEr
     if ends && bytes.iter().all(|&b| alphanumeric(b) || b == b'-') {
         Ok(())
     } else {
-        Err(NameError::Characters {
-            kind,
-            text: excerpt(text),
-        })
+        Err(NameError::Characters { kind, text: excerpt(text) })
     }
 }
 
@@ -94,10 +86,7 @@ fn check_label_value(kind: &'static str, text: &str) -> Result<(), NameError> {
     if ends && bytes.iter().all(inner) {
         Ok(())
     } else {
-        Err(NameError::Characters {
-            kind,
-            text: excerpt(text),
-        })
+        Err(NameError::Characters { kind, text: excerpt(text) })
     }
 }
 
@@ -207,10 +196,7 @@ impl ServiceKey {
     /// # Errors
     /// [`NameError`] says which of the two is wrong.
     pub fn parse(namespace: &str, name: &str) -> Result<Self, NameError> {
-        Ok(Self {
-            namespace: Namespace::parse(namespace)?,
-            name: ServiceName::parse(name)?,
-        })
+        Ok(Self { namespace: Namespace::parse(namespace)?, name: ServiceName::parse(name)? })
     }
 }
 
@@ -259,10 +245,7 @@ mod tests {
             assert_eq!(ClusterId::parse(good).unwrap().as_str(), good);
         }
         for bad in ["", "-a", "a-", "A", "a.b", "a_b", "ä", &"a".repeat(56)] {
-            assert!(
-                ClusterId::parse(bad).is_err(),
-                "{bad:?} was taken as a cluster id"
-            );
+            assert!(ClusterId::parse(bad).is_err(), "{bad:?} was taken as a cluster id");
         }
         assert!(Namespace::parse(&"a".repeat(63)).is_ok());
     }

@@ -132,22 +132,13 @@ mod tests {
     use super::*;
 
     fn key(protocol: Protocol, number: u16) -> PortKey {
-        PortKey {
-            protocol,
-            number: NonZeroU16::new(number).unwrap(),
-        }
+        PortKey { protocol, number: NonZeroU16::new(number).unwrap() }
     }
 
     #[test]
     fn the_names_of_derived_ports_are_protocol_and_number() {
-        assert_eq!(
-            key(Protocol::Tcp, 80).derived_port_name().as_str(),
-            "tcp-80"
-        );
-        assert_eq!(
-            key(Protocol::Sctp, 65535).derived_port_name().as_str(),
-            "sctp-65535"
-        );
+        assert_eq!(key(Protocol::Tcp, 80).derived_port_name().as_str(), "tcp-80");
+        assert_eq!(key(Protocol::Sctp, 65535).derived_port_name().as_str(), "sctp-65535");
         let read = |text: &str| PortKey::from_derived_port_name(&PortName::parse(text).unwrap());
         assert_eq!(read("udp-53"), Some(key(Protocol::Udp, 53)));
         for other in ["tcp-080", "tcp-0", "http-80", "tcp", "tcp-65536"] {
@@ -160,9 +151,6 @@ mod tests {
         for protocol in [Protocol::Sctp, Protocol::Tcp, Protocol::Udp] {
             assert_eq!(protocol.as_str().parse(), Ok(protocol));
         }
-        assert_eq!(
-            "tcp".parse::<Protocol>(),
-            Err(UnknownProtocol("tcp".into()))
-        );
+        assert_eq!("tcp".parse::<Protocol>(), Err(UnknownProtocol("tcp".into())));
     }
 }

@@ -6,11 +6,7 @@
 //! | [`members`] | a hub and two members: controllers with the roles of `deploy/rbac`, and what the hub refuses |
 //! | [`process`], [`programs`], [`server`] | where the programs come from, and that none outlives its tests |
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 // The embedded API has a format of its own.
 #[rustfmt::skip]

@@ -68,22 +68,13 @@ impl Cluster {
     /// A cluster with every kind that Landbridge reads or writes.
     async fn start(name: &'static str) -> Self {
         let server = ApiServer::shared(name).await;
-        let cluster = Self {
-            server,
-            admin: server.admin(),
-        };
+        let cluster = Self { server, admin: server.admin() };
         for crd in landbridge_api::crds::all() {
             let name = crd.metadata.name.clone().unwrap();
-            create(&cluster.admin, serde_json::to_value(crd).unwrap())
-                .await
-                .unwrap();
+            create(&cluster.admin, serde_json::to_value(crd).unwrap()).await.unwrap();
             becomes(&name, async || {
-                let crds = api(
-                    &cluster.admin,
-                    "apiextensions.k8s.io/v1",
-                    "CustomResourceDefinition",
-                    "",
-                );
+                let crds =
+                    api(&cluster.admin, "apiextensions.k8s.io/v1", "CustomResourceDefinition", "");
                 let crd = crds.get(&name).await.unwrap();
                 let conditions = crd.data["status"]["conditions"].as_array()?.clone();
                 let is_there =
@@ -115,8 +106,7 @@ impl Cluster {
             .body(serde_json::to_vec(&body).unwrap())
             .unwrap();
         let answer: Value = self.admin.request(request).await.unwrap();
-        self.server
-            .client(answer["status"]["token"].as_str().unwrap())
+        self.server.client(answer["status"]["token"].as_str().unwrap())
     }
 
     async fn find(&self, version: &str, kind: &str, name: &str) -> Option<Value> {
@@ -137,8 +127,7 @@ async fn join(hub: &Cluster, member: &'static str, spec: &Value) -> Client {
     fields.extend(spec.as_object().unwrap().clone());
     hub.create(object).await;
     hub.apply("hub-member.yaml", member).await;
-    hub.client_of(&format!("cluster-{member}"), "landbridge-member")
-        .await
+    hub.client_of(&format!("cluster-{member}"), "landbridge-member").await
 }
 
 /// Runs a controller with the rights of its role until the token is cancelled.
@@ -148,9 +137,7 @@ async fn control(hub: &Cluster, member: &Cluster, stop: &CancellationToken) {
     member
         .create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}))
         .await;
-    let local = member
-        .client_of("landbridge-system", "landbridge-controller")
-        .await;
+    let local = member.client_of("landbridge-system", "landbridge-controller").await;
     let hub = join(hub, name, &json!({})).await;
     let config = Config::new(
         ClusterId::parse(name).unwrap(),
@@ -159,9 +146,7 @@ async fn control(hub: &Cluster, member: &Cluster, stop: &CancellationToken) {
         Namespace::parse("landbridge-system").unwrap(),
     );
     let mut registry = Registry::with_prefix("landbridge");
-    let controller = Controller::bind(config, local, hub, &mut registry)
-        .await
-        .unwrap();
+    let controller = Controller::bind(config, local, hub, &mut registry).await.unwrap();
     let until = stop.clone();
     tokio::spawn(async move { controller.run(until).await.unwrap() });
 }
@@ -184,10 +169,7 @@ async fn controllers_with_their_roles_alone_export_import_and_take_back() {
     let hub = Cluster::start("hub").await;
     hub.apply("hub.yaml", "").await;
     hub.apply("hub-policies.yaml", "").await;
-    let [paris, berlin] = [
-        Cluster::start("paris").await,
-        Cluster::start("berlin").await,
-    ];
+    let [paris, berlin] = [Cluster::start("paris").await, Cluster::start("berlin").await];
     let stop = CancellationToken::new();
     for member in [&paris, &berlin] {
         control(&hub, member, &stop).await;
@@ -206,11 +188,7 @@ async fn controllers_with_their_roles_alone_export_import_and_take_back() {
     let is_ready = |object: Value, type_: &str| {
         let conditions = object["status"]["conditions"].as_array().cloned();
         let is = |one: &Value| one["type"] == type_ && one["status"] == "True";
-        conditions
-            .unwrap_or_default()
-            .iter()
-            .any(is)
-            .then_some(object)
+        conditions.unwrap_or_default().iter().any(is).then_some(object)
     };
     for member in [&berlin, &paris] {
         let import = becomes("the import is ready", async || {
@@ -232,10 +210,7 @@ async fn controllers_with_their_roles_alone_export_import_and_take_back() {
     })
     .await;
     let exports = api(&paris.admin, MCS, "ServiceExport", "shop");
-    exports
-        .delete("web", &DeleteParams::default())
-        .await
-        .unwrap();
+    exports.delete("web", &DeleteParams::default()).await.unwrap();
     for member in [&berlin, &paris] {
         becomes("everything is gone", async || {
             let import = member.find(MCS, "ServiceImport", "web").await;
@@ -245,29 +220,25 @@ async fn controllers_with_their_roles_alone_export_import_and_take_back() {
         .await;
     }
     stop.cancel();
-    let forbidden: Vec<String> = [&hub, &paris, &berlin]
-        .iter()
-        .flat_map(|cluster| cluster.server.forbidden())
-        .collect();
+    let forbidden: Vec<String> =
+        [&hub, &paris, &berlin].iter().flat_map(|cluster| cluster.server.forbidden()).collect();
     assert!(forbidden.is_empty(), "{}", forbidden.join("\n"));
 }
 
 /// Tries until the policies are there; the message of the refusal.
 async fn refused(client: &Client, object: &Value) -> String {
-    becomes("the hub refuses", async || {
-        match create(client, object.clone()).await {
-            Err(kube::Error::Api(status)) if status.code == 422 || status.code == 403 => {
-                Some(status.message.clone())
-            }
-            Err(error) => panic!("{error}"),
-            Ok(made) => {
-                let namespace = made.metadata.namespace.clone().unwrap();
-                let types = made.types.clone().unwrap();
-                let api = api(client, &types.api_version, &types.kind, &namespace);
-                let name = made.metadata.name.unwrap();
-                api.delete(&name, &DeleteParams::default()).await.unwrap();
-                None
-            }
+    becomes("the hub refuses", async || match create(client, object.clone()).await {
+        Err(kube::Error::Api(status)) if status.code == 422 || status.code == 403 => {
+            Some(status.message.clone())
+        }
+        Err(error) => panic!("{error}"),
+        Ok(made) => {
+            let namespace = made.metadata.namespace.clone().unwrap();
+            let types = made.types.clone().unwrap();
+            let api = api(client, &types.api_version, &types.kind, &namespace);
+            let name = made.metadata.name.unwrap();
+            api.delete(&name, &DeleteParams::default()).await.unwrap();
+            None
         }
     })
     .await
@@ -298,24 +269,17 @@ async fn a_hub_refuses_what_a_member_has_no_right_to() {
     // "ValidatingAdmissionPolicies hold what RBAC cannot: export time immutable, addresses inside declared ranges,
     // namespaces allowed".
     let said = refused(&lyon, &cluster_export("lyon", "vault", "vault.web")).await;
-    assert!(
-        said.contains("may not export services of this namespace"),
-        "{said}"
-    );
+    assert!(said.contains("may not export services of this namespace"), "{said}");
     let said = refused(&lyon, &cluster_export("lyon", "shop", "other.web")).await;
     assert!(said.contains("is named <namespace>.<name>"), "{said}");
     let said = refused(&lyon, &hub_slice("203.0.113.9")).await;
     assert!(said.contains("outside the pod ranges"), "{said}");
-    let made = create(&lyon, cluster_export("lyon", "shop", "shop.web"))
-        .await
-        .unwrap();
+    let made = create(&lyon, cluster_export("lyon", "shop", "shop.web")).await.unwrap();
     create(&lyon, hub_slice("198.51.100.9")).await.unwrap();
     let exports = api(&lyon, LANDBRIDGE, "ClusterExport", "cluster-lyon");
     let mut older = made;
     older.data["spec"]["exportedAt"] = json!("2026-01-01T00:00:00Z");
-    let answer = exports
-        .replace("shop.web", &PostParams::default(), &older)
-        .await;
+    let answer = exports.replace("shop.web", &PostParams::default(), &older).await;
     let said = answer.unwrap_err().to_string();
     assert!(said.contains("cannot become earlier"), "{said}");
 
@@ -333,9 +297,7 @@ async fn a_hub_refuses_what_a_member_has_no_right_to() {
     for (member, may) in [("lyon", true), ("oslo", false)] {
         let members = api(&lyon, LANDBRIDGE, "Member", "");
         let patch = kube::api::Patch::Merge(&status);
-        let answer = members
-            .patch_status(member, &kube::api::PatchParams::default(), &patch)
-            .await;
+        let answer = members.patch_status(member, &kube::api::PatchParams::default(), &patch).await;
         assert_eq!(answer.is_ok(), may, "{member}: {answer:?}");
     }
     // What fails the tests of controllers is seen.

@@ -49,10 +49,7 @@ impl Program {
             .process_group(0)
             .spawn()
             .unwrap();
-        Self {
-            keeper,
-            log: log.to_owned(),
-        }
+        Self { keeper, log: log.to_owned() }
     }
 
     /// Kills it and waits until it is gone.

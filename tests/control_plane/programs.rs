@@ -55,21 +55,14 @@ const KUBE_APISERVER: Tool = Tool {
 /// The programs, built where they are not there. Ends the process where they cannot be had.
 pub(crate) fn programs() -> &'static Programs {
     static PROGRAMS: OnceLock<Programs> = OnceLock::new();
-    PROGRAMS.get_or_init(|| Programs {
-        etcd: find(&ETCD),
-        kube_apiserver: find(&KUBE_APISERVER),
-    })
+    PROGRAMS.get_or_init(|| Programs { etcd: find(&ETCD), kube_apiserver: find(&KUBE_APISERVER) })
 }
 
 fn find(tool: &Tool) -> PathBuf {
     let cache = cache();
     let built = cache.join(format!("{}-{}", tool.name, tool.version()));
     let assets = env::var_os("KUBEBUILDER_ASSETS").map(|folder| Path::new(&folder).join(tool.name));
-    if let Some(found) = assets
-        .into_iter()
-        .chain([built.clone()])
-        .find(|path| path.is_file())
-    {
+    if let Some(found) = assets.into_iter().chain([built.clone()]).find(|path| path.is_file()) {
         return found;
     }
     if let Some(found) = on_the_path(tool.name) {
@@ -134,10 +127,7 @@ impl Tool {
         }
         let begun = Instant::now();
         let name = self.name;
-        tell(&format!(
-            "building {name} {}, once: some minutes",
-            self.version()
-        ));
+        tell(&format!("building {name} {}, once: some minutes", self.version()));
         let half = cache.join(format!(".{name}.{}", process::id()));
         let variable = "k8s.io/component-base/version";
         let mut numbers = self.version().trim_start_matches('v').split('.');
@@ -149,9 +139,7 @@ impl Tool {
         );
         let mut build = Command::new("go")
             .current_dir(
-                Path::new(env!("CARGO_MANIFEST_DIR"))
-                    .join("control_plane/tools")
-                    .join(self.folder),
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("control_plane/tools").join(self.folder),
             )
             .env("CGO_ENABLED", "0")
             .args(["build", "-trimpath", "-ldflags", &flags, "-o"])

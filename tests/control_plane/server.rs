@@ -81,12 +81,7 @@ impl Plane {
             format!("--initial-cluster=default={peers}"),
         ];
         let etcd = Program::start(&command, &folder.join("etcd.log"), Some(&folder));
-        Self {
-            folder,
-            etcd_port,
-            token,
-            _etcd: etcd,
-        }
+        Self { folder, etcd_port, token, _etcd: etcd }
     }
 }
 
@@ -135,23 +130,15 @@ impl ApiServer {
     pub(crate) async fn shared(name: &'static str) -> &'static Self {
         static SERVERS: Mutex<BTreeMap<&'static str, &'static OnceCell<ApiServer>>> =
             Mutex::new(BTreeMap::new());
-        let cell = *SERVERS
-            .lock()
-            .unwrap()
-            .entry(name)
-            .or_insert_with(|| Box::leak(Box::default()));
+        let cell =
+            *SERVERS.lock().unwrap().entry(name).or_insert_with(|| Box::leak(Box::default()));
         cell.get_or_init(|| Self::start(name)).await
     }
 
     async fn start(name: &'static str) -> Self {
         let folder = Plane::shared().folder.join(name);
         fs::create_dir_all(&folder).unwrap();
-        let server = Self {
-            name,
-            port: free_port(),
-            folder,
-            program: Mutex::new(None),
-        };
+        let server = Self { name, port: free_port(), folder, program: Mutex::new(None) };
         server.resume().await;
         server
     }
@@ -215,38 +202,23 @@ impl ApiServer {
         let mut command = vec![programs().kube_apiserver.display().to_string()];
         let settings = [
             ("advertise-address", "192.0.2.1".into()),
-            (
-                "audit-log-path",
-                self.folder.join("audit.log").display().to_string(),
-            ),
+            ("audit-log-path", self.folder.join("audit.log").display().to_string()),
             ("audit-policy-file", file("audit.yaml")),
             ("authorization-mode", "RBAC".into()),
             ("bind-address", "127.0.0.1".into()),
             ("cert-dir", self.folder.display().to_string()),
             // Nobody makes the accounts that this asks for.
             ("disable-admission-plugins", "ServiceAccount".into()),
-            (
-                "enable-admission-plugins",
-                "OwnerReferencesPermissionEnforcement".into(),
-            ),
+            ("enable-admission-plugins", "OwnerReferencesPermissionEnforcement".into()),
             ("endpoint-reconciler-type", "none".into()),
             ("etcd-prefix", format!("/{}", self.name)),
-            (
-                "etcd-servers",
-                format!("http://127.0.0.1:{}", plane.etcd_port),
-            ),
+            ("etcd-servers", format!("http://127.0.0.1:{}", plane.etcd_port)),
             ("profiling", "false".into()),
             ("secure-port", self.port.to_string()),
-            (
-                "service-account-issuer",
-                "https://kubernetes.default.svc".into(),
-            ),
+            ("service-account-issuer", "https://kubernetes.default.svc".into()),
             ("service-account-key-file", file("checking.pem")),
             ("service-account-signing-key-file", file("signing.pem")),
-            (
-                "service-cluster-ip-range",
-                "10.96.0.0/16,fd00:10:96::/112".into(),
-            ),
+            ("service-cluster-ip-range", "10.96.0.0/16,fd00:10:96::/112".into()),
             ("token-auth-file", file("tokens.csv")),
         ];
         command.extend(settings.map(|(flag, value)| format!("--{flag}={value}")));

@@ -22,13 +22,11 @@ fn check(files: &BTreeMap<String, Value>, definitions: &BTreeMap<String, Value>)
         .keys()
         .filter(|name| !files.contains_key(*name))
         .map(|name| finding(name, "is missing"));
-    let wrong = files
-        .iter()
-        .filter_map(|(name, file)| match definitions.get(name) {
-            None => Some(finding(name, "no such kind is defined, remove it")),
-            Some(definition) if definition != file => Some(finding(name, "is out of date")),
-            Some(_) => None,
-        });
+    let wrong = files.iter().filter_map(|(name, file)| match definitions.get(name) {
+        None => Some(finding(name, "no such kind is defined, remove it")),
+        Some(definition) if definition != file => Some(finding(name, "is out of date")),
+        Some(_) => None,
+    });
     missing.chain(wrong).collect()
 }
 
@@ -38,10 +36,7 @@ fn the_definitions_to_apply_are_up_to_date() {
         .iter()
         .filter_map(|path| {
             let name = path.strip_prefix(FOLDER)?.strip_suffix(".yaml")?;
-            Some((
-                name.to_owned(),
-                serde_norway::from_str(&read(path)).unwrap(),
-            ))
+            Some((name.to_owned(), serde_norway::from_str(&read(path)).unwrap()))
         })
         .collect();
     let definitions = crds::all()
@@ -65,10 +60,6 @@ fn files_that_are_missing_old_or_left_over_are_found() {
     let paths: Vec<&str> = found.iter().map(|finding| finding.path.as_str()).collect();
     assert_eq!(
         paths,
-        [
-            "deploy/crds/missing.yaml",
-            "deploy/crds/left.yaml",
-            "deploy/crds/old.yaml"
-        ]
+        ["deploy/crds/missing.yaml", "deploy/crds/left.yaml", "deploy/crds/old.yaml"]
     );
 }

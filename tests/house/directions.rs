@@ -39,25 +39,16 @@ struct Uses {
 /// The crates that the page lists, with the line of each.
 fn listed(page: &str) -> BTreeMap<String, (usize, Uses)> {
     let names = |cell: Option<&String>| -> Vec<String> {
-        let mut names: Vec<String> = cell
-            .into_iter()
-            .flat_map(|cell| quoted(cell))
-            .map(str::to_owned)
-            .collect();
+        let mut names: Vec<String> =
+            cell.into_iter().flat_map(|cell| quoted(cell)).map(str::to_owned).collect();
         names.sort();
         names
     };
     table(page, "| crate |")
         .into_iter()
         .filter_map(|(line, cells)| {
-            let name = quoted(cells.first()?)
-                .next()?
-                .trim_end_matches('/')
-                .to_owned();
-            let uses = Uses {
-                shipped: names(cells.get(1)),
-                in_tests: names(cells.get(2)),
-            };
+            let name = quoted(cells.first()?).next()?.trim_end_matches('/').to_owned();
+            let uses = Uses { shipped: names(cells.get(1)), in_tests: names(cells.get(2)) };
             Some((name, (line, uses)))
         })
         .collect()
@@ -101,10 +92,7 @@ fn check(page: &str, metadata: &Value) -> Vec<Finding> {
         |line: usize, says: String| findings.push(Finding::new("ARCHITECTURE.md", line, says));
     for (name, (line, allowed)) in &listed {
         let Some(uses) = crates.remove(name) else {
-            tell(
-                *line,
-                format!("there is no crate `{name}`: take it out of the table"),
-            );
+            tell(*line, format!("there is no crate `{name}`: take it out of the table"));
             continue;
         };
         for (kind, allowed, uses) in [
@@ -126,10 +114,7 @@ fn check(page: &str, metadata: &Value) -> Vec<Finding> {
         }
     }
     for name in crates.keys() {
-        tell(
-            1,
-            format!("the crate `{name}` is in no row: say what it is and what it uses"),
-        );
+        tell(1, format!("the crate `{name}` is in no row: say what it is and what it uses"));
     }
     findings
 }
@@ -147,12 +132,8 @@ fn check_tree(tree: &str, allowed: &[&str]) -> Vec<Finding> {
 
 fn cargo(arguments: &[&str]) -> String {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(arguments)
-        .arg("--locked")
-        .current_dir(root())
-        .output()
-        .unwrap();
+    let output =
+        Command::new(cargo).args(arguments).arg("--locked").current_dir(root()).output().unwrap();
     assert!(
         output.status.success(),
         "cargo {arguments:?}: {}",
@@ -170,24 +151,13 @@ fn cargo(arguments: &[&str]) -> String {
 fn crates_use_what_the_table_lets_them() {
     let metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
     let metadata: Value = serde_json::from_str(&metadata).unwrap();
-    none(
-        "a direction is broken",
-        check(&read("ARCHITECTURE.md"), &metadata),
-    );
+    none("a direction is broken", check(&read("ARCHITECTURE.md"), &metadata));
 }
 
 /// "Never: `model` on tokio, kube-client, hickory, quinn, hyper, the clock or an unseeded random number."
 #[test]
 fn the_model_is_built_from_pure_libraries() {
-    let tree = cargo(&[
-        "tree",
-        "-p",
-        "landbridge-model",
-        "-e",
-        "normal",
-        "--prefix",
-        "none",
-    ]);
+    let tree = cargo(&["tree", "-p", "landbridge-model", "-e", "normal", "--prefix", "none"]);
     assert!(tree.starts_with("landbridge-model "), "{tree}");
     none("the model does more than decide", check_tree(&tree, MODEL));
 }
@@ -217,10 +187,7 @@ mod tests {
     }
 
     fn told(packages: &[Value]) -> Vec<String> {
-        check(PAGE, &json!({"packages": packages}))
-            .iter()
-            .map(Finding::to_string)
-            .collect()
+        check(PAGE, &json!({"packages": packages})).iter().map(Finding::to_string).collect()
     }
 
     #[test]
@@ -242,32 +209,16 @@ mod tests {
         ];
         let told = told(&packages);
         let is_told = |line: &str, words: &str| {
-            told.iter()
-                .any(|finding| finding.starts_with(line) && finding.contains(words))
+            told.iter().any(|finding| finding.starts_with(line) && finding.contains(words))
         };
+        assert!(is_told("ARCHITECTURE.md:3:", "`model` uses `api`"), "{told:?}");
+        assert!(is_told("ARCHITECTURE.md:4:", "`api` uses `embedded`"), "{told:?}");
         assert!(
-            is_told("ARCHITECTURE.md:3:", "`model` uses `api`"),
+            is_told("ARCHITECTURE.md:4:", "no longer uses in its tests `embedded`"),
             "{told:?}"
         );
-        assert!(
-            is_told("ARCHITECTURE.md:4:", "`api` uses `embedded`"),
-            "{told:?}"
-        );
-        assert!(
-            is_told(
-                "ARCHITECTURE.md:4:",
-                "no longer uses in its tests `embedded`"
-            ),
-            "{told:?}"
-        );
-        assert!(
-            is_told("ARCHITECTURE.md:5:", "no crate `embedded`"),
-            "{told:?}"
-        );
-        assert!(
-            is_told("ARCHITECTURE.md:1:", "`dns` is in no row"),
-            "{told:?}"
-        );
+        assert!(is_told("ARCHITECTURE.md:5:", "no crate `embedded`"), "{told:?}");
+        assert!(is_told("ARCHITECTURE.md:1:", "`dns` is in no row"), "{told:?}");
         assert_eq!(told.len(), 5);
     }
 

@@ -9,11 +9,8 @@ use crate::{
 const LONGEST: usize = 15;
 
 fn check(source: &Source) -> Option<Finding> {
-    let header: Vec<&str> = source
-        .text
-        .lines()
-        .map_while(|line| line.strip_prefix("//!"))
-        .collect();
+    let header: Vec<&str> =
+        source.text.lines().map_while(|line| line.strip_prefix("//!")).collect();
     let Some(first) = header.first() else {
         let says = "no header: open with `//!`, what the file is and why it is there";
         return Some(Finding::new(&source.path, 1, says));
@@ -63,10 +60,5 @@ fn a_missing_an_empty_and_an_endless_header_are_found() {
     let long = "//! word by word\n".repeat(15);
     assert_eq!(line(&long), None);
     assert_eq!(line(&format!("{long}//!\n")), Some((1, true)));
-    assert_eq!(
-        line(&format!(
-            "{long}//! | a | b |\n//! ```text\n//! a ─► b\n//! ```\n"
-        )),
-        None
-    );
+    assert_eq!(line(&format!("{long}//! | a | b |\n//! ```text\n//! a ─► b\n//! ```\n")), None);
 }

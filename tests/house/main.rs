@@ -15,11 +15,7 @@
 //! A finding names file, line and remedy. Every check is also run over a small text that breaks it, since a check
 //! that cannot fail holds nothing.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod crds;
 mod directions;

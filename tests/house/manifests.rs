@@ -55,11 +55,7 @@ fn check_sources(path: &str, lock: &str) -> Vec<Finding> {
         .filter_map(|(at, line)| Some((at + 1, line.strip_prefix("source = ")?)))
         .filter(|(_, source)| source.trim_matches('"') != CRATES_IO)
         .map(|(at, source)| {
-            Finding::new(
-                path,
-                at,
-                format!("{source} is not crates.io: use a published crate"),
-            )
+            Finding::new(path, at, format!("{source} is not crates.io: use a published crate"))
         })
         .collect()
 }
@@ -82,19 +78,13 @@ fn check_members(manifest: &str, crates: &[String]) -> Vec<Finding> {
 
 /// The folders that hold a crate.
 fn crates() -> Vec<String> {
-    files()
-        .iter()
-        .filter_map(|path| path.strip_suffix("/Cargo.toml"))
-        .map(str::to_owned)
-        .collect()
+    files().iter().filter_map(|path| path.strip_suffix("/Cargo.toml")).map(str::to_owned).collect()
 }
 
 /// One table of lints for the workspace.
 #[test]
 fn every_crate_obeys_the_workspaces_lints() {
-    let manifests = crates()
-        .into_iter()
-        .map(|name| format!("{name}/Cargo.toml"));
+    let manifests = crates().into_iter().map(|name| format!("{name}/Cargo.toml"));
     none(
         "a crate is not held to the rules",
         manifests.filter_map(|path| check_lints(&path, &read(&path))),
@@ -104,9 +94,7 @@ fn every_crate_obeys_the_workspaces_lints() {
 /// One place says which version of a library is used.
 #[test]
 fn versions_stand_in_the_root_manifest() {
-    let manifests = crates()
-        .into_iter()
-        .map(|name| format!("{name}/Cargo.toml"));
+    let manifests = crates().into_iter().map(|name| format!("{name}/Cargo.toml"));
     none(
         "a version is chosen twice",
         manifests.flat_map(|path| check_dependencies(&path, &read(&path))),
@@ -116,19 +104,13 @@ fn versions_stand_in_the_root_manifest() {
 /// Every folder with a manifest is built, tested and linted with the rest.
 #[test]
 fn every_crate_is_a_member() {
-    none(
-        "a crate is left out",
-        check_members(&read("Cargo.toml"), &crates()),
-    );
+    none("a crate is left out", check_members(&read("Cargo.toml"), &crates()));
 }
 
 /// What is built here is what everybody builds: no mirror, no fork, no replaced source.
 #[test]
 fn libraries_come_from_crates_io() {
-    none(
-        "a library comes from elsewhere",
-        check_sources("Cargo.lock", &read("Cargo.lock")),
-    );
+    none("a library comes from elsewhere", check_sources("Cargo.lock", &read("Cargo.lock")));
     for name in ["config", "config.toml"] {
         let path = format!(".cargo/{name}");
         if root().join(&path).exists() {
@@ -152,10 +134,7 @@ mod tests {
 
     #[test]
     fn a_crate_with_rules_of_its_own_is_found() {
-        assert_eq!(
-            check_lints("a", "[package]\n[lints]\nworkspace = true\n"),
-            None
-        );
+        assert_eq!(check_lints("a", "[package]\n[lints]\nworkspace = true\n"), None);
         assert!(check_lints("a", "[package]\nworkspace = true\n").is_some());
         assert!(check_lints("a", "[lints.rust]\nunsafe_code = \"allow\"\n").is_some());
     }
@@ -163,10 +142,8 @@ mod tests {
     #[test]
     fn a_version_outside_the_root_is_found() {
         let manifest = "[package]\nversion = \"1\"\n[dependencies]\na.workspace = true\nb = { workspace = true }\nc = \"1\"\n[dev-dependencies]\nd = { path = \"../d\" }\n[target.'cfg(target_os = \"linux\")'.dependencies]\ne = \"1\"\n";
-        let lines: Vec<usize> = check_dependencies("a", manifest)
-            .iter()
-            .map(|found| found.line)
-            .collect();
+        let lines: Vec<usize> =
+            check_dependencies("a", manifest).iter().map(|found| found.line).collect();
         assert_eq!(lines, [6, 8, 10]);
     }
 
@@ -182,10 +159,7 @@ mod tests {
     #[test]
     fn a_crate_that_is_left_out_is_found() {
         let crates = ["a".to_owned(), "b/c".to_owned()];
-        let found = check_members(
-            "[workspace]\nmembers = [\n  \"a\",\n]\n\n# \"b/c\"\n",
-            &crates,
-        );
+        let found = check_members("[workspace]\nmembers = [\n  \"a\",\n]\n\n# \"b/c\"\n", &crates);
         assert_eq!((found.len(), found[0].path.as_str()), (1, "b/c/Cargo.toml"));
     }
 }

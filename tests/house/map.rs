@@ -49,29 +49,20 @@ fn every_folder_is_on_the_map() {
         .map(|(folder, _)| folder.to_owned())
         .filter(|folder| !folder.starts_with('.'))
         .collect();
-    none(
-        "a folder is not on the map",
-        check_folders(&read(PAGE), &folders),
-    );
+    none("a folder is not on the map", check_folders(&read(PAGE), &folders));
 }
 
 /// A map that names what is gone leads nowhere.
 #[test]
 fn the_map_names_only_what_is_there() {
-    none(
-        "the map is out of date",
-        check_names(&read(PAGE), |path| root().join(path).exists()),
-    );
+    none("the map is out of date", check_names(&read(PAGE), |path| root().join(path).exists()));
 }
 
 /// Two pages, so that it is read before the first change and not after.
 #[test]
 fn the_map_stays_short() {
     let lines = read(PAGE).lines().count();
-    assert!(
-        lines <= LONGEST,
-        "{PAGE} has {lines} lines: say it in {LONGEST}"
-    );
+    assert!(lines <= LONGEST, "{PAGE} has {lines} lines: say it in {LONGEST}");
 }
 
 #[test]

@@ -9,23 +9,11 @@ use crate::{
 const BANNED: &[(&str, &[&str])] = &[
     (
         "a decision does not wait: do it in the file that calls this one",
-        &[
-            "async",
-            ". await",
-            "futures ::",
-            "tokio ::",
-            "tokio_util ::",
-        ],
+        &["async", ". await", "futures ::", "tokio ::", "tokio_util ::"],
     ),
     (
         "the clock is read elsewhere: take `now` as an argument",
-        &[
-            "Instant :: now",
-            "SystemTime",
-            "Timestamp :: now",
-            "UNIX_EPOCH",
-            "Zoned :: now",
-        ],
+        &["Instant :: now", "SystemTime", "Timestamp :: now", "UNIX_EPOCH", "Zoned :: now"],
     ),
     (
         "a decision reads and writes nothing: take what it needs as an argument and return what is to be done",
@@ -88,9 +76,7 @@ fn check(source: &Source) -> Vec<Finding> {
             lines.dedup();
             let says = format!("a pure file has `{path}`; {remedy}");
             found.extend(
-                lines
-                    .into_iter()
-                    .map(|line| Finding::new(&source.path, line, says.clone())),
+                lines.into_iter().map(|line| Finding::new(&source.path, line, says.clone())),
             );
         }
     }
@@ -113,10 +99,8 @@ fn check_model(source: &Source) -> Option<Finding> {
     }
     if source.path == "model/src/lib.rs" {
         let function = source.functions.first()?;
-        let says = format!(
-            "the root of the model only names its modules: move `{}`",
-            function.name
-        );
+        let says =
+            format!("the root of the model only names its modules: move `{}`", function.name);
         return Some(Finding::new(&source.path, function.line, says));
     }
     (!is_pure(source)).then(|| {
@@ -137,15 +121,10 @@ fn pure_files_keep_their_word() {
 fn every_file_of_the_model_is_pure() {
     let sources = sources();
     assert!(
-        sources
-            .iter()
-            .any(|source| source.path == "model/src/lib.rs"),
+        sources.iter().any(|source| source.path == "model/src/lib.rs"),
         "the model has moved: tell this test where"
     );
-    none(
-        "the model decides, no more",
-        sources.iter().filter_map(check_model),
-    );
+    none("the model decides, no more", sources.iter().filter_map(check_model));
 }
 
 #[cfg(test)]
@@ -154,10 +133,7 @@ mod tests {
 
     fn lines(code: &str) -> Vec<usize> {
         let text = format!("//! Pure: decides.\n{code}");
-        check(&Source::read("x/src/a.rs", &text))
-            .iter()
-            .map(|finding| finding.line)
-            .collect()
+        check(&Source::read("x/src/a.rs", &text)).iter().map(|finding| finding.line).collect()
     }
 
     #[test]
@@ -172,10 +148,7 @@ mod tests {
 
     #[test]
     fn groups_of_uses_do_not_hide_it() {
-        assert_eq!(
-            lines("use std::{\n    fmt,\n    fs::{self, File},\n};"),
-            [4]
-        );
+        assert_eq!(lines("use std::{\n    fmt,\n    fs::{self, File},\n};"), [4]);
         assert_eq!(lines("use kube::{Client, ResourceExt};"), [2]);
         assert_eq!(lines("use tokio::sync::watch;"), [2]);
         assert_eq!(lines("use rand::{Rng, rng};"), [2]);

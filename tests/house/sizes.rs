@@ -64,19 +64,13 @@ fn functions_fit_a_screen_and_files_a_head() {
         );
     }
     let allowed = |finding: &Finding| ALLOWED.iter().any(|(path, _)| finding.path == *path);
-    none(
-        "too long",
-        found.into_iter().filter(|finding| !allowed(finding)),
-    );
+    none("too long", found.into_iter().filter(|finding| !allowed(finding)));
 }
 
 /// "At most 3,000 lines in all: it is for the demo and for tests in milliseconds, never for production."
 #[test]
 fn the_embedded_kubernetes_stays_small() {
-    none(
-        "the embedded Kubernetes grows",
-        check_total(&sources(), "embedded/src/", EMBEDDED),
-    );
+    none("the embedded Kubernetes grows", check_total(&sources(), "embedded/src/", EMBEDDED));
 }
 
 #[test]
@@ -85,15 +79,9 @@ fn long_functions_and_files_are_found_and_tests_may_be_long() {
     let found = |path: &str, text: &str| check(&Source::read(path, text));
     assert_eq!(found("x/src/a.rs", &body(68)), []);
     assert_eq!(found("x/tests/a.rs", &body(600)), []);
-    let [function] = &found("x/src/a.rs", &body(69))[..] else {
-        panic!("one finding")
-    };
+    let [function] = &found("x/src/a.rs", &body(69))[..] else { panic!("one finding") };
     assert_eq!(function.line, 1);
-    let text = format!(
-        "//! Many.\n\n// {}\n{}",
-        "not code\n//".repeat(600),
-        "f();\n".repeat(501)
-    );
+    let text = format!("//! Many.\n\n// {}\n{}", "not code\n//".repeat(600), "f();\n".repeat(501));
     assert_eq!(found("x/src/a.rs", &text).len(), 1);
     assert_eq!(found("x/src/a.rs", &text.replacen("f();\n", "", 1)), []);
 }

@@ -51,9 +51,8 @@ pub(crate) struct Source {
 impl Source {
     /// Reads a file that is in the workspace as `path`.
     pub(crate) fn read(path: &str, text: &str) -> Self {
-        let stream: TokenStream = text
-            .parse()
-            .unwrap_or_else(|error| panic!("{path} is not Rust: {error}"));
+        let stream: TokenStream =
+            text.parse().unwrap_or_else(|error| panic!("{path} is not Rust: {error}"));
         let mut source = Self {
             path: path.into(),
             text: text.into(),
@@ -152,10 +151,7 @@ impl Source {
         if trees.first().is_some_and(|tree| is(tree, '<')) {
             return;
         }
-        let length = trees
-            .iter()
-            .position(|tree| is(tree, ';'))
-            .unwrap_or(trees.len());
+        let length = trees.iter().position(|tree| is(tree, ';')).unwrap_or(trees.len());
         paths("", &trees[..length], &mut self.uses);
     }
 
@@ -183,11 +179,7 @@ impl Source {
     }
 
     fn push(&mut self, text: &str, line: usize, last: usize) {
-        self.tokens.push(Token {
-            text: text.into(),
-            line,
-            last,
-        });
+        self.tokens.push(Token { text: text.into(), line, last });
     }
 }
 
@@ -199,11 +191,7 @@ pub(crate) fn test_modules(source: &Source) -> Vec<String> {
         "lib" | "main" | "mod" => folder,
         _ => module,
     };
-    source
-        .test_modules
-        .iter()
-        .map(|test| format!("{folder}/{test}"))
-        .collect()
+    source.test_modules.iter().map(|test| format!("{folder}/{test}")).collect()
 }
 
 /// The text of the attribute at `at`, without white space, and the place behind it.
@@ -326,25 +314,15 @@ impl A {
 
     #[test]
     fn functions_are_measured_from_their_name_to_their_end() {
-        let told: Vec<_> = source()
-            .functions
-            .iter()
-            .map(|f| (f.name.clone(), f.line, f.last))
-            .collect();
+        let told: Vec<_> =
+            source().functions.iter().map(|f| (f.name.clone(), f.line, f.last)).collect();
         assert_eq!(told, [("one".into(), 11, 14), ("four".into(), 28, 30)]);
     }
 
     #[test]
     fn groups_of_uses_are_written_out() {
         let told: Vec<_> = source().uses.iter().map(|path| path.text.clone()).collect();
-        assert_eq!(
-            told,
-            [
-                "std::collections::BTreeMap",
-                "std::io::self",
-                "std::io::Readas_"
-            ]
-        );
+        assert_eq!(told, ["std::collections::BTreeMap", "std::io::self", "std::io::Readas_"]);
     }
 
     #[test]

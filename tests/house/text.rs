@@ -5,11 +5,7 @@ use std::{env, fs};
 use crate::workspace::{Finding, files, none, root};
 
 /// Folders of people's own. Written in two parts, so that this file may be read like any other.
-const PERSONAL: &[&str] = &[
-    concat!("/ho", "me/"),
-    concat!("/Us", "ers/"),
-    concat!("/ro", "ot/"),
-];
+const PERSONAL: &[&str] = &[concat!("/ho", "me/"), concat!("/Us", "ers/"), concat!("/ro", "ot/")];
 
 /// Lines that hold a path below one of `folders`.
 fn check(path: &str, text: &str, folders: &[String]) -> Vec<Finding> {
@@ -64,10 +60,7 @@ fn no_text_names_a_place_on_one_machine() {
 fn a_path_of_one_machine_is_found_and_one_inside_the_project_is_not() {
     let folders = folders();
     let lines = |text: &str| -> Vec<usize> {
-        check("a.md", text, &folders)
-            .iter()
-            .map(|found| found.line)
-            .collect()
+        check("a.md", text, &folders).iter().map(|found| found.line).collect()
     };
     let there = format!("see\n{}src/a.rs\n", PERSONAL[0]);
     assert_eq!(lines(&there), [2]);

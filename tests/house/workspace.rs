@@ -20,11 +20,7 @@ pub(crate) struct Finding {
 
 impl Finding {
     pub(crate) fn new(path: &str, line: usize, says: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            line,
-            says: says.into(),
-        }
+        Self { path: path.into(), line, says: says.into() }
     }
 }
 
@@ -37,19 +33,13 @@ impl fmt::Display for Finding {
 /// Fails the test that calls it, unless nothing was found.
 #[track_caller]
 pub(crate) fn none(rule: &str, findings: impl IntoIterator<Item = Finding>) {
-    let lines: Vec<String> = findings
-        .into_iter()
-        .map(|finding| format!("  {finding}"))
-        .collect();
+    let lines: Vec<String> = findings.into_iter().map(|finding| format!("  {finding}")).collect();
     assert!(lines.is_empty(), "{rule}\n{}", lines.join("\n"));
 }
 
 /// The folder that holds the root manifest.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
 /// A file of the workspace by its path in it.

@@ -68,18 +68,11 @@ impl Controlling {
         };
         change(&mut config);
         let (local, hub) = (running.client.clone(), hub.client.clone());
-        let controller = Controller::bind(config, local, hub, &mut registry)
-            .await
-            .unwrap();
+        let controller = Controller::bind(config, local, hub, &mut registry).await.unwrap();
         let (handle, stop) = (controller.handle(), CancellationToken::new());
         let until = stop.clone();
         let task = tokio::spawn(async move { controller.run(until).await.unwrap() });
-        Self {
-            handle,
-            registry,
-            stop,
-            task,
-        }
+        Self { handle, registry, stop, task }
     }
 
     pub(crate) async fn stop(self) {
@@ -95,9 +88,7 @@ impl Controlling {
         let lines = metrics.lines().filter(|line| {
             line.starts_with(&name) && labels.iter().all(|label| line.contains(label))
         });
-        lines
-            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
-            .sum()
+        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
     }
 }
 
@@ -124,19 +115,13 @@ impl Set {
                 json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}),
             );
         }
-        let mut set = Self {
-            controllers: Vec::new(),
-            clusters,
-        };
+        let mut set = Self { controllers: Vec::new(), clusters };
         for at in [1, 2] {
             let controller = Controlling::start(&set.clusters[at], set.hub()).await;
             set.controllers.push(controller);
         }
         eventually("the controllers are ready", &set.clusters, async || {
-            let ready = set
-                .controllers
-                .iter()
-                .all(|controller| controller.handle.is_ready());
+            let ready = set.controllers.iter().all(|controller| controller.handle.is_ready());
             ready.then_some(()).ok_or_else(|| "not ready".to_owned())
         })
         .await;
@@ -156,10 +141,7 @@ impl Set {
     }
 
     pub(crate) async fn becomes<T>(&self, what: &str, check: impl Fn() -> Option<T>) -> T {
-        eventually(what, &self.clusters, async || {
-            check().ok_or_else(|| "not yet".to_owned())
-        })
-        .await
+        eventually(what, &self.clusters, async || check().ok_or_else(|| "not yet".to_owned())).await
     }
 
     /// Paris has a Service with a ready pod and exports it.
@@ -202,23 +184,14 @@ pub(crate) fn create(running: &Running, object: Value) {
 }
 
 pub(crate) fn find(running: &Running, kind: (&str, &str), name: (&str, &str)) -> Option<Value> {
-    running
-        .cluster
-        .store()
-        .get(kind, name)
-        .ok()
-        .map(|object| (*object).clone())
+    running.cluster.store().get(kind, name).ok().map(|object| (*object).clone())
 }
 
 /// Status and reason of a condition.
 pub(crate) fn condition(object: &Value, type_: &str) -> Option<String> {
     let mut conditions = object["status"]["conditions"].as_array()?.iter();
     let found = conditions.find(|condition| condition["type"] == type_)?;
-    Some(format!(
-        "{}/{}",
-        found["status"].as_str()?,
-        found["reason"].as_str()?
-    ))
+    Some(format!("{}/{}", found["status"].as_str()?, found["reason"].as_str()?))
 }
 
 fn is_ready(object: &Value, reason: &str) -> bool {
@@ -228,17 +201,12 @@ fn is_ready(object: &Value, reason: &str) -> bool {
 /// A gateway that says that it listens on the first ten ports, at a name of its own.
 pub(crate) async fn gateway(running: &Running, name: &str, last: u8) {
     let address = running.block.address(last);
-    let listener = TcpListener::bind(SocketAddr::new(address, 0))
-        .await
-        .unwrap();
+    let listener = TcpListener::bind(SocketAddr::new(address, 0)).await.unwrap();
     let admin = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         let ports = (10_000..10_010).map(|port| json!({"protocol": "TCP", "port": port}));
         let body = json!({"listening": ports.collect::<Vec<_>>()}).to_string();
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         while let Ok((mut stream, _)) = listener.accept().await {
             let _ = stream.read(&mut [0; 1024]).await;
             let _ = stream.write_all(answer.as_bytes()).await;
@@ -271,8 +239,7 @@ async fn an_export_becomes_an_import_in_every_cluster_and_goes_again() {
     }
     let start = Instant::now();
     set.export();
-    set.becomes("berlin imports", || find(set.berlin(), IMPORT, WEB))
-        .await;
+    set.becomes("berlin imports", || find(set.berlin(), IMPORT, WEB)).await;
     println!("from export to import: {:?}", start.elapsed());
     let import = set
         .becomes("the import is ready", || {
@@ -281,19 +248,12 @@ async fn an_export_becomes_an_import_in_every_cluster_and_goes_again() {
         .await;
     let service = find(set.berlin(), SERVICE, DERIVED).unwrap();
     assert_eq!(import["spec"]["ips"], service["spec"]["clusterIPs"]);
-    assert_eq!(
-        import["spec"]["ports"],
-        json!([{"name": "http", "protocol": "TCP", "port": 80}])
-    );
+    assert_eq!(import["spec"]["ports"], json!([{"name": "http", "protocol": "TCP", "port": 80}]));
     let slice = find(set.berlin(), SLICE, GATEWAY_SLICE).unwrap();
     assert_eq!(slice["ports"][0]["port"], 10_000);
-    assert_eq!(
-        slice["endpoints"][0]["addresses"][0],
-        set.berlin().block.address(3).to_string()
-    );
+    assert_eq!(slice["endpoints"][0]["addresses"][0], set.berlin().block.address(3).to_string());
     // The exporter imports too, from its own pods.
-    set.becomes("paris imports", || find(set.paris(), IMPORT, WEB))
-        .await;
+    set.becomes("paris imports", || find(set.paris(), IMPORT, WEB)).await;
     let own = find(set.paris(), SLICE, ("shop", "web-paris-v4")).unwrap();
     assert_eq!(own["endpoints"][0]["addresses"], json!(["10.244.0.5"]));
     set.becomes("the export is told", || {
@@ -321,9 +281,7 @@ async fn an_export_becomes_an_import_in_every_cluster_and_goes_again() {
                 (SLICE, GATEWAY_SLICE),
                 (SLICE, ("shop", "web-paris-v4")),
             ];
-            left.iter()
-                .all(|(kind, name)| find(running, *kind, *name).is_none())
-                .then_some(())
+            left.iter().all(|(kind, name)| find(running, *kind, *name).is_none()).then_some(())
         })
         .await;
     }
@@ -343,8 +301,7 @@ async fn an_export_becomes_an_import_in_every_cluster_and_goes_again() {
 async fn a_hub_that_is_away_takes_nothing_away() {
     let mut set = Set::start().await;
     set.export();
-    set.becomes("berlin imports", || find(set.berlin(), IMPORT, WEB))
-        .await;
+    set.becomes("berlin imports", || find(set.berlin(), IMPORT, WEB)).await;
     set.hub().cluster.pause().await;
     // A second export waits, and says so.
     let mut service = find(set.paris(), SERVICE, WEB).unwrap();
@@ -377,10 +334,7 @@ async fn a_hub_that_is_away_takes_nothing_away() {
             .filter(|export| is_ready(export, "True/Exported"))
     })
     .await;
-    set.becomes("berlin imports that too", || {
-        find(set.berlin(), IMPORT, ("shop", "late"))
-    })
-    .await;
+    set.becomes("berlin imports that too", || find(set.berlin(), IMPORT, ("shop", "late"))).await;
     assert!(find(set.berlin(), IMPORT, WEB).is_some());
     set.stop().await;
 }
@@ -396,20 +350,14 @@ async fn a_controller_that_restarts_writes_nothing_that_is_true() {
     set.export();
     let owned = || {
         let service = find(set.berlin(), SERVICE, DERIVED)?;
-        service["metadata"]
-            .get("ownerReferences")
-            .is_some()
-            .then_some(service)
+        service["metadata"].get("ownerReferences").is_some().then_some(service)
     };
     let service = set.becomes("the Service has its owner", owned).await;
     let slice = find(set.berlin(), SLICE, GATEWAY_SLICE).unwrap();
     set.controllers.pop().unwrap().stop().await;
     let berlin = Controlling::start(set.berlin(), set.hub()).await;
     set.controllers.push(berlin);
-    set.becomes("berlin is ready", || {
-        set.controllers[1].handle.is_ready().then_some(())
-    })
-    .await;
+    set.becomes("berlin is ready", || set.controllers[1].handle.is_ready().then_some(())).await;
     // What comes later shows that what came before has been planned.
     create(
         set.paris(),
@@ -424,10 +372,7 @@ async fn a_controller_that_restarts_writes_nothing_that_is_true() {
             "apiVersion": EXPORT.0, "kind": EXPORT.1, "metadata": {"namespace": "shop", "name": "late"},
         }),
     );
-    set.becomes("the other is imported", || {
-        find(set.berlin(), IMPORT, ("shop", "late"))
-    })
-    .await;
+    set.becomes("the other is imported", || find(set.berlin(), IMPORT, ("shop", "late"))).await;
     assert_eq!(find(set.berlin(), SERVICE, DERIVED).unwrap(), service);
     assert_eq!(find(set.berlin(), SLICE, GATEWAY_SLICE).unwrap(), slice);
     let late = find(set.berlin(), SLICE, ("shop", "late-paris-v4")).unwrap();
@@ -444,24 +389,15 @@ async fn a_malformed_export_stands_beside_a_good_one() {
     });
     set.paris().cluster.insert_unchecked(bad).unwrap();
     set.export();
-    set.becomes("berlin imports the good one", || {
-        find(set.berlin(), IMPORT, WEB)
-    })
-    .await;
+    set.becomes("berlin imports the good one", || find(set.berlin(), IMPORT, WEB)).await;
     set.becomes("the snapshot names it", || {
         let snapshot = set.controllers[0].handle.snapshot();
-        snapshot["malformed"]
-            .get("ServiceExport shop/bad")
-            .is_some()
-            .then_some(())
+        snapshot["malformed"].get("ServiceExport shop/bad").is_some().then_some(())
     })
     .await;
     let mut metrics = String::new();
     encode(&mut metrics, &set.controllers[0].registry).unwrap();
-    assert!(
-        metrics.contains("landbridge_controller_problems_total 1"),
-        "{metrics}"
-    );
+    assert!(metrics.contains("landbridge_controller_problems_total 1"), "{metrics}");
     set.stop().await;
 }
 
@@ -475,10 +411,7 @@ async fn members_tell_that_they_live() {
         Some(member["status"].get("heartbeat")?.clone())
     };
     let first = set.becomes("paris is heard", || heartbeat("paris")).await;
-    set.becomes("paris is heard again", || {
-        heartbeat("paris").filter(|next| *next != first)
-    })
-    .await;
+    set.becomes("paris is heard again", || heartbeat("paris").filter(|next| *next != first)).await;
     let member = find(set.hub(), MEMBER, ("", "paris")).unwrap();
     assert_eq!(condition(&member, "Healthy").as_deref(), Some("True/Alive"));
     assert_eq!(member["status"]["mergeRevision"], 1);

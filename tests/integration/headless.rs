@@ -7,10 +7,8 @@ use serde_json::{Value, json};
 use crate::controller::{EXPORT, IMPORT, SERVICE, SLICE, Set, create, find, gateway};
 
 /// Names that worked example B gives: `shop/db/paris/db-0` and `shop/db/paris/db-1`.
-const SERVICES: [(&str, &str); 2] = [
-    ("shop", "derived-endjhegtnc"),
-    ("shop", "derived-iip7hlvkla"),
-];
+const SERVICES: [(&str, &str); 2] =
+    [("shop", "derived-endjhegtnc"), ("shop", "derived-iip7hlvkla")];
 const MCS: (&str, &str) = ("shop", "db-paris-v4");
 const GATEWAYS: (&str, &str) = ("shop", "derived-endjhegtnc-gw-v4");
 
@@ -56,14 +54,9 @@ async fn an_endpoint_of_another_network_has_an_address_and_keeps_it() {
     let set = Set::start().await;
     gateway(set.berlin(), "g1", 2).await;
     export(&set);
-    set.becomes("berlin has the import", || {
-        find(set.berlin(), IMPORT, ("shop", "db"))
-    })
-    .await;
+    set.becomes("berlin has the import", || find(set.berlin(), IMPORT, ("shop", "db"))).await;
     let services = SERVICES.map(|name| find(set.berlin(), SERVICE, name).unwrap());
-    let ips = services
-        .each_ref()
-        .map(|service| service["spec"]["clusterIP"].clone());
+    let ips = services.each_ref().map(|service| service["spec"]["clusterIP"].clone());
     let import = find(set.berlin(), IMPORT, ("shop", "db")).unwrap();
     assert_eq!(import["spec"]["type"], "Headless");
     assert_eq!(import["spec"]["ipFamilies"], json!(["IPv4"]));
@@ -85,17 +78,8 @@ async fn an_endpoint_of_another_network_has_an_address_and_keeps_it() {
     let allotted = convert::allotment(&allotted).unwrap().unwrap();
     let (number, target) = allotted.targets.first_key_value().unwrap();
     let endpoint = target.endpoint.as_ref().unwrap();
-    assert_eq!(
-        (endpoint.cluster.as_str(), endpoint.hostname.as_str()),
-        ("paris", "db-0")
-    );
-    assert_eq!(
-        (
-            target.service.to_string().as_str(),
-            target.port.number.get()
-        ),
-        ("shop/db", 6432)
-    );
+    assert_eq!((endpoint.cluster.as_str(), endpoint.hostname.as_str()), ("paris", "db-0"));
+    assert_eq!((target.service.to_string().as_str(), target.port.number.get()), ("shop/db", 6432));
 
     let store = set.paris().cluster.store();
     let mut pods = find(set.paris(), SLICE, ("shop", "db-x7k2p")).unwrap();
@@ -107,12 +91,7 @@ async fn an_endpoint_of_another_network_has_an_address_and_keeps_it() {
     })
     .await;
     let again = SERVICES.map(|name| find(set.berlin(), SERVICE, name).unwrap());
-    assert_eq!(
-        again
-            .each_ref()
-            .map(|service| service["spec"]["clusterIP"].clone()),
-        ips
-    );
+    assert_eq!(again.each_ref().map(|service| service["spec"]["clusterIP"].clone()), ips);
     let after = slice(find(set.berlin(), SLICE, GATEWAYS).unwrap());
     let after = convert::allotment(&after).unwrap().unwrap();
     assert_eq!(after.targets.first_key_value().unwrap().0, number);

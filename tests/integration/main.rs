@@ -8,11 +8,7 @@
 //! | [`support`] | starts clusters on addresses of their own, waits, shows the state when a wait is in vain |
 //! | [`watch`] | `landbridge_api::watch` against malformed objects, pages, 410, and an API that goes and returns |
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod controller;
 mod headless;

@@ -49,18 +49,13 @@ impl Block {
         const BLOCKS: u32 = (255 - 64) * 256;
         for _ in 0..BLOCKS {
             // Neighbouring processes start far apart, so that they seldom try for the same block.
-            let at = process::id()
-                .wrapping_mul(61)
-                .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+            let at =
+                process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
             let [second, third] =
                 [64 + (at % BLOCKS) / 256, at % 256].map(|n| u8::try_from(n).unwrap());
             match TcpListener::bind((Ipv4Addr::new(127, second, third, 254), GUARD_PORT)) {
                 Ok(guard) => {
-                    return Self {
-                        second,
-                        third,
-                        _guard: guard,
-                    };
+                    return Self { second, third, _guard: guard };
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => panic!(
                     "127.0.0.0/8 is not on this machine's loopback: on macOS, `sudo ifconfig lo0 alias 127.{second}.{third}.1` and so on adds single addresses, or run these tests on Linux"
@@ -104,11 +99,7 @@ pub(crate) async fn start<const N: usize>(names: [&str; N]) -> [Running; N] {
         let cluster = Cluster::start(config).await.unwrap();
         let url = format!("http://{}", cluster.address());
         let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
-        running.push(Running {
-            cluster,
-            client,
-            block,
-        });
+        running.push(Running { cluster, client, block });
     }
     let running: Result<[Running; N], _> = running.try_into();
     running.unwrap_or_else(|_| panic!("one cluster for each name"))
@@ -160,10 +151,7 @@ async fn within<T>(
         match check().await {
             Ok(value) => return value,
             Err(said) if start.elapsed() > patience => {
-                panic!(
-                    "{what}: not within {patience:?}; last: {said}\n{}",
-                    state(clusters)
-                )
+                panic!("{what}: not within {patience:?}; last: {said}\n{}", state(clusters))
             }
             Err(_) => tokio::time::sleep(POLL).await,
         }
@@ -188,11 +176,8 @@ async fn clusters_have_addresses_of_their_own_and_every_kind() {
             .map_err(|error| error.to_string())
     })
     .await;
-    let kinds: Vec<String> = group
-        .recommended_resources()
-        .into_iter()
-        .map(|(resource, _)| resource.kind)
-        .collect();
+    let kinds: Vec<String> =
+        group.recommended_resources().into_iter().map(|(resource, _)| resource.kind).collect();
     for kind in ["ClusterExport", "Member", "Peer"] {
         assert!(kinds.iter().any(|known| known == kind), "{kinds:?}");
     }

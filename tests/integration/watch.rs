@@ -42,17 +42,11 @@ fn delete(running: &Running, name: &str) {
 }
 
 fn key(name: &str) -> ObjectKey {
-    ObjectKey {
-        namespace: "default".into(),
-        name: name.into(),
-    }
+    ObjectKey { namespace: "default".into(), name: name.into() }
 }
 
 fn names(objects: &[ServiceImport]) -> BTreeSet<&str> {
-    objects
-        .iter()
-        .filter_map(|object| object.metadata.name.as_deref())
-        .collect()
+    objects.iter().filter_map(|object| object.metadata.name.as_deref()).collect()
 }
 
 /// The next reset, and how often the API could not be read before it.
@@ -111,18 +105,11 @@ async fn a_malformed_object_hurts_only_itself() {
 async fn a_listing_of_many_pages_is_one_reset() {
     let [paris] = &start(["paris"]).await;
     for n in 0..25 {
-        paris
-            .cluster
-            .store()
-            .create(import(&format!("web-{n}")))
-            .unwrap();
+        paris.cluster.store().create(import(&format!("web-{n}"))).unwrap();
     }
     let mut changes = changes(paris, WatchConfig::default().page_size(10));
     let (objects, malformed, _) = reset(&mut changes).await;
-    assert_eq!(
-        (objects.len(), names(&objects).len(), malformed.len()),
-        (25, 25, 0)
-    );
+    assert_eq!((objects.len(), names(&objects).len(), malformed.len()), (25, 25, 0));
 }
 
 /// Kubernetes API concepts, "410 Gone": "the client must handle the case by … performing a new get or list operation".

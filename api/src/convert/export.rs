@@ -21,23 +21,16 @@ use crate::{
 /// # Errors
 /// [`ConvertError`] names the field that is at fault.
 pub fn export(object: &ClusterExport) -> Result<Export, ConvertError> {
-    let reading = Reading {
-        kind: "ClusterExport",
-        metadata: &object.metadata,
-    };
+    let reading = Reading { kind: "ClusterExport", metadata: &object.metadata };
     let spec = &object.spec;
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
     let id = namespace.strip_prefix("cluster-").unwrap_or_default();
     let cluster = reading.name("metadata.namespace", ClusterId::parse(id))?;
-    let service = reading.name(
-        "spec.service",
-        ServiceKey::parse(&spec.service.namespace, &spec.service.name),
-    )?;
+    let service = reading
+        .name("spec.service", ServiceKey::parse(&spec.service.namespace, &spec.service.name))?;
     if object.metadata.name.as_deref() != Some(cluster_export_name(&service).as_str()) {
-        return Err(reading.error(
-            "spec.service",
-            format!("is {service}, which the object is not named after"),
-        ));
+        return Err(reading
+            .error("spec.service", format!("is {service}, which the object is not named after")));
     }
     let kind = spec
         .type_
@@ -57,10 +50,7 @@ pub fn export(object: &ClusterExport) -> Result<Export, ConvertError> {
         kind,
         ports,
         families: families(&reading, &spec.ip_families)?,
-        affinity: affinity(
-            spec.session_affinity.as_deref(),
-            spec.session_affinity_timeout_seconds,
-        ),
+        affinity: affinity(spec.session_affinity.as_deref(), spec.session_affinity_timeout_seconds),
         internal_traffic_policy: spec.internal_traffic_policy.clone(),
         traffic_distribution: spec.traffic_distribution.clone(),
         labels: spec.exported_labels.clone(),
@@ -95,13 +85,7 @@ fn zones(
 ) -> Result<BTreeMap<ZoneName, ZoneCapacity>, ConvertError> {
     let parse = |zone: &ZoneEndpoints| {
         let name = reading.name("spec.zones", ZoneName::parse(&zone.zone))?;
-        Ok((
-            name,
-            ZoneCapacity {
-                ready: zone.ready,
-                total: zone.total,
-            },
-        ))
+        Ok((name, ZoneCapacity { ready: zone.ready, total: zone.total }))
     };
     zones.iter().map(parse).collect()
 }
@@ -127,20 +111,12 @@ pub fn service_port(port: &mcs::ServicePort) -> Result<ServicePort, String> {
     let number = port_number(port.port)
         .ok_or_else(|| format!("port {} is not a port number: use 1 to 65535", port.port))?;
     Ok(ServicePort {
-        name: name
-            .map(PortName::parse)
-            .transpose()
-            .map_err(|problem| problem.to_string())?,
+        name: name.map(PortName::parse).transpose().map_err(|problem| problem.to_string())?,
         key: PortKey {
-            protocol: protocol
-                .parse::<Protocol>()
-                .map_err(|problem| problem.to_string())?,
+            protocol: protocol.parse::<Protocol>().map_err(|problem| problem.to_string())?,
             number,
         },
-        app_protocol: port
-            .app_protocol
-            .as_deref()
-            .map(|text| AppProtocol(Arc::from(text))),
+        app_protocol: port.app_protocol.as_deref().map(|text| AppProtocol(Arc::from(text))),
     })
 }
 
@@ -150,10 +126,7 @@ pub fn import_port(port: &ServicePort) -> mcs::ServicePort {
     mcs::ServicePort {
         name: port.name.as_ref().map(ToString::to_string),
         protocol: Some(port.key.protocol.as_str().to_owned()),
-        app_protocol: port
-            .app_protocol
-            .as_ref()
-            .map(|protocol| protocol.0.to_string()),
+        app_protocol: port.app_protocol.as_ref().map(|protocol| protocol.0.to_string()),
         port: i32::from(port.key.number.get()),
     }
 }
@@ -176,10 +149,7 @@ pub fn cluster_export(export: &Export) -> ClusterExport {
         metadata: ObjectMeta {
             name: Some(cluster_export_name(&export.service)),
             namespace: Some(hub_namespace(&export.cluster)),
-            labels: Some(BTreeMap::from([(
-                APP_MANAGED_BY.to_owned(),
-                LANDBRIDGE.to_owned(),
-            )])),
+            labels: Some(BTreeMap::from([(APP_MANAGED_BY.to_owned(), LANDBRIDGE.to_owned())])),
             ..ObjectMeta::default()
         },
         spec: ClusterExportSpec {
@@ -216,16 +186,11 @@ mod tests {
             kind: ServiceKind::ClusterSetIp,
             ports: vec![ServicePort {
                 name: Some(PortName::parse("http").unwrap()),
-                key: PortKey {
-                    protocol: Protocol::Tcp,
-                    number: port_number(80).unwrap(),
-                },
+                key: PortKey { protocol: Protocol::Tcp, number: port_number(80).unwrap() },
                 app_protocol: None,
             }],
             families: vec![IpFamily::V4, IpFamily::V6],
-            affinity: SessionAffinity::ClientIp {
-                timeout: Duration::from_secs(10),
-            },
+            affinity: SessionAffinity::ClientIp { timeout: Duration::from_secs(10) },
             internal_traffic_policy: Some("Cluster".into()),
             traffic_distribution: None,
             labels: BTreeMap::from([("team".into(), "red".into())]),
@@ -248,10 +213,7 @@ mod tests {
         let mut object = cluster_export(&web());
         object.spec.exported_at = Some(Time(time(Timestamp::from_millis(3_600_000))));
         object.metadata.creation_timestamp = Some(Time(time(Timestamp::from_millis(5_000))));
-        assert_eq!(
-            export(&object).unwrap().since,
-            Timestamp::from_millis(5_000)
-        );
+        assert_eq!(export(&object).unwrap().since, Timestamp::from_millis(5_000));
     }
 
     /// What `wrong` does to a good object, and what the error must say.
@@ -268,10 +230,7 @@ mod tests {
             |o| o.spec.ports[0].port = 0,
             "shop.web: spec.ports[0]: port 0 is not a port number",
         );
-        refused(
-            |o| o.spec.ports[0].protocol = Some("tcp".into()),
-            "use TCP, UDP or SCTP",
-        );
+        refused(|o| o.spec.ports[0].protocol = Some("tcp".into()), "use TCP, UDP or SCTP");
         refused(
             |o| o.spec.type_ = "LoadBalancer".into(),
             "spec.type: use ClusterSetIP or Headless",
@@ -280,17 +239,8 @@ mod tests {
             |o| o.metadata.namespace = Some("shop".into()),
             "metadata.namespace: cluster id is empty",
         );
-        refused(
-            |o| o.spec.service.name = "other".into(),
-            "which the object is not named after",
-        );
-        refused(
-            |o| o.spec.ip_families = vec!["v4".into()],
-            "use IPv4 or IPv6",
-        );
-        refused(
-            |o| o.spec.zones[0].zone = "eu/west".into(),
-            "spec.zones: zone \"eu/west\"",
-        );
+        refused(|o| o.spec.service.name = "other".into(), "which the object is not named after");
+        refused(|o| o.spec.ip_families = vec!["v4".into()], "use IPv4 or IPv6");
+        refused(|o| o.spec.zones[0].zone = "eu/west".into(), "spec.zones: zone \"eu/west\"");
     }
 }

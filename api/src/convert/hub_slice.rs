@@ -68,10 +68,7 @@ pub fn hub_slice(slice: &EndpointSlice) -> Result<Option<HubSlice>, ConvertError
     let Some(service) = annotation(slice, EXPORT) else {
         return Ok(None);
     };
-    let reading = Reading {
-        kind: "EndpointSlice",
-        metadata: &slice.metadata,
-    };
+    let reading = Reading { kind: "EndpointSlice", metadata: &slice.metadata };
     let family = family(&reading, slice)?;
     let ports = slice.ports.iter().flatten();
     let ports = ports.filter(|port| port.port.is_some());
@@ -79,9 +76,7 @@ pub fn hub_slice(slice: &EndpointSlice) -> Result<Option<HubSlice>, ConvertError
         cluster: reading.name("metadata.namespace", ClusterId::parse(cluster))?,
         service: reading.name(EXPORT, service.parse::<ServiceKey>())?,
         family,
-        ports: ports
-            .map(|port| read_port(&reading, port))
-            .collect::<Result<_, _>>()?,
+        ports: ports.map(|port| read_port(&reading, port)).collect::<Result<_, _>>()?,
         endpoints: Vec::with_capacity(slice.endpoints.len()),
         refused: Vec::new(),
     };
@@ -106,10 +101,7 @@ fn read_endpoint(endpoint: &Endpoint, family: IpFamily) -> Result<HubEndpoint, S
             .map_err(|problem| format!("endpoint {:?} is refused: {problem}", short(text)))?,
         hostname: hostname
             .map_err(|problem| format!("endpoint {:?} is refused: {problem}", short(text)))?,
-        uid: endpoint
-            .target_ref
-            .as_ref()
-            .and_then(|target| target.uid.clone()),
+        uid: endpoint.target_ref.as_ref().and_then(|target| target.uid.clone()),
         ready,
         serving: conditions.serving.unwrap_or(ready),
         terminating: conditions.terminating.unwrap_or(false),
@@ -168,9 +160,7 @@ mod tests {
         assert_eq!(slice.cluster.as_str(), "paris");
         assert_eq!(slice.service.to_string(), "shop/db");
         assert_eq!(slice.ports[0].key.number.get(), 6432);
-        let [first, second] = &slice.endpoints[..] else {
-            panic!("{slice:?}")
-        };
+        let [first, second] = &slice.endpoints[..] else { panic!("{slice:?}") };
         assert_eq!(first.uid.as_deref(), Some("u0"));
         assert!(first.ready && first.serving, "not saying is yes");
         assert!(!second.ready && !second.serving);
@@ -205,14 +195,8 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_another_one() {
-        assert_eq!(
-            read(|o| o["metadata"]["namespace"] = json!("shop")),
-            Ok(None)
-        );
-        assert_eq!(
-            read(|o| o["metadata"]["labels"][MANAGED_BY] = json!("x")),
-            Ok(None)
-        );
+        assert_eq!(read(|o| o["metadata"]["namespace"] = json!("shop")), Ok(None));
+        assert_eq!(read(|o| o["metadata"]["labels"][MANAGED_BY] = json!("x")), Ok(None));
         let error = read(|o| o["metadata"]["annotations"][EXPORT] = json!("db")).unwrap_err();
         assert!(error.to_string().contains("cluster-paris/shop.db-v4"));
         assert!(read(|o| o["addressType"] = json!("FQDN")).is_err());

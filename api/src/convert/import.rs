@@ -33,10 +33,7 @@ pub struct ImportView {
 /// # Errors
 /// [`ConvertError`] names the field that is at fault.
 pub fn import(object: &ServiceImport) -> Result<ImportView, ConvertError> {
-    let reading = Reading {
-        kind: "ServiceImport",
-        metadata: &object.metadata,
-    };
+    let reading = Reading { kind: "ServiceImport", metadata: &object.metadata };
     let spec = &object.spec;
     let kind = spec
         .type_
@@ -103,9 +100,6 @@ mod tests {
             "spec": {"type": "ClusterSetIP", "ips": ["nowhere"], "ports": []},
         }))
         .unwrap_err();
-        assert_eq!(
-            error,
-            "ServiceImport shop/web: spec.ips: \"nowhere\" is not an IP address"
-        );
+        assert_eq!(error, "ServiceImport shop/web: spec.ips: \"nowhere\" is not an IP address");
     }
 }

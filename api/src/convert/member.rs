@@ -10,21 +10,9 @@ use crate::landbridge::{self, GatewayEndpoint, Member};
 /// # Errors
 /// [`ConvertError`] names the field that is at fault.
 pub fn member_peer(member: &Member) -> Result<Peer, ConvertError> {
-    let reading = Reading {
-        kind: "Member",
-        metadata: &member.metadata,
-    };
-    let gateways = member
-        .status
-        .as_ref()
-        .map_or(&[][..], |status| &status.gateways);
-    read(
-        &reading,
-        member.spec.generation,
-        &member.spec.network,
-        "status.gateways",
-        gateways,
-    )
+    let reading = Reading { kind: "Member", metadata: &member.metadata };
+    let gateways = member.status.as_ref().map_or(&[][..], |status| &status.gateways);
+    read(&reading, member.spec.generation, &member.spec.network, "status.gateways", gateways)
 }
 
 /// Reads a Peer.
@@ -32,17 +20,8 @@ pub fn member_peer(member: &Member) -> Result<Peer, ConvertError> {
 /// # Errors
 /// [`ConvertError`] names the field that is at fault.
 pub fn peer(peer: &landbridge::Peer) -> Result<Peer, ConvertError> {
-    let reading = Reading {
-        kind: "Peer",
-        metadata: &peer.metadata,
-    };
-    read(
-        &reading,
-        peer.spec.generation,
-        &peer.spec.network,
-        "spec.gateways",
-        &peer.spec.gateways,
-    )
+    let reading = Reading { kind: "Peer", metadata: &peer.metadata };
+    read(&reading, peer.spec.generation, &peer.spec.network, "spec.gateways", &peer.spec.gateways)
 }
 
 fn read(
@@ -78,12 +57,7 @@ fn read(
 /// Writes the addresses of gateways for a Member's status or a Peer's spec.
 #[must_use]
 pub fn gateway_endpoints(gateways: &[GatewayAddress]) -> Vec<GatewayEndpoint> {
-    gateways
-        .iter()
-        .map(|gateway| GatewayEndpoint {
-            address: gateway.to_string(),
-        })
-        .collect()
+    gateways.iter().map(|gateway| GatewayEndpoint { address: gateway.to_string() }).collect()
 }
 
 #[cfg(test)]
@@ -94,9 +68,7 @@ mod tests {
         let spec = landbridge::PeerSpec {
             generation: 1,
             network: "a".into(),
-            gateways: vec![GatewayEndpoint {
-                address: address.into(),
-            }],
+            gateways: vec![GatewayEndpoint { address: address.into() }],
         };
         peer(&landbridge::Peer::new(name, spec)).map_err(|error| error.to_string())
     }
@@ -104,19 +76,13 @@ mod tests {
     #[test]
     fn a_peer_is_read_with_its_addresses() {
         let peer = check("tokyo", "[2001:db8::11]:4433").unwrap();
-        assert_eq!(
-            gateway_endpoints(&peer.gateways)[0].address,
-            "[2001:db8::11]:4433"
-        );
+        assert_eq!(gateway_endpoints(&peer.gateways)[0].address, "[2001:db8::11]:4433");
     }
 
     #[test]
     fn an_address_without_port_is_told() {
         let error = check("tokyo", "192.0.2.11").unwrap_err();
-        assert!(
-            error.starts_with("Peer tokyo: spec.gateways: \"192.0.2.11\" is not"),
-            "{error}"
-        );
+        assert!(error.starts_with("Peer tokyo: spec.gateways: \"192.0.2.11\" is not"), "{error}");
         assert!(check("Tokyo", "192.0.2.11:4433").is_err());
     }
 }

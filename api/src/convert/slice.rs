@@ -72,21 +72,11 @@ pub struct Allotment {
 }
 
 pub(super) fn label<'a>(slice: &'a EndpointSlice, name: &str) -> Option<&'a str> {
-    slice
-        .metadata
-        .labels
-        .as_ref()?
-        .get(name)
-        .map(String::as_str)
+    slice.metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
 
 pub(super) fn annotation<'a>(slice: &'a EndpointSlice, name: &str) -> Option<&'a str> {
-    slice
-        .metadata
-        .annotations
-        .as_ref()?
-        .get(name)
-        .map(String::as_str)
+    slice.metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
 pub(super) fn family(
@@ -108,16 +98,10 @@ pub fn mcs_slice(slice: &EndpointSlice) -> Result<Option<McsSlice>, ConvertError
     else {
         return Ok(None);
     };
-    let reading = Reading {
-        kind: "EndpointSlice",
-        metadata: &slice.metadata,
-    };
+    let reading = Reading { kind: "EndpointSlice", metadata: &slice.metadata };
     let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
     let ports = slice.ports.as_deref().unwrap_or_default();
-    let endpoints = slice
-        .endpoints
-        .iter()
-        .map(|endpoint| read_endpoint(&reading, endpoint));
+    let endpoints = slice.endpoints.iter().map(|endpoint| read_endpoint(&reading, endpoint));
     Ok(Some(McsSlice {
         name: slice.metadata.name.clone().unwrap_or_default(),
         service: reading.name(SERVICE_NAME, ServiceKey::parse(namespace, service))?,
@@ -141,9 +125,7 @@ pub(super) fn read_port(
     let number = port.port.and_then(port_number);
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
     Ok(SlicePort {
-        name: name
-            .map(|name| reading.name("ports.name", PortName::parse(name)))
-            .transpose()?,
+        name: name.map(|name| reading.name("ports.name", PortName::parse(name))).transpose()?,
         key: PortKey {
             protocol: protocol
                 .parse()
@@ -157,25 +139,15 @@ pub(super) fn read_port(
 
 fn read_endpoint(reading: &Reading<'_>, endpoint: &KubeEndpoint) -> Result<Endpoint, ConvertError> {
     let address = reading.required("endpoints.addresses", endpoint.addresses.first())?;
-    let hostname = endpoint
-        .hostname
-        .as_deref()
-        .filter(|hostname| !hostname.is_empty());
+    let hostname = endpoint.hostname.as_deref().filter(|hostname| !hostname.is_empty());
     Ok(Endpoint {
         address: address.parse().map_err(|_| {
-            reading.error(
-                "endpoints.addresses",
-                format!("{address:?} is not an IP address"),
-            )
+            reading.error("endpoints.addresses", format!("{address:?} is not an IP address"))
         })?,
         hostname: hostname
             .map(|name| reading.name("endpoints.hostname", Hostname::parse(name)))
             .transpose()?,
-        ready: endpoint
-            .conditions
-            .as_ref()
-            .and_then(|conditions| conditions.ready)
-            .unwrap_or(true),
+        ready: endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true),
     })
 }
 
@@ -188,31 +160,24 @@ fn read_endpoint(reading: &Reading<'_>, endpoint: &KubeEndpoint) -> Result<Endpo
 /// # Errors
 /// [`ConvertError`] where a slice says that it is of ours and does not agree with itself.
 pub fn allotment(slice: &EndpointSlice) -> Result<Option<Allotment>, ConvertError> {
-    let reading = Reading {
-        kind: "EndpointSlice",
-        metadata: &slice.metadata,
-    };
-    let (Some(LANDBRIDGE), Some(derived), Some(import)) = (
-        label(slice, MANAGED_BY),
-        label(slice, KUBE_SERVICE_NAME),
-        annotation(slice, IMPORT),
-    ) else {
+    let reading = Reading { kind: "EndpointSlice", metadata: &slice.metadata };
+    let (Some(LANDBRIDGE), Some(derived), Some(import)) =
+        (label(slice, MANAGED_BY), label(slice, KUBE_SERVICE_NAME), annotation(slice, IMPORT))
+    else {
         return Ok(None);
     };
     let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
     let service = reading.name(IMPORT, ServiceKey::parse(namespace, import))?;
-    let endpoint = annotation(slice, ENDPOINT)
-        .map(|text| endpoint_ref(&reading, text))
-        .transpose()?;
+    let endpoint =
+        annotation(slice, ENDPOINT).map(|text| endpoint_ref(&reading, text)).transpose()?;
     let expected = match &endpoint {
         Some(endpoint) => derived::endpoint(&service, &endpoint.cluster, &endpoint.hostname),
         None => derived::service(&service),
     };
     if derived != expected.as_str() {
-        return Err(reading.error(
-            KUBE_SERVICE_NAME,
-            format!("is {derived}, but {service} has {expected}"),
-        ));
+        return Err(
+            reading.error(KUBE_SERVICE_NAME, format!("is {derived}, but {service} has {expected}"))
+        );
     }
     if annotation(slice, GATEWAYS).is_none_or(|value| value != "true") {
         return Ok(None);
@@ -220,17 +185,10 @@ pub fn allotment(slice: &EndpointSlice) -> Result<Option<Allotment>, ConvertErro
     let mut targets = BTreeMap::new();
     for port in slice.ports.as_deref().unwrap_or_default() {
         let (allotted, key) = allotted(&reading, port)?;
-        let target = Target {
-            service: service.clone(),
-            port: key,
-            endpoint: endpoint.clone(),
-        };
+        let target = Target { service: service.clone(), port: key, endpoint: endpoint.clone() };
         targets.insert((key.protocol, allotted), target);
     }
-    let gateways = slice
-        .endpoints
-        .iter()
-        .map(|endpoint| read_endpoint(&reading, endpoint));
+    let gateways = slice.endpoints.iter().map(|endpoint| read_endpoint(&reading, endpoint));
     Ok(Some(Allotment {
         name: slice.metadata.name.clone().unwrap_or_default(),
         derived: expected,
@@ -313,13 +271,7 @@ mod tests {
                 format!("{protocol} {port} = {} {}", target.service, target.port)
             })
             .collect();
-        assert_eq!(
-            told,
-            [
-                "TCP 10000 = shop/web 80/TCP",
-                "TCP 10001 = shop/web 9090/TCP"
-            ]
-        );
+        assert_eq!(told, ["TCP 10000 = shop/web 80/TCP", "TCP 10001 = shop/web 9090/TCP"]);
         assert_eq!(read.gateways[1], ("10.244.3.11".parse().unwrap(), false));
     }
 
@@ -366,15 +318,8 @@ mod tests {
             ("shop/db", "paris")
         );
         assert_eq!(read.ports.len(), 1);
-        assert!(
-            read.endpoints[0].ready,
-            "a condition that is not told counts as ready"
-        );
+        assert!(read.endpoints[0].ready, "a condition that is not told counts as ready");
         assert!(!read.endpoints[1].ready);
-        assert_eq!(
-            mcs_slice(&example(|_| ())),
-            Ok(None),
-            "derived slices carry no MCS labels"
-        );
+        assert_eq!(mcs_slice(&example(|_| ())), Ok(None), "derived slices carry no MCS labels");
     }
 }

@@ -36,15 +36,12 @@ pub(crate) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<()> {
         return Ok(());
     }
     let text = match arguments.output {
-        Format::Json => render(
-            Format::Json,
-            &json!({"apiVersion": "v1", "kind": "List", "items": all}),
-        )?,
+        Format::Json => {
+            render(Format::Json, &json!({"apiVersion": "v1", "kind": "List", "items": all}))?
+        }
         Format::Yaml => {
-            let documents: Vec<String> = all
-                .iter()
-                .map(|crd| render(Format::Yaml, crd))
-                .collect::<Result<_>>()?;
+            let documents: Vec<String> =
+                all.iter().map(|crd| render(Format::Yaml, crd)).collect::<Result<_>>()?;
             documents.join("---\n")
         }
     };

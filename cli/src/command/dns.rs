@@ -19,11 +19,7 @@ impl Component for Settings {
 
     async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let client = kubernetes::client(&self.common.kubernetes).await?;
-        let config = Config {
-            listen: self.listen,
-            ttl: self.ttl,
-            zone: self.zone,
-        };
+        let config = Config { listen: self.listen, ttl: self.ttl, zone: self.zone };
         let mut registry = Registry::with_prefix(admin::PREFIX);
         let server = DnsServer::bind(config, client, &mut registry).await?;
         let admin = Admin::dns(server.handle(), registry);

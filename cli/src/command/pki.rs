@@ -102,20 +102,12 @@ struct Made {
 pub(crate) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<()> {
     let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
     let (made, target) = match &arguments.what {
-        What::Gateway {
-            member,
-            name,
-            generation,
-            target,
-        } => (
-            make_gateway(member, name, *generation, target, now)?,
-            target,
-        ),
-        What::Member {
-            root,
-            cluster,
-            target,
-        } => (make_member(root, cluster, target, now)?, target),
+        What::Gateway { member, name, generation, target } => {
+            (make_gateway(member, name, *generation, target, now)?, target)
+        }
+        What::Member { root, cluster, target } => {
+            (make_member(root, cluster, target, now)?, target)
+        }
         What::Root { set, target } => (make_root(set, target, now)?, target),
     };
     let text = match target.output {
@@ -127,10 +119,7 @@ pub(crate) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<()> {
 
 fn make_root(set: &ClusterSetId, target: &Target, now: Timestamp) -> Result<Made> {
     let root = Root::generate(set, now)?;
-    let files = [
-        File::secret(ROOT_KEY, root.key_pem()),
-        File::public(ROOT, root.cert_pem()),
-    ];
+    let files = [File::secret(ROOT_KEY, root.key_pem()), File::public(ROOT, root.cert_pem())];
     Ok(Made {
         identity: format!("spiffe://{set}"),
         expires: expiry(&root.cert_pem())?,
@@ -170,13 +159,8 @@ fn make_gateway(
     target: &Target,
     now: Timestamp,
 ) -> Result<Made> {
-    let member =
-        Member::from_pem(&read(from, MEMBER)?, &read(from, MEMBER_KEY)?).map_err(|error| {
-            Usage(format!(
-                "{} holds no usable member ({error})",
-                from.display()
-            ))
-        })?;
+    let member = Member::from_pem(&read(from, MEMBER)?, &read(from, MEMBER_KEY)?)
+        .map_err(|error| Usage(format!("{} holds no usable member ({error})", from.display())))?;
     let leaf = member.issue_gateway(generation, name, now)?;
     let files = [
         File::secret("tls.key", leaf.key_pem()),

@@ -8,16 +8,10 @@ use super::{reader::Reader, setting::Setting, value};
 use crate::telemetry::{Filter, Format, Telemetry};
 
 /// The file of settings. It is read first and cannot name another.
-pub(super) const CONFIG: Setting = Setting::one(
-    "config",
-    "FILE",
-    "YAML file with any of these settings, by the same names",
-);
-const CONTEXT: Setting = Setting::one(
-    "context",
-    "NAME",
-    "Context of the kubeconfig [default: its current one]",
-);
+pub(super) const CONFIG: Setting =
+    Setting::one("config", "FILE", "YAML file with any of these settings, by the same names");
+const CONTEXT: Setting =
+    Setting::one("context", "NAME", "Context of the kubeconfig [default: its current one]");
 const KUBECONFIG: Setting = Setting::one(
     "kubeconfig",
     "FILE",
@@ -42,12 +36,9 @@ const CLUSTER_SET: Setting = Setting::one(
     "NAME",
     "Name of the clusterset [default: the ClusterProperty clusterset.k8s.io]",
 );
-const SYSTEM_NAMESPACE: Setting = Setting::one(
-    "system-namespace",
-    "NAMESPACE",
-    "Where Landbridge itself lives in this cluster",
-)
-.or(landbridge_api::wellknown::SYSTEM_NAMESPACE);
+const SYSTEM_NAMESPACE: Setting =
+    Setting::one("system-namespace", "NAMESPACE", "Where Landbridge itself lives in this cluster")
+        .or(landbridge_api::wellknown::SYSTEM_NAMESPACE);
 
 /// How a Kubernetes API is reached.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -74,13 +65,7 @@ impl Common {
         let kubernetes = reach(reader, &KUBECONFIG, &CONTEXT);
         let filter = reader.required(&LOG, Filter::parse);
         let format = reader.required(&LOG_FORMAT, Format::parse);
-        Some(Self {
-            kubernetes,
-            telemetry: Telemetry {
-                filter: filter?,
-                format: format?,
-            },
-        })
+        Some(Self { kubernetes, telemetry: Telemetry { filter: filter?, format: format? } })
     }
 }
 
@@ -102,11 +87,7 @@ impl Membership {
         let cluster = reader.optional(&CLUSTER, ClusterId::parse);
         let set = reader.optional(&CLUSTER_SET, ClusterSetId::parse);
         let system_namespace = reader.required(&SYSTEM_NAMESPACE, Namespace::parse);
-        Some(Self {
-            cluster,
-            set,
-            system_namespace: system_namespace?,
-        })
+        Some(Self { cluster, set, system_namespace: system_namespace? })
     }
 }
 
@@ -116,8 +97,5 @@ pub(super) fn reach(reader: &mut Reader<'_>, kubeconfig: &Setting, context: &Set
     if let Some(path) = &path {
         reader.file(kubeconfig, path);
     }
-    Reach {
-        kubeconfig: path,
-        context: reader.optional(context, value::text),
-    }
+    Reach { kubeconfig: path, context: reader.optional(context, value::text) }
 }

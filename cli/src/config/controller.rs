@@ -111,10 +111,7 @@ impl super::Settings for Settings {
             Some(hub)
         } else {
             if hub.context.is_some() {
-                reader.wrong(
-                    &HUB_CONTEXT,
-                    "names a context of no file: give --hub-kubeconfig too",
-                );
+                reader.wrong(&HUB_CONTEXT, "names a context of no file: give --hub-kubeconfig too");
             }
             None
         };
@@ -143,8 +140,7 @@ impl super::Settings for Settings {
 }
 
 fn number(text: &str) -> Result<usize, String> {
-    text.parse()
-        .map_err(|_| "is not a number: give one such as 2000".to_owned())
+    text.parse().map_err(|_| "is not a number: give one such as 2000".to_owned())
 }
 
 fn heartbeat(text: &str) -> Result<Duration, String> {
@@ -167,10 +163,7 @@ mod tests {
         assert_eq!(settings.hub, None);
         assert_eq!(settings.network, None);
         assert_eq!(settings.heartbeat, Duration::from_secs(3));
-        assert_eq!(
-            settings.membership.system_namespace.as_str(),
-            "landbridge-system"
-        );
+        assert_eq!(settings.membership.system_namespace.as_str(), "landbridge-system");
         assert!(settings.admin.ip().is_loopback());
     }
 
@@ -200,17 +193,11 @@ admin-listen: 127.0.0.2:1",
         .unwrap();
         assert_eq!(
             settings.common.kubernetes,
-            Reach {
-                kubeconfig: Some("/kube".into()),
-                context: Some("paris".into())
-            }
+            Reach { kubeconfig: Some("/kube".into()), context: Some("paris".into()) }
         );
         assert_eq!(
             settings.hub,
-            Some(Reach {
-                kubeconfig: Some("/hub".into()),
-                context: Some("hub".into())
-            })
+            Some(Reach { kubeconfig: Some("/hub".into()), context: Some("hub".into()) })
         );
         let told = format!(
             "{:?} {:?} {} {:?} {:?} {:?} {:?} {}",
@@ -227,15 +214,8 @@ admin-listen: 127.0.0.2:1",
             told,
             r#"Some("paris") Some("demo") lb Some("a") Some("eu-west-1") 500ms Some("controller-0") 127.0.0.2:1"#
         );
-        let namespaces: Vec<_> = settings
-            .import_namespaces
-            .iter()
-            .map(Namespace::as_str)
-            .collect();
-        assert_eq!(
-            (namespaces, settings.max_derived_services),
-            (vec!["shop", "bank"], 10)
-        );
+        let namespaces: Vec<_> = settings.import_namespaces.iter().map(Namespace::as_str).collect();
+        assert_eq!((namespaces, settings.max_derived_services), (vec!["shop", "bank"], 10));
         let advertised: Vec<_> = settings.advertise.iter().map(ToString::to_string).collect();
         assert_eq!(advertised, ["192.0.2.1:4433", "[2001:db8::1]:4433"]);
     }

@@ -57,13 +57,7 @@ impl super::Settings for Settings {
         let zone = reader.required(&ZONE, Zone::parse);
         let ttl = reader.required(&TTL, ttl);
         let admin = reader.required(&ADMIN_LISTEN, value::socket);
-        Some(Self {
-            admin: admin?,
-            common: common?,
-            listen,
-            ttl: ttl?,
-            zone: zone?,
-        })
+        Some(Self { admin: admin?, common: common?, listen, ttl: ttl?, zone: zone? })
     }
 }
 

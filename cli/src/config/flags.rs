@@ -28,9 +28,7 @@ impl<S: Settings> Flags<S> {
 
 impl<S: Settings> Args for Flags<S> {
     fn augment_args(command: Command) -> Command {
-        S::table()
-            .into_iter()
-            .fold(command, |command, setting| command.arg(setting.flag()))
+        S::table().into_iter().fold(command, |command, setting| command.arg(setting.flag()))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -47,10 +45,7 @@ impl<S: Settings> FromArgMatches for Flags<S> {
                 Some((setting.name, texts.cloned().collect()))
             })
             .collect();
-        Ok(Self {
-            texts,
-            of: PhantomData,
-        })
+        Ok(Self { texts, of: PhantomData })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -42,16 +42,10 @@ const REGISTER: Setting = Setting::switch(
     "Tell the controller of this gateway by an EndpointSlice and a Lease of its own, where it runs outside a pod",
 );
 const TLS_CA: Setting = Setting::one("tls-ca", "FILE", "The set's root certificate (PEM)");
-const TLS_CERT: Setting = Setting::one(
-    "tls-cert",
-    "FILE",
-    "The gateway's certificate, followed by its member's (PEM)",
-);
-const TLS_KEY: Setting = Setting::one(
-    "tls-key",
-    "FILE",
-    "The private key of the certificate (PEM)",
-);
+const TLS_CERT: Setting =
+    Setting::one("tls-cert", "FILE", "The gateway's certificate, followed by its member's (PEM)");
+const TLS_KEY: Setting =
+    Setting::one("tls-key", "FILE", "The private key of the certificate (PEM)");
 
 /// Validated.
 #[derive(Clone, Debug)]
@@ -68,16 +62,8 @@ pub(crate) struct Settings {
 
 impl super::Settings for Settings {
     fn table() -> Vec<&'static Setting> {
-        let own: [&Setting; 8] = [
-            &NAME,
-            &LISTEN,
-            &LINK_LISTEN,
-            &TLS_CERT,
-            &TLS_KEY,
-            &TLS_CA,
-            &REGISTER,
-            &ADMIN_LISTEN,
-        ];
+        let own: [&Setting; 8] =
+            [&NAME, &LISTEN, &LINK_LISTEN, &TLS_CERT, &TLS_KEY, &TLS_CA, &REGISTER, &ADMIN_LISTEN];
         [&Common::TABLE[..], &Membership::TABLE, &own].concat()
     }
 
@@ -188,12 +174,8 @@ mod tests {
     /// Loads with the certificates of gateway gw-0 of paris in demo at /tls.crt, /tls.key and /ca.crt.
     fn check(arguments: &str) -> Result<Settings, String> {
         let root = Root::generate(&ClusterSetId::parse("demo").unwrap(), NOW).unwrap();
-        let member = root
-            .issue_member(&ClusterId::parse("paris").unwrap(), NOW)
-            .unwrap();
-        let leaf = member
-            .issue_gateway(1, &Hostname::parse("gw-0").unwrap(), NOW)
-            .unwrap();
+        let member = root.issue_member(&ClusterId::parse("paris").unwrap(), NOW).unwrap();
+        let leaf = member.issue_gateway(1, &Hostname::parse("gw-0").unwrap(), NOW).unwrap();
         let given = Given {
             files: BTreeMap::from([
                 ("/tls.crt".into(), leaf.chain_pem()),
@@ -263,10 +245,7 @@ mod tests {
     #[test]
     fn only_an_address_that_can_be_dialled_is_registered() {
         let told = check("--name=gw-0 --listen=0.0.0.0 --register").unwrap_err();
-        assert!(
-            told.contains("--listen \"0.0.0.0\": cannot be registered"),
-            "{told}"
-        );
+        assert!(told.contains("--listen \"0.0.0.0\": cannot be registered"), "{told}");
         let told =
             check("--name=gw-0 --listen=::1 --register --admin-listen=127.0.0.1:1").unwrap_err();
         assert!(told.contains("is not where the controller asks"), "{told}");

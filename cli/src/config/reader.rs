@@ -98,10 +98,7 @@ impl<'a> Reader<'a> {
         setting: &Setting,
         parse: impl Fn(&str) -> Result<T, E>,
     ) -> Vec<T> {
-        self.given(setting)
-            .iter()
-            .filter_map(|given| self.parse(setting, given, &parse))
-            .collect()
+        self.given(setting).iter().filter_map(|given| self.parse(setting, given, &parse)).collect()
     }
 
     /// As [`Reader::list`], of a setting that must have at least one value.
@@ -207,10 +204,7 @@ impl<'a> Reader<'a> {
     }
 
     fn push(&mut self, culprit: String, message: impl fmt::Display) {
-        let problem = Problem {
-            culprit,
-            message: message.to_string(),
-        };
+        let problem = Problem { culprit, message: message.to_string() };
         // Two readings of one wrong text are one problem.
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
@@ -234,10 +228,7 @@ impl<'a> Reader<'a> {
         };
         for (key, value) in mapping {
             let key = scalar(&key).unwrap_or_default();
-            let known = self
-                .table
-                .iter()
-                .find(|known| known.name == key && key != CONFIG.name);
+            let known = self.table.iter().find(|known| known.name == key && key != CONFIG.name);
             match (known, texts(&value)) {
                 (Some(_), Some(texts)) => {
                     self.file.insert(key, texts);
@@ -343,14 +334,8 @@ mod tests {
 
     #[test]
     fn lists_come_from_repeated_flags_commas_and_sequences_and_are_not_mixed() {
-        check(
-            "--colour a\n--numbers 1\n--numbers 2,3\nnumbers: 9",
-            "a [1, 2, 3] 7 false",
-        );
-        check(
-            "--colour a\nLANDBRIDGE_NUMBERS=4, 5\nnumbers: [9]",
-            "a [4, 5] 7 false",
-        );
+        check("--colour a\n--numbers 1\n--numbers 2,3\nnumbers: 9", "a [1, 2, 3] 7 false");
+        check("--colour a\nLANDBRIDGE_NUMBERS=4, 5\nnumbers: [9]", "a [4, 5] 7 false");
         check("colour: a\nnumbers: [6, \"7\"]", "a [6, 7] 7 false");
         check("colour: a\nnumbers: []", "a [] 7 false");
     }
@@ -394,23 +379,14 @@ mod tests {
              --size \"x\": invalid digit found in string",
         );
         let told = load_text::<Paint>("- a\n- b").unwrap_err();
-        assert!(
-            told.contains("/landbridge.yaml: is not a YAML mapping"),
-            "{told}"
-        );
+        assert!(told.contains("/landbridge.yaml: is not a YAML mapping"), "{told}");
         let told = load_text::<Paint>("colour: {a: b}").unwrap_err();
-        assert!(
-            told.contains("colour: in /landbridge.yaml: must be NAME"),
-            "{told}"
-        );
+        assert!(told.contains("colour: in /landbridge.yaml: must be NAME"), "{told}");
         let told = load_text::<Paint>("colour: a\ncolour: b").unwrap_err();
         assert!(told.contains("duplicate"), "{told}");
         let told = load_text::<Paint>("colour: [a, b]").unwrap_err();
         assert!(told.contains("takes one value"), "{told}");
         let told = load_text::<Paint>("colour: a\nconfig: /other").unwrap_err();
-        assert!(
-            told.contains("\"config\" in /landbridge.yaml: is not a setting"),
-            "{told}"
-        );
+        assert!(told.contains("\"config\" in /landbridge.yaml: is not a setting"), "{told}");
     }
 }

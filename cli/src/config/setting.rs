@@ -31,46 +31,27 @@ pub(crate) struct Setting {
 impl Setting {
     /// A setting with one value and no default.
     pub(crate) const fn one(name: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            value,
-            help,
-            default: None,
-            kind: Kind::One,
-        }
+        Self { name, value, help, default: None, kind: Kind::One }
     }
 
     /// A setting with any number of values.
     pub(crate) const fn list(name: &'static str, value: &'static str, help: &'static str) -> Self {
-        Self {
-            kind: Kind::List,
-            ..Self::one(name, value, help)
-        }
+        Self { kind: Kind::List, ..Self::one(name, value, help) }
     }
 
     /// A setting that is on or off, and off where not given.
     pub(crate) const fn switch(name: &'static str, help: &'static str) -> Self {
-        Self {
-            kind: Kind::Switch,
-            default: Some("false"),
-            ..Self::one(name, "true|false", help)
-        }
+        Self { kind: Kind::Switch, default: Some("false"), ..Self::one(name, "true|false", help) }
     }
 
     /// The same with a default.
     pub(crate) const fn or(self, default: &'static str) -> Self {
-        Self {
-            default: Some(default),
-            ..self
-        }
+        Self { default: Some(default), ..self }
     }
 
     /// The environment variable, such as `LANDBRIDGE_ADMIN_LISTEN`.
     pub(crate) fn variable(&self) -> String {
-        format!(
-            "LANDBRIDGE_{}",
-            self.name.to_ascii_uppercase().replace('-', "_")
-        )
+        format!("LANDBRIDGE_{}", self.name.to_ascii_uppercase().replace('-', "_"))
     }
 
     /// The flag, for the command line parser, which only collects text.
@@ -89,11 +70,7 @@ impl Setting {
     }
 
     fn help_text(&self) -> String {
-        let repeat = if self.kind == Kind::List {
-            "; may be repeated"
-        } else {
-            ""
-        };
+        let repeat = if self.kind == Kind::List { "; may be repeated" } else { "" };
         let default = match (self.kind, self.default) {
             (Kind::List | Kind::One, Some(text)) => format!(" [default: {text}]"),
             _ => String::new(),
@@ -118,18 +95,11 @@ mod tests {
     /// `LANDBRIDGE_DNS_PORT`, `LANDBRIDGE_DNS_PORT_53_UDP…` and `LANDBRIDGE_DNS_SERVICE_HOST`. No setting may be called so.
     #[test]
     fn no_setting_has_a_name_that_kubernetes_sets_for_services() {
-        let tables = [
-            controller::Settings::table(),
-            dns::Settings::table(),
-            gateway::Settings::table(),
-        ];
+        let tables =
+            [controller::Settings::table(), dns::Settings::table(), gateway::Settings::table()];
         for setting in tables.iter().flatten() {
             let words: Vec<_> = setting.name.split('-').collect();
-            assert!(
-                !words.contains(&"port") && !words.contains(&"service"),
-                "{}",
-                setting.name
-            );
+            assert!(!words.contains(&"port") && !words.contains(&"service"), "{}", setting.name);
         }
     }
 }

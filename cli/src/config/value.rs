@@ -56,11 +56,9 @@ pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
 pub(super) fn gateway_address(text: &str) -> Result<GatewayAddress, String> {
     let address = socket(text)?;
     if address.ip().is_unspecified() || address.port() == 0 {
-        return Err(
-            "cannot be dialled by others: give the address and port that peers reach, \
+        return Err("cannot be dialled by others: give the address and port that peers reach, \
                     such as 192.0.2.11:4433"
-                .into(),
-        );
+            .into());
     }
     Ok(GatewayAddress(address))
 }
@@ -83,8 +81,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// On or off.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
-    text.parse()
-        .map_err(|_| "is neither true nor false: give one of the two".into())
+    text.parse().map_err(|_| "is neither true nor false: give one of the two".into())
 }
 
 #[cfg(test)]
@@ -94,28 +91,10 @@ mod tests {
     #[test]
     fn durations_have_a_number_and_a_unit() {
         for (text, expected) in [("500ms", 500), ("3s", 3_000), ("1m", 60_000), ("0s", 0)] {
-            assert_eq!(
-                duration(text),
-                Ok(Duration::from_millis(expected)),
-                "{text}"
-            );
+            assert_eq!(duration(text), Ok(Duration::from_millis(expected)), "{text}");
         }
-        for text in [
-            "",
-            "s",
-            "3",
-            "3h",
-            "3 s",
-            "-3s",
-            "3.5s",
-            "99999999999s",
-            "s3",
-            "3µs",
-        ] {
-            assert!(
-                duration(text).unwrap_err().contains("such as 500ms"),
-                "{text}"
-            );
+        for text in ["", "s", "3", "3h", "3 s", "-3s", "3.5s", "99999999999s", "s3", "3µs"] {
+            assert!(duration(text).unwrap_err().contains("such as 500ms"), "{text}");
         }
     }
 
@@ -124,13 +103,7 @@ mod tests {
         for text in ["192.0.2.11:4433", "[2001:db8::11]:4433"] {
             assert_eq!(gateway_address(text).unwrap().to_string(), text);
         }
-        for text in [
-            "0.0.0.0:4433",
-            "[::]:4433",
-            "192.0.2.11:0",
-            "192.0.2.11",
-            "gateway:4433",
-        ] {
+        for text in ["0.0.0.0:4433", "[::]:4433", "192.0.2.11:0", "192.0.2.11", "gateway:4433"] {
             assert!(gateway_address(text).is_err(), "{text}");
         }
     }

@@ -60,11 +60,7 @@ impl Caller {
         options.cache_size = 0;
         options.ip_strategy = LookupIpStrategy::Ipv4Only;
         options.timeout = Duration::from_millis(500);
-        Ok(Self {
-            address,
-            resolver: builder.build().context("the DNS client")?,
-            ids,
-        })
+        Ok(Self { address, resolver: builder.build().context("the DNS client")?, ids })
     }
 
     /// The address of `name`, none where there is no such name.
@@ -73,13 +69,10 @@ impl Caller {
     /// Where the server does not say either.
     pub(super) async fn resolve(&self, name: &str) -> Result<Option<Ipv4Addr>, NetError> {
         match self.resolver.ipv4_lookup(format!("{name}.")).await {
-            Ok(found) => Ok(found
-                .answers()
-                .iter()
-                .find_map(|record| match &record.data {
-                    hickory_resolver::proto::rr::RData::A(address) => Some(address.0),
-                    _ => None,
-                })),
+            Ok(found) => Ok(found.answers().iter().find_map(|record| match &record.data {
+                hickory_resolver::proto::rr::RData::A(address) => Some(address.0),
+                _ => None,
+            })),
             Err(error) if error.is_no_records_found() => Ok(None),
             Err(error) => Err(error),
         }
@@ -98,10 +91,8 @@ impl Caller {
         socket
             .bind((self.address, 0).into())
             .with_context(|| format!("the calling pod's address {}", self.address))?;
-        let stream = socket
-            .connect(target)
-            .await
-            .with_context(|| format!("connecting to {target}"))?;
+        let stream =
+            socket.connect(target).await.with_context(|| format!("connecting to {target}"))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let request = Request::get("/")
             .header(header::HOST, target.to_string())
@@ -110,9 +101,7 @@ impl Caller {
             .body(Empty::<Bytes>::new())?;
         let exchange = async {
             let response = sender.send_request(request).await?;
-            let body = Limited::new(response.into_body(), LONGEST_REPLY)
-                .collect()
-                .await;
+            let body = Limited::new(response.into_body(), LONGEST_REPLY).collect().await;
             let body = body.map_err(anyhow::Error::from_boxed)?.to_bytes();
             serde_json::from_slice(&body).context("the reply is not the echo workload's")
         };

@@ -91,12 +91,7 @@ impl Echo {
         pod: String,
         arrivals: Arrivals,
     ) -> io::Result<Self> {
-        Ok(Self {
-            listener: TcpListener::bind(address).await?,
-            cluster,
-            pod,
-            arrivals,
-        })
+        Ok(Self { listener: TcpListener::bind(address).await?, cluster, pod, arrivals })
     }
 
     /// Answers until told to stop.
@@ -122,10 +117,7 @@ impl Echo {
         let Ok(told) = read_proxy_header(&mut stream).await else {
             return;
         };
-        let from = told
-            .as_ref()
-            .and_then(|told| told.addresses)
-            .map_or(peer, |(source, _)| source);
+        let from = told.as_ref().and_then(|told| told.addresses).map_or(peer, |(source, _)| source);
         let reply = Reply {
             cluster: self.cluster.to_string(),
             pod: self.pod.clone(),
@@ -133,10 +125,7 @@ impl Echo {
             from: from.to_string(),
         };
         let answer = service_fn(|request: Request<Incoming>| {
-            let id = request
-                .headers()
-                .get(CALL_ID)
-                .and_then(|id| id.to_str().ok()?.parse().ok());
+            let id = request.headers().get(CALL_ID).and_then(|id| id.to_str().ok()?.parse().ok());
             if let Some(id) = id {
                 self.arrivals.note(id);
             }
@@ -148,9 +137,7 @@ impl Echo {
                 .unwrap_or_default();
             async move { Ok::<_, Infallible>(response) }
         });
-        let _ = http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), answer)
-            .await;
+        let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
     }
 }
 

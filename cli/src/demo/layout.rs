@@ -9,9 +9,8 @@ use ipnet::Ipv4Net;
 use landbridge_model::ClusterId;
 
 /// The names of the demo's clusters, in the order in which they are used.
-const NAMES: [&str; 10] = [
-    "paris", "tokyo", "berlin", "lisbon", "oslo", "cairo", "lima", "quito", "seoul", "delhi",
-];
+const NAMES: [&str; 10] =
+    ["paris", "tokyo", "berlin", "lisbon", "oslo", "cairo", "lima", "quito", "seoul", "delhi"];
 
 /// The most clusters that the demo has names and addresses for.
 pub(super) const MOST_CLUSTERS: usize = NAMES.len();
@@ -51,11 +50,7 @@ impl Layout {
         let named = NAMES.iter().zip(self.octet + 1..).enumerate().take(count);
         named
             .filter_map(|(index, (name, octet))| {
-                Some(Place {
-                    index,
-                    name: ClusterId::parse(name).ok()?,
-                    octet,
-                })
+                Some(Place { index, name: ClusterId::parse(name).ok()?, octet })
             })
             .collect()
     }
@@ -151,10 +146,7 @@ mod tests {
 
     #[test]
     fn the_last_cluster_fits_below_the_broadcast_address() {
-        let last = Layout::new(HIGHEST_OCTET)
-            .places(MOST_CLUSTERS)
-            .pop()
-            .unwrap();
+        let last = Layout::new(HIGHEST_OCTET).places(MOST_CLUSTERS).pop().unwrap();
         assert_eq!(last.pod(1), Ipv4Addr::new(127, 254, 1, 1));
     }
 }

@@ -13,20 +13,12 @@ pub(super) struct Narrator {
 impl Narrator {
     /// One that tells, or keeps silent.
     pub(super) fn new(tells: bool) -> Self {
-        Self {
-            tells,
-            terminal: io::stdout().is_terminal(),
-            waiting: false,
-        }
+        Self { tells, terminal: io::stdout().is_terminal(), waiting: false }
     }
 
     /// A new chapter.
     pub(super) fn step(&mut self, title: &str) {
-        let title = if self.terminal {
-            format!("\x1b[1m{title}\x1b[0m")
-        } else {
-            title.to_owned()
-        };
+        let title = if self.terminal { format!("\x1b[1m{title}\x1b[0m") } else { title.to_owned() };
         self.line("");
         self.line(&title);
     }
@@ -50,22 +42,14 @@ impl Narrator {
         if !self.tells {
             return;
         }
-        let clear = if std::mem::take(&mut self.waiting) {
-            "\r\x1b[K"
-        } else {
-            ""
-        };
+        let clear = if std::mem::take(&mut self.waiting) { "\r\x1b[K" } else { "" };
         self.write(&format!("{clear}{text}\n"));
     }
 
     /// A reader that has gone away (`demo | head`) is no reason to stop half-way through a measurement.
     fn write(&mut self, text: &str) {
         let mut out = io::stdout().lock();
-        if out
-            .write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .is_err()
-        {
+        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
             self.tells = false;
         }
     }

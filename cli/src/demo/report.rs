@@ -83,14 +83,9 @@ pub(super) fn failover(outcomes: &[Outcome], cut: Duration, duplicates: u32) -> 
     let failed = outcomes.iter().filter(|call| call.by.is_none());
     let last_failed = failed.clone().map(|call| call.begun).max();
     let good_since = last_failed.map_or(cut, |last| last.max(cut));
-    let good = outcomes
-        .iter()
-        .filter(|call| call.by.is_some() && call.begun >= good_since);
+    let good = outcomes.iter().filter(|call| call.by.is_some() && call.begun >= good_since);
     Failover {
-        ms: good
-            .map(|call| call.ended)
-            .min()
-            .map(|ended| ended.saturating_sub(cut).into()),
+        ms: good.map(|call| call.ended).min().map(|ended| ended.saturating_sub(cut).into()),
         told_ms: failed
             .clone()
             .map(|call| call.ended.saturating_sub(call.begun))
@@ -144,11 +139,8 @@ mod tests {
 
     #[test]
     fn where_nothing_is_good_again_there_is_no_time_to_tell() {
-        let told = failover(
-            &[call(0, 1, true), call(101, 400, false)],
-            Duration::from_millis(100),
-            0,
-        );
+        let told =
+            failover(&[call(0, 1, true), call(101, 400, false)], Duration::from_millis(100), 0);
         assert_eq!(told.ms, None);
     }
 }

@@ -100,20 +100,13 @@ impl Hub {
         let now = now();
         let member = self.root.issue_member(cluster, now)?;
         let leaf = member.issue_gateway(1, &gateway_name()?, now)?;
-        Ok(pki::Identity::from_pem(
-            &leaf.chain_pem(),
-            &leaf.key_pem(),
-            &self.root.cert_pem(),
-        )?)
+        Ok(pki::Identity::from_pem(&leaf.chain_pem(), &leaf.key_pem(), &self.root.cert_pem())?)
     }
 
     /// A client of the hub that goes over a member's end of the wide area network.
     async fn client(&self, place: &Place) -> anyhow::Result<Client> {
         let kubeconfig = self.cluster.kubeconfig();
-        let (direct, relayed) = (
-            self.cluster.address().to_string(),
-            place.to_hub().to_string(),
-        );
+        let (direct, relayed) = (self.cluster.address().to_string(), place.to_hub().to_string());
         client(&kubeconfig.replace(&direct, &relayed)).await
     }
 }
@@ -180,14 +173,7 @@ impl Site {
             place.dns(),
             Arc::new(AtomicU64::new(first_id(&place))),
         )?;
-        Ok(Self {
-            place,
-            cluster,
-            proxy,
-            client,
-            caller,
-            kubeconfig,
-        })
+        Ok(Self { place, cluster, proxy, client, caller, kubeconfig })
     }
 
     /// Stops what is not a task: the service proxy and the API.
@@ -220,30 +206,21 @@ impl Site {
             self.run_pod(within, "client", "client", self.caller_address())?;
         }
         let mut pods = Vec::new();
-        for (number, address) in workload
-            .pod_numbers()
-            .map(|number| self.place.pod(number))
-            .enumerate()
+        for (number, address) in
+            workload.pod_numbers().map(|number| self.place.pod(number)).enumerate()
         {
             let pod_name = format!("{name}-{number}");
             self.run_pod(within, &pod_name, name, address)?;
             for port in workload.echo_ports() {
                 let listen = (address, port.number).into();
-                let echo = Echo::bind(
-                    listen,
-                    self.place.name.clone(),
-                    pod_name.clone(),
-                    arrivals.clone(),
-                )
-                .await;
+                let echo =
+                    Echo::bind(listen, self.place.name.clone(), pod_name.clone(), arrivals.clone())
+                        .await;
                 let echo = echo.map_err(|error| address_taken(listen, &error))?;
-                tasks.spawn(
-                    format!("{}/{pod_name}", self.name()),
-                    |shutdown| async move {
-                        echo.run(shutdown).await;
-                        Ok(())
-                    },
-                );
+                tasks.spawn(format!("{}/{pod_name}", self.name()), |shutdown| async move {
+                    echo.run(shutdown).await;
+                    Ok(())
+                });
             }
             pods.push((pod_name, address));
         }
@@ -303,10 +280,9 @@ fn first_id(place: &Place) -> u64 {
 fn prepare(cluster: &Cluster, place: &Place, set: &ClusterSetId) -> anyhow::Result<()> {
     let store = cluster.store();
     store.create(namespace(SYSTEM_NAMESPACE))?;
-    for (name, value) in [
-        (CLUSTER_ID_PROPERTY, place.name.as_str()),
-        (CLUSTER_SET_PROPERTY, set.as_str()),
-    ] {
+    for (name, value) in
+        [(CLUSTER_ID_PROPERTY, place.name.as_str()), (CLUSTER_SET_PROPERTY, set.as_str())]
+    {
         store.create(json!({
             "apiVersion": "about.k8s.io/v1beta1",
             "kind": "ClusterProperty",
@@ -332,19 +308,14 @@ async fn start_gateway(
         listen: place.gateway().into(),
         link: place.link(),
         identity: hub.identity(&place.name)?,
-        register: Some(Register {
-            admin_port: place.gateway_admin().port(),
-        }),
+        register: Some(Register { admin_port: place.gateway_admin().port() }),
     };
     let gateway = Gateway::bind(config, client, &mut registry).await?;
     let admin = Admin::gateway(gateway.handle(), registry);
     tasks
-        .serve(
-            format!("{}/gateway", place.name),
-            place.gateway_admin(),
-            admin,
-            |stop| gateway.run(stop),
-        )
+        .serve(format!("{}/gateway", place.name), place.gateway_admin(), admin, |stop| {
+            gateway.run(stop)
+        })
         .await
 }
 
@@ -368,31 +339,19 @@ async fn start_controller(
         Controller::bind(config, client, hub.client(place).await?, &mut registry).await?;
     let admin = Admin::controller(controller.handle(), registry);
     tasks
-        .serve(
-            format!("{}/controller", place.name),
-            place.controller_admin(),
-            admin,
-            |stop| controller.run(stop),
-        )
+        .serve(format!("{}/controller", place.name), place.controller_admin(), admin, |stop| {
+            controller.run(stop)
+        })
         .await
 }
 
 async fn start_dns(place: &Place, client: Client, tasks: &mut Tasks) -> anyhow::Result<()> {
     let mut registry = Registry::with_prefix(admin::PREFIX);
-    let config = landbridge_dns::Config {
-        listen: vec![place.dns()],
-        ..landbridge_dns::Config::default()
-    };
-    let server = DnsServer::bind(config, client, &mut registry)
-        .await
-        .context("the DNS server")?;
+    let config =
+        landbridge_dns::Config { listen: vec![place.dns()], ..landbridge_dns::Config::default() };
+    let server = DnsServer::bind(config, client, &mut registry).await.context("the DNS server")?;
     let admin = Admin::dns(server.handle(), registry);
     tasks
-        .serve(
-            format!("{}/dns", place.name),
-            place.dns_admin(),
-            admin,
-            |stop| server.run(stop),
-        )
+        .serve(format!("{}/dns", place.name), place.dns_admin(), admin, |stop| server.run(stop))
         .await
 }

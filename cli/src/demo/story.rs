@@ -79,12 +79,8 @@ impl<'a> Story<'a> {
     /// The step that went wrong.
     pub(super) async fn tell(&mut self) -> anyhow::Result<()> {
         self.first_export().await.context("exporting the service")?;
-        self.other_exports()
-            .await
-            .context("exporting the other services")?;
-        self.second_export()
-            .await
-            .context("exporting it from a second cluster")?;
+        self.other_exports().await.context("exporting the other services")?;
+        self.second_export().await.context("exporting it from a second cluster")?;
         self.cut().await.context("cutting a cluster off")?;
         self.unexport().await.context("taking the exports back")?;
         Ok(())
@@ -107,9 +103,7 @@ impl<'a> Story<'a> {
         let begun = Instant::now();
         export(exporter, self.workload).await?;
         let seen = join_all(
-            arrivals
-                .into_iter()
-                .map(|(site, import)| arrive(site, self.workload, begun, import)),
+            arrivals.into_iter().map(|(site, import)| arrive(site, self.workload, begun, import)),
         )
         .await;
         self.narrator.say(&format!(
@@ -119,10 +113,7 @@ impl<'a> Story<'a> {
         for (site, seen) in self.sites[1..].iter().zip(seen) {
             let seen = seen.with_context(|| format!("in {}", site.name()))?;
             let [import, answer, call] = [seen.import, seen.answer, seen.call].map(Millis::from);
-            self.narrator.say(&format!(
-                "{:<10} {import:>12} {answer:>14} {call:>14}",
-                site.name()
-            ));
+            self.narrator.say(&format!("{:<10} {import:>12} {answer:>14} {call:>14}", site.name()));
             self.report.import_ms.insert(site.name().into(), import);
             self.report.answer_ms.insert(site.name().into(), answer);
             self.report.call_ms.insert(site.name().into(), call);
@@ -130,10 +121,8 @@ impl<'a> Story<'a> {
         }
         let caller = self.report.caller.clone();
         if let Some(caller) = caller {
-            self.narrator.say(&format!(
-                "The pod in {} was told who called: {caller}",
-                exporter.name()
-            ));
+            self.narrator
+                .say(&format!("The pod in {} was told who called: {caller}", exporter.name()));
         }
         Ok(())
     }
@@ -148,20 +137,13 @@ impl<'a> Story<'a> {
                 let imports: Api<ServiceImport> =
                     Api::namespaced(site.client.clone(), workload.key.namespace.as_str());
                 until("the import", || async {
-                    imports
-                        .get_opt(workload.key.name.as_str())
-                        .await
-                        .ok()
-                        .flatten()
+                    imports.get_opt(workload.key.name.as_str()).await.ok().flatten()
                 })
                 .await
                 .with_context(|| format!("{} in {}", workload.key, site.name()))?;
             }
             let imported = Millis::from(begun.elapsed());
-            self.narrator.say(&format!(
-                "{} is imported everywhere after {imported}",
-                workload.key
-            ));
+            self.narrator.say(&format!("{} is imported everywhere after {imported}", workload.key));
         }
         Ok(())
     }
@@ -188,24 +170,16 @@ impl<'a> Story<'a> {
                 .map_or_else(|_| "failed".to_owned(), |reply| reply.cluster);
             *self.report.calls.entry(by).or_default() += 1;
         }
-        let told: Vec<String> = self
-            .report
-            .calls
-            .iter()
-            .map(|(by, calls)| format!("{by} {calls}"))
-            .collect();
-        self.narrator
-            .say(&format!("answered by: {}", told.join(", ")));
+        let told: Vec<String> =
+            self.report.calls.iter().map(|(by, calls)| format!("{by} {calls}")).collect();
+        self.narrator.say(&format!("answered by: {}", told.join(", ")));
         if self.sites.len() == 2 {
             export(second, self.workload).await?;
             self.until_answered_by(second.name()).await?;
             self.narrator
                 .say("Then tokyo exports it too: callers there are answered by their own pods.");
         }
-        ensure!(
-            !self.report.calls.contains_key("failed"),
-            "some of {CALLS} calls failed"
-        );
+        ensure!(!self.report.calls.contains_key("failed"), "some of {CALLS} calls failed");
         Ok(())
     }
 
@@ -228,28 +202,17 @@ impl<'a> Story<'a> {
             stop.cancel();
             cut
         };
-        let (cut, outcomes) = tokio::join!(
-            timeline,
-            calling.caller.steady(target, PACE, begun, stop.clone())
-        );
+        let (cut, outcomes) =
+            tokio::join!(timeline, calling.caller.steady(target, PACE, begun, stop.clone()));
         let told = failover(&outcomes, cut, self.arrivals.duplicates());
         self.report.failover = Some(told.clone());
-        let Some(ms) = told.ms else {
-            bail!("no call was good again within {AFTER_CUT:?}")
-        };
-        let wait = told
-            .told_ms
-            .map(|wait| format!(" (told so after {wait} at most)"))
-            .unwrap_or_default();
-        self.narrator.say(&format!(
-            "{} of {} calls failed{wait}",
-            told.failed, told.of
-        ));
-        self.narrator.say(&format!(
-            "first good call after the last failed one: {ms} after the cut"
-        ));
+        let Some(ms) = told.ms else { bail!("no call was good again within {AFTER_CUT:?}") };
+        let wait =
+            told.told_ms.map(|wait| format!(" (told so after {wait} at most)")).unwrap_or_default();
+        self.narrator.say(&format!("{} of {} calls failed{wait}", told.failed, told.of));
         self.narrator
-            .say(&format!("calls delivered twice: {}", told.duplicates));
+            .say(&format!("first good call after the last failed one: {ms} after the cut"));
+        self.narrator.say(&format!("calls delivered twice: {}", told.duplicates));
         self.wan.restore(lost.place.index);
         let back = Instant::now();
         if self.sites.len() > 2 {
@@ -262,11 +225,7 @@ impl<'a> Story<'a> {
                 lost.name()
             ));
         }
-        ensure!(
-            told.duplicates == 0,
-            "{} calls were delivered twice",
-            told.duplicates
-        );
+        ensure!(told.duplicates == 0, "{} calls were delivered twice", told.duplicates);
         Ok(())
     }
 
@@ -285,11 +244,7 @@ impl<'a> Story<'a> {
         let gone = join_all(self.sites.iter().map(|site| {
             let name = name.as_str();
             until("the name to go", move || async move {
-                site.caller
-                    .resolve(name)
-                    .await
-                    .is_ok_and(|found| found.is_none())
-                    .then_some(())
+                site.caller.resolve(name).await.is_ok_and(|found| found.is_none()).then_some(())
             })
         }));
         for (site, gone) in self.sites.iter().zip(gone.await) {
@@ -297,8 +252,7 @@ impl<'a> Story<'a> {
         }
         let gone = Millis::from(begun.elapsed());
         self.report.unexport_ms = Some(gone);
-        self.narrator
-            .say(&format!("{name} is gone in every cluster after {gone}"));
+        self.narrator.say(&format!("{name} is gone in every cluster after {gone}"));
         Ok(())
     }
 
@@ -318,10 +272,8 @@ impl<'a> Story<'a> {
     /// The service's address in a cluster, as its name tells it.
     async fn target(&self, site: &Site) -> anyhow::Result<SocketAddr> {
         let (name, port) = (self.workload.dns_name(), self.workload.called_port());
-        let address = until("the name", || async {
-            site.caller.resolve(&name).await.ok().flatten()
-        })
-        .await?;
+        let address =
+            until("the name", || async { site.caller.resolve(&name).await.ok().flatten() }).await?;
         Ok((address, port).into())
     }
 
@@ -341,16 +293,12 @@ fn exports(site: &Site, workload: &Workload) -> Api<ServiceExport> {
 }
 
 async fn export(site: &Site, workload: &Workload) -> anyhow::Result<()> {
-    exports(site, workload)
-        .create(&PostParams::default(), &workload.export)
-        .await?;
+    exports(site, workload).create(&PostParams::default(), &workload.export).await?;
     Ok(())
 }
 
 async fn unexport(site: &Site, workload: &Workload) -> anyhow::Result<()> {
-    exports(site, workload)
-        .delete(workload.key.name.as_str(), &DeleteParams::default())
-        .await?;
+    exports(site, workload).delete(workload.key.name.as_str(), &DeleteParams::default()).await?;
     Ok(())
 }
 
@@ -367,9 +315,7 @@ where
             sleep(LOOK).await;
         }
     };
-    timeout(PATIENCE, seen)
-        .await
-        .with_context(|| format!("waited {PATIENCE:?} for {what}"))
+    timeout(PATIENCE, seen).await.with_context(|| format!("waited {PATIENCE:?} for {what}"))
 }
 
 /// Watches for a workload's import; what comes back waits for it.
@@ -380,13 +326,8 @@ async fn watch_import(
     let api: Api<Guard<ServiceImport>> =
         Api::namespaced(site.client.clone(), workload.key.namespace.as_str());
     let mut changes = Box::pin(watch(api, WatchConfig::default()));
-    let first = timeout(PATIENCE, changes.next())
-        .await
-        .context("the watch did not begin")?;
-    ensure!(
-        matches!(first, Some(Change::Reset { .. })),
-        "the watch did not begin with a listing"
-    );
+    let first = timeout(PATIENCE, changes.next()).await.context("the watch did not begin")?;
+    ensure!(matches!(first, Some(Change::Reset { .. })), "the watch did not begin with a listing");
     let name = workload.key.name.to_string();
     Ok(async move {
         while let Some(change) = changes.next().await {
@@ -413,23 +354,13 @@ async fn arrive(
     };
     let name = workload.dns_name();
     let call = async {
-        let address: Ipv4Addr = until("the name", || async {
-            site.caller.resolve(&name).await.ok().flatten()
-        })
-        .await?;
+        let address: Ipv4Addr =
+            until("the name", || async { site.caller.resolve(&name).await.ok().flatten() }).await?;
         let answer = begun.elapsed();
         let target = (address, workload.called_port()).into();
-        let reply = until("an answer", || async {
-            site.caller.call(target).await.ok()
-        })
-        .await?;
+        let reply = until("an answer", || async { site.caller.call(target).await.ok() }).await?;
         anyhow::Ok((answer, begun.elapsed(), reply.caller))
     };
     let (import, (answer, call, caller)) = tokio::try_join!(import, call)?;
-    Ok(Seen {
-        import,
-        answer,
-        call,
-        caller,
-    })
+    Ok(Seen { import, answer, call, caller })
 }

@@ -27,11 +27,7 @@ pub(super) struct Tasks {
 impl Tasks {
     /// None yet; all will stop with `shutdown`.
     pub(super) fn new(shutdown: CancellationToken) -> Self {
-        Self {
-            running: JoinSet::new(),
-            shutdown,
-            ready: Vec::new(),
-        }
+        Self { running: JoinSet::new(), shutdown, ready: Vec::new() }
     }
 
     /// Runs a task under a name.
@@ -41,8 +37,7 @@ impl Tasks {
     {
         let task = task(self.shutdown.child_token());
         let span = tracing::info_span!("task", name = %name);
-        self.running
-            .spawn(async move { (name, task.await) }.instrument(span));
+        self.running.spawn(async move { (name, task.await) }.instrument(span));
     }
 
     /// Runs a component and its admin endpoint.

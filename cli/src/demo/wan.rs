@@ -48,10 +48,7 @@ pub(super) struct End {
 impl Wan {
     /// A network for `count` clusters, none cut off.
     pub(super) fn new(layout: Layout, count: usize) -> Self {
-        Self {
-            layout,
-            cut: Arc::new((0..count).map(|_| watch::Sender::new(false)).collect()),
-        }
+        Self { layout, cut: Arc::new((0..count).map(|_| watch::Sender::new(false)).collect()) }
     }
 
     /// Loses everything from and to a cluster from now on.
@@ -65,10 +62,7 @@ impl Wan {
     }
 
     fn passes(&self, index: usize, other: IpAddr) -> bool {
-        let other = self
-            .layout
-            .cluster_of(other)
-            .and_then(|other| self.cut.get(other));
+        let other = self.layout.cluster_of(other).and_then(|other| self.cut.get(other));
         !*self.cut[index].borrow() && other.is_none_or(|cut| !*cut.borrow())
     }
 
@@ -81,12 +75,10 @@ impl Wan {
         place: &Place,
         hub: SocketAddr,
     ) -> Result<End, (SocketAddr, io::Error)> {
-        let public = UdpSocket::bind(place.public())
-            .await
-            .map_err(|error| (place.public(), error))?;
-        let to_hub = TcpListener::bind(place.to_hub())
-            .await
-            .map_err(|error| (place.to_hub(), error))?;
+        let public =
+            UdpSocket::bind(place.public()).await.map_err(|error| (place.public(), error))?;
+        let to_hub =
+            TcpListener::bind(place.to_hub()).await.map_err(|error| (place.to_hub(), error))?;
         Ok(End {
             wan: self.clone(),
             index: place.index,
@@ -140,11 +132,8 @@ impl End {
         if flows.len() >= MOST_FLOWS {
             return None;
         }
-        let inside = Arc::new(
-            UdpSocket::bind((self.public.local_addr().ok()?.ip(), 0))
-                .await
-                .ok()?,
-        );
+        let inside =
+            Arc::new(UdpSocket::bind((self.public.local_addr().ok()?.ip(), 0)).await.ok()?);
         inside.connect(self.gateway).await.ok()?;
         flows.insert(source, Arc::clone(&inside));
         tasks.spawn(replies(
@@ -185,11 +174,7 @@ async fn stall_on_cut(member: TcpStream, hub: SocketAddr, cut: watch::Receiver<b
         return;
     };
     // A network passes a packet on when it comes: held back for the next one, an object takes 40 ms more.
-    if member
-        .set_nodelay(true)
-        .and_then(|()| hub.set_nodelay(true))
-        .is_err()
-    {
+    if member.set_nodelay(true).and_then(|()| hub.set_nodelay(true)).is_err() {
         return;
     }
     let (member_read, member_write) = member.into_split();
@@ -239,10 +224,7 @@ mod tests {
         let mut packet = [0; 64];
         let waited =
             tokio::time::timeout(Duration::from_millis(200), socket.recv_from(&mut packet)).await;
-        waited
-            .ok()
-            .and_then(Result::ok)
-            .map(|(length, from)| (packet[..length].to_vec(), from))
+        waited.ok().and_then(Result::ok).map(|(length, from)| (packet[..length].to_vec(), from))
     }
 
     #[tokio::test]
@@ -253,10 +235,7 @@ mod tests {
         let (packet, flow) = heard(&gateway).await.unwrap();
         assert_eq!(packet, b"hello");
         gateway.send_to(b"welcome", flow).await.unwrap();
-        assert_eq!(
-            heard(&peer).await.unwrap(),
-            (b"welcome".to_vec(), place.public())
-        );
+        assert_eq!(heard(&peer).await.unwrap(), (b"welcome".to_vec(), place.public()));
 
         wan.cut(0);
         peer.send_to(b"lost", place.public()).await.unwrap();

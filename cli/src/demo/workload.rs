@@ -80,24 +80,18 @@ pub(super) fn read(folder: &Path) -> anyhow::Result<Vec<Workload>> {
     let mut gathered = Gathered::default();
     let entries = fs::read_dir(folder)
         .with_context(|| format!("cannot read the folder {}", folder.display()))?;
-    let mut files: Vec<_> = entries
-        .collect::<Result<Vec<_>, _>>()?
-        .iter()
-        .map(fs::DirEntry::path)
-        .collect();
+    let mut files: Vec<_> =
+        entries.collect::<Result<Vec<_>, _>>()?.iter().map(fs::DirEntry::path).collect();
     files.sort();
     let manifest = |path: &Path| {
-        path.extension()
-            .is_some_and(|end| end == "yaml" || end == "yml" || end == "json")
+        path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json")
     };
     for file in files.iter().filter(|path| manifest(path)) {
         let text =
             fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
         gathered.read(&text, &file.display().to_string())?;
     }
-    gathered
-        .workloads()
-        .with_context(|| format!("the manifests in {}", folder.display()))
+    gathered.workloads().with_context(|| format!("the manifests in {}", folder.display()))
 }
 
 /// Objects of manifests, before it is known which belong together.
@@ -118,9 +112,9 @@ impl Gathered {
             let kind = object["kind"].as_str().unwrap_or_default().to_owned();
             let as_what = || format!("{source}: cannot be read as a {kind}");
             match kind.as_str() {
-                "Service" => self
-                    .services
-                    .push(serde_json::from_value(object).with_context(as_what)?),
+                "Service" => {
+                    self.services.push(serde_json::from_value(object).with_context(as_what)?)
+                }
                 "ServiceExport" => {
                     let yaml = if source.starts_with("the built-in") {
                         text.to_owned()
@@ -181,10 +175,7 @@ type Metadata = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 fn names(metadata: &Metadata) -> (String, String) {
     (
-        metadata
-            .namespace
-            .clone()
-            .unwrap_or_else(|| "default".into()),
+        metadata.namespace.clone().unwrap_or_else(|| "default".into()),
         metadata.name.clone().unwrap_or_default(),
     )
 }
@@ -205,11 +196,7 @@ fn fresh_service(service: &Service, key: &ServiceKey) -> Service {
     if spec.cluster_ip.as_deref() != Some("None") {
         (spec.cluster_ip, spec.cluster_ips) = (None, None);
     }
-    Service {
-        metadata: fresh(&service.metadata, key),
-        spec: Some(spec),
-        status: None,
-    }
+    Service { metadata: fresh(&service.metadata, key), spec: Some(spec), status: None }
 }
 
 fn fresh_export(export: &ServiceExport, key: &ServiceKey) -> ServiceExport {
@@ -222,19 +209,12 @@ fn fresh_export(export: &ServiceExport, key: &ServiceKey) -> ServiceExport {
 
 impl Workload {
     fn is_headless(&self) -> bool {
-        self.service
-            .spec
-            .as_ref()
-            .is_some_and(|spec| spec.cluster_ip.as_deref() == Some("None"))
+        self.service.spec.as_ref().is_some_and(|spec| spec.cluster_ip.as_deref() == Some("None"))
     }
 
     /// The TCP ports of the Service, and where echo servers stand behind them.
     pub(super) fn echo_ports(&self) -> Vec<EchoPort> {
-        let ports = self
-            .service
-            .spec
-            .iter()
-            .flat_map(|spec| spec.ports.iter().flatten());
+        let ports = self.service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
         let tcp = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
         let wanted = |port: &k8s_openapi::api::core::v1::ServicePort| match port.target_port {
             Some(IntOrString::Int(number)) => {
@@ -252,23 +232,14 @@ impl Workload {
 
     /// The number of the first TCP port, which the story calls.
     pub(super) fn called_port(&self) -> u16 {
-        let ports = self
-            .service
-            .spec
-            .iter()
-            .flat_map(|spec| spec.ports.iter().flatten());
+        let ports = self.service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
         let mut tcp = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
-        tcp.next()
-            .and_then(|port| u16::try_from(port.port).ok())
-            .unwrap_or_default()
+        tcp.next().and_then(|port| u16::try_from(port.port).ok()).unwrap_or_default()
     }
 
     /// Its name for every cluster of the set.
     pub(super) fn dns_name(&self) -> String {
-        format!(
-            "{}.{}.svc.clusterset.local",
-            self.key.name, self.key.namespace
-        )
+        format!("{}.{}.svc.clusterset.local", self.key.name, self.key.namespace)
     }
 
     /// The last numbers of its pods' addresses in any cluster.
@@ -350,15 +321,8 @@ metadata: {name: web, namespace: shop}
         assert_eq!(workload.service.metadata.uid, None);
         assert_eq!(workload.service.spec.as_ref().unwrap().cluster_ip, None);
         assert_eq!(workload.called_port(), 8081);
-        let expected = EchoPort {
-            name: Some("http".into()),
-            number: FIRST_ECHO_PORT,
-        };
-        assert_eq!(
-            workload.echo_ports(),
-            [expected],
-            "a privileged target port is replaced"
-        );
+        let expected = EchoPort { name: Some("http".into()), number: FIRST_ECHO_PORT };
+        assert_eq!(workload.echo_ports(), [expected], "a privileged target port is replaced");
     }
 
     #[test]
@@ -369,21 +333,11 @@ metadata: {name: web, namespace: shop}
                 .unwrap_err()
                 .contains("export shop/web, but hold no Service of that name")
         );
+        assert!(check(service).unwrap_err().contains("hold no ServiceExport"));
         assert!(
-            check(service)
-                .unwrap_err()
-                .contains("hold no ServiceExport")
-        );
-        assert!(
-            check("kind: Deployment")
-                .unwrap_err()
-                .contains("takes Services and ServiceExports")
+            check("kind: Deployment").unwrap_err().contains("takes Services and ServiceExports")
         );
         let headless = WEB.replace("10.96.0.7", "None");
-        assert!(
-            check(&headless)
-                .unwrap_err()
-                .contains("add a ClusterIP Service with a TCP port")
-        );
+        assert!(check(&headless).unwrap_err().contains("add a ClusterIP Service with a TCP port"));
     }
 }

@@ -45,21 +45,14 @@ fn crds_are_yaml_documents_or_one_list() {
 fn crds_are_written_as_files_named_by_the_definition() {
     let folder = tempfile::tempdir().unwrap();
     let made = folder.path().join("deploy/crds");
-    out(&landbridge(&[
-        "crds",
-        "--directory",
-        made.to_str().unwrap(),
-    ]));
+    out(&landbridge(&["crds", "--directory", made.to_str().unwrap()]));
     let mut written: Vec<Value> = Vec::new();
     for entry in std::fs::read_dir(&made).unwrap() {
         let path = entry.unwrap().path();
         let definition: Value =
             serde_norway::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
-        assert_eq!(
-            name.strip_suffix(".yaml"),
-            definition["metadata"]["name"].as_str()
-        );
+        assert_eq!(name.strip_suffix(".yaml"), definition["metadata"]["name"].as_str());
         written.push(definition);
     }
     assert_eq!(kinds(&written), KINDS);

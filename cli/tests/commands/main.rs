@@ -1,10 +1,6 @@
 //! The built binary, from outside: what people and scripts see of each command.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod crds;
 mod pki;

@@ -44,10 +44,8 @@ impl Surroundings {
     /// Says who the cluster is, and makes it the hub with itself as a member.
     fn join(&self) {
         let create = |object| self.cluster.store().create(object).unwrap();
-        for (name, value) in [
-            ("cluster.clusterset.k8s.io", "paris"),
-            ("clusterset.k8s.io", "demo"),
-        ] {
+        for (name, value) in [("cluster.clusterset.k8s.io", "paris"), ("clusterset.k8s.io", "demo")]
+        {
             create(json!({
                 "apiVersion": "about.k8s.io/v1beta1", "kind": "ClusterProperty",
                 "metadata": {"name": name}, "spec": {"value": value},
@@ -67,18 +65,8 @@ impl Surroundings {
     }
 
     fn arguments(&self, arguments: &[&str]) -> Vec<String> {
-        let common = [
-            "--kubeconfig",
-            &self.path("kubeconfig"),
-            "--log-format",
-            "json",
-        ];
-        arguments
-            .iter()
-            .copied()
-            .chain(common)
-            .map(str::to_owned)
-            .collect()
+        let common = ["--kubeconfig", &self.path("kubeconfig"), "--log-format", "json"];
+        arguments.iter().copied().chain(common).map(str::to_owned).collect()
     }
 }
 
@@ -106,9 +94,7 @@ impl Running {
                 let line = line.unwrap();
                 let event: Value = serde_json::from_str(&line).unwrap_or_default();
                 if event["message"] == "running" {
-                    sender
-                        .send(event["admin"].as_str().unwrap().parse().unwrap())
-                        .unwrap();
+                    sender.send(event["admin"].as_str().unwrap().parse().unwrap()).unwrap();
                 }
                 log.push_str(&line);
                 log.push('\n');
@@ -127,11 +113,7 @@ impl Running {
     /// `(status line, body)`.
     fn get(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.admin).unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-        )
-        .unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -145,10 +127,7 @@ impl Running {
             if status == "HTTP/1.1 200 OK" {
                 return;
             }
-            assert!(
-                body.starts_with("not ready: it waits for"),
-                "{status} {body}"
-            );
+            assert!(body.starts_with("not ready: it waits for"), "{status} {body}");
             assert!(Instant::now() < deadline, "{body}");
             thread::sleep(Duration::from_millis(10));
         }
@@ -161,23 +140,14 @@ impl Running {
         let snapshot: Value = serde_json::from_str(&self.get("/debug/snapshot").1).unwrap();
         assert!(snapshot.is_object(), "{snapshot}");
         let metrics = self.get("/metrics").1;
-        assert!(
-            metrics.contains("landbridge_build_info{version="),
-            "{metrics}"
-        );
+        assert!(metrics.contains("landbridge_build_info{version="), "{metrics}");
         metrics
     }
 
     /// Ends it as Kubernetes does, and returns how it ended and what it logged.
     fn terminate(mut self) -> (ExitStatus, String) {
         let kill = format!("kill -TERM {}", self.child.id());
-        assert!(
-            Command::new("sh")
-                .args(["-c", &kill])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -276,13 +246,7 @@ async fn a_cluster_that_does_not_say_who_it_is_is_told_how_to() {
 async fn a_controller_that_was_told_another_cluster_than_the_api_says_does_not_start() {
     let around = Surroundings::new().await;
     around.join();
-    let arguments = [
-        "controller",
-        "--admin-listen",
-        "127.0.0.1:0",
-        "--cluster",
-        "tokyo",
-    ];
+    let arguments = ["controller", "--admin-listen", "127.0.0.1:0", "--cluster", "tokyo"];
     let (code, line) = refused(&around.arguments(&arguments));
     assert_eq!(code, Some(2), "{line}");
     assert_eq!(
@@ -308,9 +272,7 @@ async fn a_certificate_of_another_cluster_is_told_before_anything_is_bound() {
             "--out",
             &elsewhere,
         ],
-        [
-            "pki", "gateway", "--member", &elsewhere, "--name", "gw-0", "--out", &elsewhere,
-        ],
+        ["pki", "gateway", "--member", &elsewhere, "--name", "gw-0", "--out", &elsewhere],
     ] {
         assert!(landbridge(&arguments).status.success());
     }
@@ -342,25 +304,16 @@ async fn an_api_that_cannot_be_reached_is_a_kind_of_its_own() {
     around.cluster.pause().await;
     let (code, line) = refused(&around.arguments(&["controller", "--admin-listen", "127.0.0.1:0"]));
     assert_eq!(code, Some(3), "{line}");
-    assert!(
-        line.contains("the Kubernetes API cannot be asked"),
-        "{line}"
-    );
+    assert!(line.contains("the Kubernetes API cannot be asked"), "{line}");
     fs::write(&path, "no kubeconfig").unwrap();
     let (code, line) = refused(&around.arguments(&["dns", "--listen", "127.0.0.1:0"]));
     assert_eq!(code, Some(2), "{line}");
-    assert!(
-        names(&line, &path) && line.contains("the kubeconfig cannot be used"),
-        "{line}"
-    );
+    assert!(names(&line, &path) && line.contains("the kubeconfig cannot be used"), "{line}");
     let arguments = around.arguments(&["dns", "--listen", "127.0.0.1:0", "--context", "x"]);
     fs::write(&path, around.cluster.kubeconfig()).unwrap();
     let (code, line) = refused(&arguments);
     assert_eq!(code, Some(2), "{line}");
-    assert!(
-        names(&line, &path) && line.contains("kubectl config get-contexts"),
-        "{line}"
-    );
+    assert!(names(&line, &path) && line.contains("kubectl config get-contexts"), "{line}");
 }
 
 fn names(line: &str, path: &Path) -> bool {

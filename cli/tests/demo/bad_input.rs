@@ -50,11 +50,7 @@ impl Stage {
 
     /// An address of a cluster: 1 is paris, 3 is berlin.
     fn address(&self, cluster: u8, host: u8, port: u16) -> SocketAddr {
-        (
-            std::net::Ipv4Addr::new(127, self.octet + cluster, 0, host),
-            port,
-        )
-            .into()
+        (std::net::Ipv4Addr::new(127, self.octet + cluster, 0, host), port).into()
     }
 
     fn exports(&self) -> Api<ServiceExport> {
@@ -66,18 +62,12 @@ impl Stage {
         let services: Api<Service> = Api::namespaced(self.exporter.clone(), "demo");
         let service = json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 8080}]}});
         services
-            .create(
-                &PostParams::default(),
-                &serde_json::from_value(service).unwrap(),
-            )
+            .create(&PostParams::default(), &serde_json::from_value(service).unwrap())
             .await
             .unwrap();
         let export = json!({"metadata": {"name": name}, "spec": spec});
         self.exports()
-            .create(
-                &PostParams::default(),
-                &serde_json::from_value(export).unwrap(),
-            )
+            .create(&PostParams::default(), &serde_json::from_value(export).unwrap())
             .await
             .unwrap();
     }
@@ -111,14 +101,9 @@ impl Stage {
         let import = imports.get("echo").await.unwrap();
         let name = "echo.demo.svc.clusterset.local";
         let address = resolve(self.address(3, 53, 1053).ip(), 1053, name).await;
-        assert_eq!(
-            address.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            import.spec.ips
-        );
+        assert_eq!(address.iter().map(ToString::to_string).collect::<Vec<_>>(), import.spec.ips);
         let target = (address[0], 8080).into();
-        let told = tokio::task::spawn_blocking(move || get(target, "/"))
-            .await
-            .unwrap();
+        let told = tokio::task::spawn_blocking(move || get(target, "/")).await.unwrap();
         assert!(told.contains("\"cluster\":\"paris\""), "{told}");
     }
 
@@ -127,21 +112,14 @@ impl Stage {
         let begun = Instant::now();
         loop {
             let text = get(admin, "/metrics");
-            let count = |line: &str| {
-                line.rsplit(' ')
-                    .next()
-                    .and_then(|count| count.parse::<f64>().ok())
-            };
-            let mut lines = text
-                .lines()
-                .filter(|line| line.starts_with(metric) && line.contains(label));
+            let count =
+                |line: &str| line.rsplit(' ').next().and_then(|count| count.parse::<f64>().ok());
+            let mut lines =
+                text.lines().filter(|line| line.starts_with(metric) && line.contains(label));
             if lines.any(|line| count(line) > Some(0.0)) {
                 return;
             }
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "{metric} does not count {label:?}:\n{text}"
-            );
+            assert!(begun.elapsed() < PATIENCE, "{metric} does not count {label:?}:\n{text}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -160,52 +138,23 @@ async fn bad_input_hurts_only_itself_and_is_told() {
 /// Design, "Export": "What every importer's API would refuse (labels, hostnames) is refused here, at the source …
 /// with a condition, and the export stands."
 async fn objects(stage: &Stage) {
-    stage
-        .export(
-            "odd",
-            json!({"exportedLabels": {"a bad key": "x", "good": "y"}}),
-        )
-        .await;
-    stage
-        .condition("odd", "Degraded", "True", &["a bad key"])
-        .await;
+    stage.export("odd", json!({"exportedLabels": {"a bad key": "x", "good": "y"}})).await;
+    stage.condition("odd", "Degraded", "True", &["a bad key"]).await;
     stage.condition("odd", "Ready", "True", &["Exported"]).await;
 
     let huge = BTreeMap::from([("note", "x".repeat(300 * 1024))]);
-    stage
-        .export("huge", json!({"exportedAnnotations": huge}))
-        .await;
-    stage
-        .condition(
-            "huge",
-            "Degraded",
-            "True",
-            &["AnnotationsTooLarge", "307204 bytes"],
-        )
-        .await;
-    stage
-        .condition("huge", "Ready", "True", &["Exported"])
-        .await;
+    stage.export("huge", json!({"exportedAnnotations": huge})).await;
+    stage.condition("huge", "Degraded", "True", &["AnnotationsTooLarge", "307204 bytes"]).await;
+    stage.condition("huge", "Ready", "True", &["Exported"]).await;
 
     // KEP-1645: a ServiceExport without its Service is not valid, reason NoService.
     let services: Api<Service> = Api::namespaced(stage.exporter.clone(), "demo");
-    services
-        .delete("odd", &DeleteParams::default())
-        .await
-        .unwrap();
-    stage
-        .condition("odd", "Valid", "False", &["NoService"])
-        .await;
+    services.delete("odd", &DeleteParams::default()).await.unwrap();
+    stage.condition("odd", "Valid", "False", &["NoService"]).await;
 
     // What the API itself takes for malformed never comes in.
     let patch = Patch::Merge(json!({"spec": {"exportedLabels": "all"}}));
-    assert!(
-        stage
-            .exports()
-            .patch("huge", &PatchParams::default(), &patch)
-            .await
-            .is_err()
-    );
+    assert!(stage.exports().patch("huge", &PatchParams::default(), &patch).await.is_err());
     stage.calls_go_on().await;
 }
 
@@ -213,9 +162,8 @@ async fn packets(stage: &Stage) {
     let dns = stage.address(3, 53, 1053);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     for length in [0, 1, 11, 12, 17, 512] {
-        let noise: Vec<u8> = (0..length)
-            .map(|at| u8::try_from(at * 37 % 251).unwrap() & 0x7f)
-            .collect();
+        let noise: Vec<u8> =
+            (0..length).map(|at| u8::try_from(at * 37 % 251).unwrap() & 0x7f).collect();
         socket.send_to(&noise, dns).unwrap();
     }
     let stage_admin = stage.address(3, 53, 8080);
@@ -234,23 +182,14 @@ async fn strangers(stage: &Stage) {
             stage.counted(admin, "landbridge_gateway_handshake_refusals_total", label)
         });
     };
-    assert!(
-        dial(link, None).await.contains("certificate"),
-        "a stranger must not get in"
-    );
+    assert!(dial(link, None).await.contains("certificate"), "a stranger must not get in");
     refused("no_certificate");
 
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let now = Timestamp::from_millis(i64::try_from(now.as_millis()).unwrap());
     let other = pki::Root::generate(&ClusterSetId::parse("other").unwrap(), now).unwrap();
-    let member = other
-        .issue_member(&ClusterId::parse("berlin").unwrap(), now)
-        .unwrap();
-    let leaf = member
-        .issue_gateway(1, &Hostname::parse("gw-0").unwrap(), now)
-        .unwrap();
+    let member = other.issue_member(&ClusterId::parse("berlin").unwrap(), now).unwrap();
+    let leaf = member.issue_gateway(1, &Hostname::parse("gw-0").unwrap(), now).unwrap();
     dial(link, Some((leaf.chain_pem(), leaf.key_pem()))).await;
     refused("unknown_issuer");
 }
@@ -266,9 +205,8 @@ async fn dial(link: SocketAddr, who: Option<(String, String)>) -> String {
     let mut config = match who {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
-            let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
-                .map(Result::unwrap)
-                .collect();
+            let chain =
+                CertificateDer::pem_slice_iter(chain.as_bytes()).map(Result::unwrap).collect();
             builder
                 .with_client_auth_cert(
                     chain,
@@ -285,10 +223,9 @@ async fn dial(link: SocketAddr, who: Option<(String, String)>) -> String {
     match endpoint.connect(link, "paris").unwrap().await {
         Err(error) => error.to_string(),
         // In TLS 1.3 the client is done before the server has judged it.
-        Ok(connection) => tokio::time::timeout(PATIENCE, connection.closed())
-            .await
-            .unwrap()
-            .to_string(),
+        Ok(connection) => {
+            tokio::time::timeout(PATIENCE, connection.closed()).await.unwrap().to_string()
+        }
     }
 }
 

@@ -27,11 +27,7 @@ pub(crate) fn octet(test: u32) -> String {
 
 pub(crate) fn demo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_landbridge"));
-    command
-        .arg("demo")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit());
+    command.arg("demo").args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit());
     command
 }
 
@@ -47,10 +43,7 @@ impl Staying {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (begun, mut told) = (Instant::now(), String::new());
         while !told.contains("Ctrl-C ends it") {
-            assert!(
-                begun.elapsed() < PATIENCE,
-                "the demo does not come to its end:\n{told}"
-            );
+            assert!(begun.elapsed() < PATIENCE, "the demo does not come to its end:\n{told}");
             match lines.next() {
                 Some(line) => told += &format!("{}\n", line.unwrap()),
                 None => panic!("the demo ended before its time:\n{told}"),
@@ -61,11 +54,7 @@ impl Staying {
 
     /// The words of the printed line that begins with `program`.
     pub(crate) fn line(&self, program: &str) -> Vec<&str> {
-        let line = self
-            .told
-            .lines()
-            .map(str::trim)
-            .find(|line| line.starts_with(program));
+        let line = self.told.lines().map(str::trim).find(|line| line.starts_with(program));
         line.unwrap_or_else(|| panic!("no line for {program} in\n{}", self.told))
             .split(' ')
             .collect()
@@ -85,22 +74,13 @@ impl Staying {
 
     /// Where it keeps the kubeconfigs.
     pub(crate) fn folder(&self) -> PathBuf {
-        Path::new(self.line("kubectl --kubeconfig")[2])
-            .parent()
-            .unwrap()
-            .to_owned()
+        Path::new(self.line("kubectl --kubeconfig")[2]).parent().unwrap().to_owned()
     }
 
     /// Ctrl-C, and how it ends.
     pub(crate) fn interrupt(&mut self) -> std::process::ExitStatus {
         let id = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-INT", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
         self.child.wait().unwrap()
     }
 }
@@ -115,9 +95,7 @@ impl Drop for Staying {
 
 pub(crate) async fn client(kubeconfig: &Path) -> Client {
     let file = Kubeconfig::read_from(kubeconfig).unwrap();
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-        .await
-        .unwrap();
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
 }
 
@@ -128,10 +106,7 @@ pub(crate) async fn import_address(kubeconfig: &Path) -> IpAddr {
     let import = imports.get("echo").await.unwrap();
     assert_eq!(import.spec.type_, "ClusterSetIP");
     let derived = &import.metadata.annotations.as_ref().unwrap()["multicluster.kubernetes.io/derived-service"];
-    let service = Api::<Service>::namespaced(client, "demo")
-        .get(derived)
-        .await
-        .unwrap();
+    let service = Api::<Service>::namespaced(client, "demo").get(derived).await.unwrap();
     let address = service.spec.unwrap().cluster_ip.unwrap();
     assert_eq!(import.spec.ips, std::slice::from_ref(&address));
     address.parse().unwrap()
@@ -139,31 +114,19 @@ pub(crate) async fn import_address(kubeconfig: &Path) -> IpAddr {
 
 pub(crate) async fn resolve(server: IpAddr, port: u16, name: &str) -> Vec<IpAddr> {
     let mut server = NameServerConfig::udp_and_tcp(server);
-    server
-        .connections
-        .iter_mut()
-        .for_each(|connection| connection.port = port);
+    server.connections.iter_mut().for_each(|connection| connection.port = port);
     let config = ResolverConfig::from_name_servers(vec![server]);
     let resolver = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         .build()
         .unwrap();
-    resolver
-        .lookup_ip(format!("{name}."))
-        .await
-        .unwrap()
-        .iter()
-        .collect()
+    resolver.lookup_ip(format!("{name}.")).await.unwrap().iter().collect()
 }
 
 /// A plain HTTP exchange, for machines without curl.
 pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text

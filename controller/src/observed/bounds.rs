@@ -14,10 +14,7 @@ const FIRST_NAMESPACE: &str = "kube-system";
 impl Observed {
     /// What tells this cluster from every other one, also from one that has its id by mistake.
     pub(crate) fn cluster_uid(&self) -> Option<&str> {
-        let key = ObjectKey {
-            namespace: String::new(),
-            name: FIRST_NAMESPACE.to_owned(),
-        };
+        let key = ObjectKey { namespace: String::new(), name: FIRST_NAMESPACE.to_owned() };
         self.namespaces.row(&key).map(|row| row.uid.as_str())
     }
 
@@ -43,9 +40,7 @@ impl Observed {
         let told = self.members.rows().filter(|(_, row)| {
             let status = &row.kept.status;
             status.heartbeat.is_some()
-                && status
-                    .merge_revision
-                    .is_none_or(|revision| revision < OLDEST_MERGE_REVISION)
+                && status.merge_revision.is_none_or(|revision| revision < OLDEST_MERGE_REVISION)
         });
         told.map(|(key, _)| key.name.as_str())
     }
@@ -94,10 +89,7 @@ impl Observed {
             Some(message) => self.exhausted.insert(service.clone(), message),
             None => self.exhausted.remove(service),
         };
-        Touched {
-            services: BTreeSet::from([service.clone()]),
-            ..Touched::default()
-        }
+        Touched { services: BTreeSet::from([service.clone()]), ..Touched::default() }
     }
 }
 

@@ -31,10 +31,7 @@ impl Observed {
     }
 
     fn member_names(&self) -> Vec<&str> {
-        self.members
-            .rows()
-            .map(|(key, _)| key.name.as_str())
-            .collect()
+        self.members.rows().map(|(key, _)| key.name.as_str()).collect()
     }
 
     fn export_states(&self) -> Map<String, Value> {
@@ -53,21 +50,15 @@ impl Observed {
         let services = self.known_services();
         let services = services.iter().filter_map(|service| {
             let key = object_key(service, service.name.as_str());
-            let exporters: Vec<&str> = self
-                .exports_of(service)
-                .map(|view| view.export.cluster.as_str())
-                .collect();
+            let exporters: Vec<&str> =
+                self.exports_of(service).map(|view| view.export.cluster.as_str()).collect();
             if exporters.is_empty() {
                 return None;
             }
-            let ips = self
-                .service_imports
-                .find(&key)
-                .map(|import| &import.spec.ips);
+            let ips = self.service_imports.find(&key).map(|import| &import.spec.ips);
             let numbers = self.ports.of(service).into_iter().flatten();
-            let numbers: Map<String, Value> = numbers
-                .map(|(port, number)| (port.to_string(), json!(number.number())))
-                .collect();
+            let numbers: Map<String, Value> =
+                numbers.map(|(port, number)| (port.to_string(), json!(number.number()))).collect();
             let slices = self.our_slices(service);
             let slices: Vec<&str> = slices.map(|(key, _)| key.name.as_str()).collect();
             let mut state =

@@ -41,12 +41,7 @@ pub(crate) struct Taken<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self {
-            rows: BTreeMap::new(),
-            malformed: BTreeMap::new(),
-            synced: false,
-            trouble: None,
-        }
+        Self { rows: BTreeMap::new(), malformed: BTreeMap::new(), synced: false, trouble: None }
     }
 }
 
@@ -86,11 +81,7 @@ impl<T: PartialEq> Table<T> {
         change: Change<K>,
         keep: impl Fn(K) -> Result<T, String>,
     ) -> Taken<T> {
-        let mut taken = Taken {
-            steps: Vec::new(),
-            malformed: Vec::new(),
-            turned: false,
-        };
+        let mut taken = Taken { steps: Vec::new(), malformed: Vec::new(), turned: false };
         match change {
             Change::Apply(object) => self.apply(object, &keep, &mut taken),
             Change::Delete(key) => self.delete(key, &mut taken),
@@ -148,9 +139,7 @@ impl<T: PartialEq> Table<T> {
     }
 
     fn refuse(&mut self, malformed: Malformed, taken: &mut Taken<T>) {
-        let known = self
-            .malformed
-            .insert(malformed.key.clone(), malformed.error.clone());
+        let known = self.malformed.insert(malformed.key.clone(), malformed.error.clone());
         if known.as_ref() != Some(&malformed.error) {
             taken.malformed.push(malformed);
         }
@@ -187,10 +176,7 @@ impl<T: PartialEq> Table<T> {
 /// Takes out what changes without meaning, so that two states of an object compare by what they say.
 fn strip(metadata: &mut ObjectMeta) -> (String, String) {
     metadata.managed_fields = None;
-    (
-        metadata.uid.clone().unwrap_or_default(),
-        metadata.resource_version.take().unwrap_or_default(),
-    )
+    (metadata.uid.clone().unwrap_or_default(), metadata.resource_version.take().unwrap_or_default())
 }
 
 /// Resource versions of one object are numbers that grow (Kubernetes API conventions, "Resource versions"). What is
@@ -231,10 +217,7 @@ mod tests {
     }
 
     fn key(name: &str) -> ObjectKey {
-        ObjectKey {
-            namespace: String::new(),
-            name: name.into(),
-        }
+        ObjectKey { namespace: String::new(), name: name.into() }
     }
 
     #[test]
@@ -260,10 +243,7 @@ mod tests {
         table.take(
             Change::<ConfigMap>::Reset {
                 objects: Vec::new(),
-                malformed: vec![Malformed {
-                    key: key("a"),
-                    error: "is bad".into(),
-                }],
+                malformed: vec![Malformed { key: key("a"), error: "is bad".into() }],
             },
             value,
         );

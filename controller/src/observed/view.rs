@@ -166,10 +166,7 @@ pub(super) fn service(object: Service) -> Result<ServiceView, String> {
         .as_ref()
         .and_then(|config| config.client_ip.as_ref()?.timeout_seconds)
         .and_then(|seconds| u64::try_from(seconds).ok())
-        .map_or(
-            SessionAffinity::DEFAULT_TIMEOUT,
-            std::time::Duration::from_secs,
-        );
+        .map_or(SessionAffinity::DEFAULT_TIMEOUT, std::time::Duration::from_secs);
     Ok(ServiceView {
         form,
         ports: ports.collect::<Result<_, _>>()?,
@@ -198,10 +195,7 @@ pub(super) fn service_export(object: &ServiceExport) -> ExportView {
 
 pub(super) fn cluster_export(object: ClusterExport) -> Result<ClusterExportView, String> {
     let export = convert::export(&object).map_err(|problem| problem.to_string())?;
-    Ok(ClusterExportView {
-        export,
-        spec: object.spec,
-    })
+    Ok(ClusterExportView { export, spec: object.spec })
 }
 
 pub(super) fn member(object: Member) -> Result<MemberView, String> {
@@ -217,19 +211,13 @@ pub(super) fn member(object: Member) -> Result<MemberView, String> {
 
 /// Whether objects can be made in a namespace: one that is going takes no new ones.
 pub(super) fn namespace_is_open(object: &Namespace) -> bool {
-    let phase = object
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
+    let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
     object.metadata.deletion_timestamp.is_none() && phase != Some("Terminating")
 }
 
 /// What the holder of a Lease says to show that it lives.
 pub(super) fn lease(object: &Lease) -> String {
-    let renewed = object
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.renew_time.as_ref());
+    let renewed = object.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
     renewed.map(|time| time.0.to_string()).unwrap_or_default()
 }
 
@@ -266,11 +254,7 @@ pub(super) fn slice(
         object.metadata.annotations = None;
         object.metadata.owner_references = None;
     }
-    Ok(SliceView {
-        role,
-        slice: object,
-        allotment,
-    })
+    Ok(SliceView { role, slice: object, allotment })
 }
 
 /// Whose ClusterExport has this key, and which service it is for, by name alone.

@@ -82,33 +82,19 @@ pub(super) fn address<'a>(
             foreign: None,
         };
     };
-    let Some((_, current)) = row
-        .kept
-        .ours
-        .as_ref()
-        .filter(|(made_for, _)| made_for == asked.service)
+    let Some((_, current)) =
+        row.kept.ours.as_ref().filter(|(made_for, _)| made_for == asked.service)
     else {
-        return Address {
-            write: None,
-            ips: None,
-            foreign: Some(&row.kept),
-        };
+        return Address { write: None, ips: None, foreign: Some(&row.kept) };
     };
     let mut wanted = shape((**current).clone(), asked, import);
     let write = (wanted != **current).then(|| {
         versioned(&mut wanted.metadata, &row.version);
         Write::Update(Object::Service(Box::new(wanted)))
     });
-    let ips = current
-        .spec
-        .iter()
-        .flat_map(|spec| spec.cluster_ips.iter().flatten());
+    let ips = current.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
     let ips: Vec<IpAddr> = ips.filter_map(|ip| ip.parse().ok()).collect();
-    Address {
-        write,
-        ips: (!ips.is_empty()).then_some(ips),
-        foreign: None,
-    }
+    Address { write, ips: (!ips.is_empty()).then_some(ips), foreign: None }
 }
 
 /// What takes away the derived Services of an import, except for those named in `kept`.
@@ -153,14 +139,9 @@ fn shape(mut service: Service, asked: &Asked<'_>, import: Option<&ServiceImport>
     service.metadata = ObjectMeta {
         name: Some(name(asked.service, asked.endpoint).to_string()),
         namespace: Some(asked.service.namespace.to_string()),
-        labels: Some(BTreeMap::from([(
-            APP_MANAGED_BY.to_owned(),
-            LANDBRIDGE.to_owned(),
-        )])),
+        labels: Some(BTreeMap::from([(APP_MANAGED_BY.to_owned(), LANDBRIDGE.to_owned())])),
         annotations: Some(annotations),
-        owner_references: import
-            .and_then(owned_by)
-            .map_or(owner, |owner| Some(vec![owner])),
+        owner_references: import.and_then(owned_by).map_or(owner, |owner| Some(vec![owner])),
         ..service.metadata
     };
     let (affinity, config) = affinity(asked.affinity);

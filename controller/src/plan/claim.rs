@@ -33,10 +33,7 @@ pub(super) struct Valid {
 /// What this cluster's ServiceExport of `service` comes to; none where there is no ServiceExport.
 pub(super) fn claim(observed: &Observed, service: &ServiceKey) -> Option<Claim> {
     let key = object_key(service, service.name.as_str());
-    let asked = observed
-        .service_exports
-        .find(&key)
-        .filter(|asked| !asked.leaving)?;
+    let asked = observed.service_exports.find(&key).filter(|asked| !asked.leaving)?;
     let Some(view) = observed.services.find(&key) else {
         let message =
             format!("There is no Service {service}: make one, or remove the ServiceExport.");
@@ -168,10 +165,7 @@ fn degraded(carried: &Carried, view: &ServiceView) -> Vec<(&'static str, String)
         );
         degraded.push(("AnnotationsTooLarge", message));
     }
-    let sctp = view
-        .ports
-        .iter()
-        .find(|port| port.key.protocol == Protocol::Sctp);
+    let sctp = view.ports.iter().find(|port| port.key.protocol == Protocol::Sctp);
     if let Some(port) = sctp {
         let message = format!(
             "Port \"{port}\" is not carried to other networks: gateways carry TCP and UDP."
@@ -188,12 +182,7 @@ fn degraded(carried: &Carried, view: &ServiceView) -> Vec<(&'static str, String)
 fn excerpt(keys: &[String]) -> String {
     const MOST: usize = 5;
     let short = |key: &String| key.chars().take(80).collect::<String>();
-    let mut text = keys
-        .iter()
-        .take(MOST)
-        .map(short)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let mut text = keys.iter().take(MOST).map(short).collect::<Vec<_>>().join(", ");
     if keys.len() > MOST {
         text += &format!(" and {} more", keys.len() - MOST);
     }

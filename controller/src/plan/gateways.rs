@@ -26,9 +26,7 @@ impl Gateways {
     /// Where each tells what it listens on. A gateway with two addresses is asked at both.
     pub(super) fn admin(&self) -> Vec<SocketAddr> {
         let known = self.0.iter();
-        known
-            .filter_map(|(address, port)| Some(SocketAddr::new(*address, (*port)?)))
-            .collect()
+        known.filter_map(|(address, port)| Some(SocketAddr::new(*address, (*port)?))).collect()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -42,11 +40,7 @@ impl Gateways {
 }
 
 pub(super) fn family_of(address: IpAddr) -> IpFamily {
-    if address.is_ipv4() {
-        IpFamily::V4
-    } else {
-        IpFamily::V6
-    }
+    if address.is_ipv4() { IpFamily::V4 } else { IpFamily::V6 }
 }
 
 /// The gateways that take calls: those that are ready, without those whose Lease has run out or that do not answer,
@@ -75,9 +69,7 @@ pub(crate) fn gateways(observed: &Observed) -> Gateways {
 /// Where every gateway that is ready is asked whether it lives, whatever was heard of it.
 pub(crate) fn asked(observed: &Observed) -> BTreeSet<SocketAddr> {
     let gateways = observed.gateway_slices().flat_map(|(_, slice)| read(slice));
-    gateways
-        .filter_map(|(address, admin)| Some(SocketAddr::new(address, admin?)))
-        .collect()
+    gateways.filter_map(|(address, admin)| Some(SocketAddr::new(address, admin?))).collect()
 }
 
 fn read(slice: &EndpointSlice) -> impl Iterator<Item = (IpAddr, Option<u16>)> {

@@ -66,9 +66,7 @@ impl Place<'_> {
     pub(super) fn shown(&self, family: IpFamily) -> Option<(IpAddr, &Hostname, bool)> {
         let ips = self.address.ips.as_ref()?;
         let ip = ips.iter().copied().find(|ip| family_of(*ip) == family)?;
-        let is_common = ips
-            .iter()
-            .any(|ip| self.families.contains_key(&family_of(*ip)));
+        let is_common = ips.iter().any(|ip| self.families.contains_key(&family_of(*ip)));
         let (_, shown) = match self.families.get_key_value(&family) {
             Some(shown) => shown,
             None if is_common => return None,
@@ -82,10 +80,7 @@ impl Headless<'_> {
     /// What is to be allotted a number.
     pub(super) fn slots(&self) -> Vec<Slot> {
         let slots = self.places.iter().flat_map(|place| {
-            let slot = |port| Slot {
-                endpoint: Some(place.endpoint.clone()),
-                port,
-            };
+            let slot = |port| Slot { endpoint: Some(place.endpoint.clone()), port };
             place.own_ports().into_iter().map(slot)
         });
         slots.collect()
@@ -154,12 +149,7 @@ pub(super) fn headless<'a>(
                 affinity: SessionAffinity::None,
             };
             let address = address::address(observed, &asked, import);
-            Place {
-                endpoint,
-                ports: pod.ports,
-                families: pod.families,
-                address,
-            }
+            Place { endpoint, ports: pod.ports, families: pod.families, address }
         })
         .collect();
     places.sort_by(|one, other| one.endpoint.cmp(&other.endpoint));
@@ -167,19 +157,13 @@ pub(super) fn headless<'a>(
     let lacks = |place: &Place<'_>| place.address.ips.is_none();
     let said = observed.exhausted.get(&merged.service);
     let exhausted = said.filter(|_| places.iter().any(lacks));
-    Headless {
-        places,
-        too_many,
-        no_room,
-        exhausted: exhausted.map(String::as_str),
-    }
+    Headless { places, too_many, no_room, exhausted: exhausted.map(String::as_str) }
 }
 
 /// Takes back the making of Services beyond `room`, and says of how many. Those that are there stay.
 fn limit(places: &mut [Place<'_>], room: usize) -> usize {
-    let made = places
-        .iter_mut()
-        .filter(|place| matches!(place.address.write, Some(Write::Create(_))));
+    let made =
+        places.iter_mut().filter(|place| matches!(place.address.write, Some(Write::Create(_))));
     let withheld = made.skip(room).map(|place| place.address.write = None);
     withheld.count()
 }
@@ -226,10 +210,8 @@ pub(super) fn ports(merged: &Merged, export: &Export, read: &HubSlice) -> Vec<(P
     let ports = merged.ports_of(&export.cluster).filter_map(|port| {
         let key = port.port.key;
         let own = export.ports.iter().find(|own| own.key == key)?;
-        let at = read
-            .ports
-            .iter()
-            .find(|at| at.name == own.name && at.key.protocol == key.protocol)?;
+        let at =
+            read.ports.iter().find(|at| at.name == own.name && at.key.protocol == key.protocol)?;
         Some((key, at.key))
     });
     ports.collect()

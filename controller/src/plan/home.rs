@@ -34,9 +34,7 @@ impl Home {
 /// "nil should be interpreted as true" (EndpointConditions.ready).
 pub(super) fn is_ready(endpoint: &Endpoint) -> bool {
     let conditions = endpoint.conditions.as_ref();
-    conditions
-        .and_then(|conditions| conditions.ready)
-        .unwrap_or(true)
+    conditions.and_then(|conditions| conditions.ready).unwrap_or(true)
 }
 
 /// The pods of this cluster that serve `merged`: none where this cluster does not export it, or exports something
@@ -75,13 +73,11 @@ pub(super) fn home(observed: &Observed, merged: &Merged) -> Home {
             }
         }
     }
-    let groups = groups
-        .into_iter()
-        .map(|((family, ports), endpoints)| Group {
-            family,
-            ports,
-            endpoints: endpoints.into_values().collect(),
-        });
+    let groups = groups.into_iter().map(|((family, ports), endpoints)| Group {
+        family,
+        ports,
+        endpoints: endpoints.into_values().collect(),
+    });
     Home(groups.collect())
 }
 
@@ -99,9 +95,5 @@ fn served_at(service: &ServiceView, slice: &EndpointSlice, key: PortKey) -> Opti
 
 /// An endpoint as our slices have it. Hints were computed for other traffic than what an import gets.
 fn carried(endpoint: &Endpoint) -> Endpoint {
-    Endpoint {
-        deprecated_topology: None,
-        hints: None,
-        ..endpoint.clone()
-    }
+    Endpoint { deprecated_topology: None, hints: None, ..endpoint.clone() }
 }

@@ -43,10 +43,7 @@ pub(super) struct Writes {
 pub(super) fn writes(observed: &Observed, service: &ServiceKey, export: Option<&Export>) -> Writes {
     let mut writes = Writes::default();
     let mut kept: BTreeSet<ObjectKey> = BTreeSet::new();
-    for wanted in export
-        .map(|export| slices(observed, export))
-        .unwrap_or_default()
-    {
+    for wanted in export.map(|export| slices(observed, export)).unwrap_or_default() {
         let key = ObjectKey::of(&wanted.metadata);
         // Somebody has spoilt it: it is made anew, since what it was cannot be updated without being read.
         if observed.hub_slices.malformed().contains_key(&key) {
@@ -72,20 +69,14 @@ pub(super) fn writes(observed: &Observed, service: &ServiceKey, export: Option<&
     }
     for (key, row) in observed.hub_slices(service) {
         if row.kept.own.is_some() && !kept.contains(key) {
-            writes
-                .delete
-                .push(delete(key.clone(), Some(row.uid.clone())));
+            writes.delete.push(delete(key.clone(), Some(row.uid.clone())));
         }
     }
     writes
 }
 
 fn delete(key: ObjectKey, uid: Option<String>) -> Write {
-    Write::Delete {
-        kind: Kind::HubSlice,
-        key,
-        uid,
-    }
+    Write::Delete { kind: Kind::HubSlice, key, uid }
 }
 
 /// Whether any other member has this cluster's network.
@@ -150,10 +141,7 @@ fn ports(export: &Export, slice: &EndpointSlice) -> Vec<Port> {
 
 /// A pod as the hub has it: nothing of its node, and of itself what pairs its addresses.
 fn told(kind: ServiceKind, address: &str, endpoint: &Endpoint) -> Endpoint {
-    let uid = endpoint
-        .target_ref
-        .as_ref()
-        .and_then(|target| target.uid.clone());
+    let uid = endpoint.target_ref.as_ref().and_then(|target| target.uid.clone());
     let hostname = endpoint.hostname.clone().filter(|name| !name.is_empty());
     let made = || Some(Hostname::of_address(address.parse().ok()?).to_string());
     Endpoint {

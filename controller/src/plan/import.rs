@@ -54,9 +54,7 @@ pub(super) fn plan(observed: &Observed, service: &ServiceKey, now: Timestamp) ->
 }
 
 fn import_row<'a>(observed: &'a Observed, service: &ServiceKey) -> Option<&'a Row<ServiceImport>> {
-    observed
-        .service_imports
-        .row(&object_key(service, service.name.as_str()))
+    observed.service_imports.row(&object_key(service, service.name.as_str()))
 }
 
 fn remove(observed: &Observed, service: &ServiceKey) -> Plan {
@@ -85,9 +83,8 @@ fn keep(observed: &Observed, merged: &Merged, now: Timestamp) -> Plan {
         return plan;
     }
     let gateways = gateways(observed);
-    let exports: BTreeMap<&ClusterId, &Export> = exports(observed, service)
-        .map(|export| (&export.cluster, export))
-        .collect();
+    let exports: BTreeMap<&ClusterId, &Export> =
+        exports(observed, service).map(|export| (&export.cluster, export)).collect();
     let import = row.map(|row| &row.kept);
     let headless = headless(observed, merged, &exports, import);
     let (said, choice) = choose(observed, merged, &headless, now);
@@ -161,17 +158,11 @@ fn encrypted(
     merged: &Merged,
     row: Option<&Row<ServiceImport>>,
 ) -> Option<Wanted> {
-    let direct = merged
-        .clusters
-        .iter()
-        .filter(|cluster| route(observed, cluster) == Route::Direct);
+    let direct = merged.clusters.iter().filter(|cluster| route(observed, cluster) == Route::Direct);
     let direct: Vec<String> = direct.map(|cluster| format!("{cluster:?}")).collect();
     if direct.is_empty() {
         let current = row.and_then(|row| row.kept.status.as_ref())?;
-        let was = current
-            .conditions
-            .iter()
-            .any(|had| had.type_ == "Encrypted");
+        let was = current.conditions.iter().any(|had| had.type_ == "Encrypted");
         return was.then(|| Wanted::new("Encrypted", true, "Gateways", ""));
     }
     let message = format!(
@@ -221,10 +212,7 @@ fn choose(
     let mut said: BTreeMap<Slot, AllottedPort> = BTreeMap::new();
     for (_, row) in observed.our_slices(service) {
         for ((_, number), target) in row.kept.allotment.iter().flat_map(|slice| &slice.targets) {
-            let slot = Slot {
-                endpoint: target.endpoint.clone(),
-                port: target.port,
-            };
+            let slot = Slot { endpoint: target.endpoint.clone(), port: target.port };
             let known = said.entry(slot).or_insert(*number);
             *known = (*known).min(*number);
         }
@@ -232,9 +220,8 @@ fn choose(
     let age = |service: &ServiceKey| {
         let row = import_row(observed, service);
         // One that is not there yet is younger than any that is.
-        let created = row.map_or(Timestamp::from_millis(i64::MAX), |row| {
-            convert::created(&row.kept.metadata)
-        });
+        let created = row
+            .map_or(Timestamp::from_millis(i64::MAX), |row| convert::created(&row.kept.metadata));
         (created, service.clone())
     };
     let own_age = age(service);
@@ -288,10 +275,7 @@ fn ips(merged: &Merged, address: Option<&Address<'_>>, slices: &Slices) -> Optio
         return Some(Vec::new());
     }
     let all = address.ips.clone()?;
-    let serving = all
-        .iter()
-        .copied()
-        .filter(|ip| slices.serving.contains(&family_of(*ip)));
+    let serving = all.iter().copied().filter(|ip| slices.serving.contains(&family_of(*ip)));
     let serving: Vec<IpAddr> = serving.collect();
     Some(if serving.is_empty() { all } else { serving })
 }
@@ -302,9 +286,8 @@ fn families(merged: &Merged, ips: &[IpAddr], slices: &Slices) -> Vec<IpFamily> {
         return ips.iter().copied().map(family_of).collect();
     }
     let exported = merged.families.iter().copied();
-    let serving: Vec<IpFamily> = exported
-        .filter(|family| slices.serving.contains(family))
-        .collect();
+    let serving: Vec<IpFamily> =
+        exported.filter(|family| slices.serving.contains(family)).collect();
     if serving.is_empty() {
         return merged.families.clone();
     }
@@ -351,19 +334,13 @@ fn shape(
         SessionAffinity::None => None,
     };
     import.spec = ServiceImportSpec {
-        ports: merged
-            .ports
-            .iter()
-            .map(|port| convert::import_port(&port.port))
-            .collect(),
+        ports: merged.ports.iter().map(|port| convert::import_port(&port.port)).collect(),
         ips: ips.iter().map(ToString::to_string).collect(),
         ip_families: families.iter().map(ToString::to_string).collect(),
         type_: merged.kind.as_str().to_owned(),
         session_affinity: Some(merged.affinity.as_str().to_owned()),
         session_affinity_config: timeout.map(|seconds| SessionAffinityConfig {
-            client_ip: Some(ClientIpConfig {
-                timeout_seconds: Some(seconds),
-            }),
+            client_ip: Some(ClientIpConfig { timeout_seconds: Some(seconds) }),
         }),
         internal_traffic_policy: merged.internal_traffic_policy.clone(),
         traffic_distribution: merged.traffic_distribution.clone(),
@@ -378,16 +355,10 @@ fn status(
     conditions: &[Wanted],
     now: Timestamp,
 ) -> Option<Write> {
-    let current = row
-        .and_then(|row| row.kept.status.clone())
-        .unwrap_or_default();
+    let current = row.and_then(|row| row.kept.status.clone()).unwrap_or_default();
     let clusters = merged.clusters.iter();
     let wanted = ServiceImportStatus {
-        clusters: clusters
-            .map(|cluster| ClusterStatus {
-                cluster: cluster.to_string(),
-            })
-            .collect(),
+        clusters: clusters.map(|cluster| ClusterStatus { cluster: cluster.to_string() }).collect(),
         conditions: condition::apply(&current.conditions, conditions, None, now),
         endpoint_slice_objects: Some(if slices.has_mcs {
             EndpointSliceObjects::Present

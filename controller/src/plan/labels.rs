@@ -48,10 +48,7 @@ pub(super) fn carried(
             carried.invalid.push(key.clone());
         }
     }
-    let sizes = carried
-        .annotations
-        .iter()
-        .map(|(key, value)| key.len() + value.len());
+    let sizes = carried.annotations.iter().map(|(key, value)| key.len() + value.len());
     let size: usize = sizes.sum();
     if size > MOST_ANNOTATION_BYTES {
         carried.annotations.clear();
@@ -67,9 +64,7 @@ fn is_reserved(key: &str) -> bool {
         return false;
     };
     let below = |parent: &str| {
-        domain
-            .strip_suffix(parent)
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        domain.strip_suffix(parent).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
     domain != "app.kubernetes.io"
         && (below("kubernetes.io") || below("k8s.io") || below("landbridge.dev"))
@@ -111,9 +106,7 @@ mod tests {
 
     fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
         let entries = entries.iter();
-        entries
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
+        entries.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
     /// Design, "Export": "keys of `kubernetes.io` and `k8s.io` other than `app.kubernetes.io` are dropped".
@@ -132,15 +125,7 @@ mod tests {
         ]);
         let carried = carried(&given, &given);
         let kept: Vec<&str> = carried.labels.keys().map(String::as_str).collect();
-        assert_eq!(
-            kept,
-            [
-                "app.kubernetes.io/name",
-                "example.com/team",
-                "notk8s.io/c",
-                "team"
-            ]
-        );
+        assert_eq!(kept, ["app.kubernetes.io/name", "example.com/team", "notk8s.io/c", "team"]);
         assert_eq!(carried.labels, carried.annotations);
         assert_eq!(carried.reserved.len(), 10);
         assert!(carried.invalid.is_empty());

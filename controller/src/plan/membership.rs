@@ -28,10 +28,7 @@ const MOST_TOLD: usize = 5;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn cluster_scoped(name: &str) -> ObjectKey {
-    ObjectKey {
-        namespace: String::new(),
-        name: name.to_owned(),
-    }
+    ObjectKey { namespace: String::new(), name: name.to_owned() }
 }
 
 /// The namespace that Landbridge lives in: gateways that run as plain processes write their slices there.
@@ -140,12 +137,7 @@ pub(super) fn member(observed: &Observed, now: Timestamp) -> Plan {
         return plan;
     }
     let healthy = if view.suspended {
-        Wanted::new(
-            "Healthy",
-            false,
-            "Suspended",
-            "An administrator has suspended the member.",
-        )
+        Wanted::new("Healthy", false, "Suspended", "An administrator has suspended the member.")
     } else {
         Wanted::new("Healthy", true, "Alive", "")
     };
@@ -168,10 +160,7 @@ pub(super) fn member(observed: &Observed, now: Timestamp) -> Plan {
     };
     let is_due = is_due(view, config.heartbeat, now);
     if is_due || wanted != view.status {
-        let wanted = MemberStatus {
-            heartbeat: Some(MicroTime(convert::time(now))),
-            ..wanted
-        };
+        let wanted = MemberStatus { heartbeat: Some(MicroTime(convert::time(now))), ..wanted };
         plan.step([Write::Status {
             kind: Kind::Member,
             key: cluster_scoped(config.cluster.as_str()),

@@ -27,11 +27,7 @@ pub(super) fn plan(observed: &Observed, service: &ServiceKey) -> Plan {
     plan.step(slices.save);
     // Somebody has spoilt it: it is made anew, since what it was cannot be updated without being read.
     if observed.cluster_exports.malformed().contains_key(&key) {
-        plan.step([Write::Delete {
-            kind: Kind::ClusterExport,
-            key,
-            uid: None,
-        }]);
+        plan.step([Write::Delete { kind: Kind::ClusterExport, key, uid: None }]);
         return plan;
     }
     match (wanted, current) {

@@ -68,16 +68,11 @@ pub(super) fn remote(
             continue;
         }
         let ports = ports(merged, export, read);
-        let ports: Vec<_> = ports
-            .iter()
-            .map(|(key, at)| (*key, at.number.get()))
-            .collect();
+        let ports: Vec<_> = ports.iter().map(|(key, at)| (*key, at.number.get())).collect();
         if ports.is_empty() && !merged.ports.is_empty() {
             continue;
         }
-        let group = groups
-            .entry((read.cluster.clone(), read.family, ports))
-            .or_default();
+        let group = groups.entry((read.cluster.clone(), read.family, ports)).or_default();
         for endpoint in &read.endpoints {
             if endpoint.address.is_loopback() && !is_local {
                 let sentence = format!(
@@ -92,14 +87,7 @@ pub(super) fn remote(
     }
     let groups = groups.into_iter().map(|((cluster, family, ports), pods)| {
         let endpoints = pods.into_values().collect();
-        (
-            cluster,
-            Group {
-                family,
-                ports,
-                endpoints,
-            },
-        )
+        (cluster, Group { family, ports, endpoints })
     });
     remote.groups = groups.collect();
     remote

@@ -39,8 +39,5 @@ pub(super) fn check(
         ("AddressesExhausted", message, address.write.take())
     };
     address.ips = Some(Vec::new());
-    Some(NoRoom {
-        ready: Wanted::new("Ready", false, reason, message),
-        last,
-    })
+    Some(NoRoom { ready: Wanted::new("Ready", false, reason, message), last })
 }

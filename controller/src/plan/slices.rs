@@ -114,11 +114,7 @@ pub(super) struct Source<'a> {
 impl Source<'_> {
     /// All slices of the import.
     pub(super) fn slices(&self) -> Slices {
-        let mut slices = Slices {
-            wanted: Vec::new(),
-            serving: BTreeSet::new(),
-            has_mcs: false,
-        };
+        let mut slices = Slices { wanted: Vec::new(), serving: BTreeSet::new(), has_mcs: false };
         match self.merged.kind {
             ServiceKind::ClusterSetIp => self.derived(&mut slices),
             ServiceKind::Headless => self.endpoints(&mut slices),
@@ -147,12 +143,7 @@ impl Source<'_> {
                 slices.serving.insert(family);
                 let ports = group.ports.iter();
                 let ports = ports.map(|(key, number)| {
-                    (
-                        key.derived_port_name().to_string(),
-                        key.protocol,
-                        *number,
-                        None,
-                    )
+                    (key.derived_port_name().to_string(), key.protocol, *number, None)
                 });
                 pods.push((ports.collect(), group.endpoints.clone()));
             }
@@ -226,9 +217,7 @@ impl Source<'_> {
     }
 
     fn is_ready(&self, cluster: &ClusterId) -> bool {
-        self.exports
-            .get(cluster)
-            .is_some_and(|export| export.is_ready())
+        self.exports.get(cluster).is_some_and(|export| export.is_ready())
     }
 
     fn mcs(&self, slices: &mut Slices) {
@@ -268,9 +257,7 @@ impl Source<'_> {
         let is_own = |role: &SliceRole| *role == SliceRole::Ours(service.clone());
         let holder = |slice: &EndpointSlice| {
             let labels = slice.metadata.labels.as_ref();
-            labels
-                .and_then(|labels| labels.get(SOURCE_CLUSTER))
-                .map(String::as_str)
+            labels.and_then(|labels| labels.get(SOURCE_CLUSTER)).map(String::as_str)
                 == Some(cluster.as_str())
         };
         match taken {
@@ -297,19 +284,14 @@ impl Source<'_> {
             return Vec::new();
         }
         let ready = self.is_ready(cluster);
-        ports
-            .chunks(MOST_PORTS)
-            .map(|ports| (ports.to_vec(), named(&gateways, ready)))
-            .collect()
+        ports.chunks(MOST_PORTS).map(|ports| (ports.to_vec(), named(&gateways, ready))).collect()
     }
 
     fn here(&self, family: IpFamily) -> Vec<data::Part> {
         let groups = self.home.0.iter().filter(|group| group.family == family);
         let parts = groups.map(|group| {
             let ports = group.ports.iter();
-            let ports = ports
-                .map(|(key, number)| self.import_port(*key, *number))
-                .collect();
+            let ports = ports.map(|(key, number)| self.import_port(*key, *number)).collect();
             let mut endpoints = group.endpoints.clone();
             if self.merged.kind == ServiceKind::Headless {
                 endpoints.iter_mut().for_each(give_hostname);
@@ -323,12 +305,7 @@ impl Source<'_> {
         let port = self.merged.port(key);
         let name = self.merged.port_name(key).map_or("", PortName::as_str);
         let app_protocol = port.and_then(|port| port.port.app_protocol.as_ref());
-        (
-            name.to_owned(),
-            key.protocol,
-            number,
-            app_protocol.map(|protocol| protocol.0.to_string()),
-        )
+        (name.to_owned(), key.protocol, number, app_protocol.map(|protocol| protocol.0.to_string()))
     }
 }
 
@@ -362,9 +339,7 @@ pub(super) fn writes(
     for wanted in wanted {
         let key = ObjectKey::of(&wanted.metadata);
         match observed.slices.row(&key) {
-            None => writes.push(Write::Create(Object::EndpointSlice(Box::new(
-                wanted.clone(),
-            )))),
+            None => writes.push(Write::Create(Object::EndpointSlice(Box::new(wanted.clone())))),
             Some(row) if row.kept.role != SliceRole::Ours(merged.service.clone()) => {
                 problems.push(Problem {
                     about: format!("EndpointSlice {key}"),
@@ -411,10 +386,7 @@ pub(super) fn reshaped(
 ) -> Option<EndpointSlice> {
     let mut shaped = current.clone();
     shaped.metadata.labels.clone_from(&wanted.metadata.labels);
-    shaped
-        .metadata
-        .annotations
-        .clone_from(&wanted.metadata.annotations);
+    shaped.metadata.annotations.clone_from(&wanted.metadata.annotations);
     shaped.ports.clone_from(&wanted.ports);
     shaped.endpoints.clone_from(&wanted.endpoints);
     (shaped != *current).then(|| {
@@ -429,9 +401,7 @@ pub(super) fn delete(
     service: &landbridge_model::ServiceKey,
     kept: &BTreeSet<ObjectKey>,
 ) -> Vec<Write> {
-    let stale = observed
-        .our_slices(service)
-        .filter(|(key, _)| !kept.contains(*key));
+    let stale = observed.our_slices(service).filter(|(key, _)| !kept.contains(*key));
     stale
         .map(|(key, row)| Write::Delete {
             kind: Kind::EndpointSlice,

@@ -50,22 +50,14 @@ pub(super) fn plan(observed: &Observed, service: &ServiceKey, now: Timestamp) ->
 }
 
 fn status(key: ObjectKey, conditions: &[Condition]) -> Write {
-    Write::Status {
-        kind: Kind::ServiceExport,
-        key,
-        status: json!({ "conditions": conditions }),
-    }
+    Write::Status { kind: Kind::ServiceExport, key, status: json!({ "conditions": conditions }) }
 }
 
 /// An object that cannot be read is told so once: its own conditions cannot be read either, so they cannot be
 /// compared with.
 fn malformed(observed: &Observed, key: ObjectKey, error: &str, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    if observed
-        .told_malformed
-        .get(&key)
-        .is_some_and(|told| told == error)
-    {
+    if observed.told_malformed.get(&key).is_some_and(|told| told == error) {
         return plan;
     }
     let message = format!("The object cannot be read: {}", excerpt(error));
@@ -100,10 +92,7 @@ fn valid_export(
     let mut wanted = vec![Wanted::new("Valid", true, "Valid", "")];
     wanted.push(ready(observed, service, valid)?);
     let own = observed.own_cluster_export(service);
-    let merged = observed
-        .cluster_exports
-        .find(&own)
-        .and_then(|_| merged(observed, service));
+    let merged = observed.cluster_exports.find(&own).and_then(|_| merged(observed, service));
     match merged {
         Some(merged) => wanted.push(conflict(&merged.conflicts)),
         None if has(current, "Conflict") => wanted.push(conflict(&[])),
@@ -111,17 +100,8 @@ fn valid_export(
     }
     if !valid.degraded.is_empty() {
         let reasons: Vec<&str> = valid.degraded.iter().map(|(reason, _)| *reason).collect();
-        let messages: Vec<&str> = valid
-            .degraded
-            .iter()
-            .map(|(_, text)| text.as_str())
-            .collect();
-        wanted.push(Wanted::new(
-            "Degraded",
-            true,
-            reasons.join(","),
-            messages.join(" "),
-        ));
+        let messages: Vec<&str> = valid.degraded.iter().map(|(_, text)| text.as_str()).collect();
+        wanted.push(Wanted::new("Degraded", true, reasons.join(","), messages.join(" ")));
     } else if has(current, "Degraded") {
         wanted.push(Wanted::new("Degraded", false, "NothingLeftOut", ""));
     }
@@ -132,21 +112,14 @@ fn ready(observed: &Observed, service: &ServiceKey, valid: &Valid) -> Option<Wan
     if let Some((reason, message)) = &valid.withheld {
         return Some(Wanted::new("Ready", false, *reason, message));
     }
-    let own = observed
-        .cluster_exports
-        .find(&observed.own_cluster_export(service));
+    let own = observed.cluster_exports.find(&observed.own_cluster_export(service));
     let spec = convert::cluster_export(&valid.export).spec;
     if own.is_some_and(|own| own.spec == spec) {
         return Some(Wanted::new("Ready", true, "Exported", ""));
     }
     if let Some(refusal) = observed.refusals.get(service) {
         let reason = if refusal.refused { "Failed" } else { "Pending" };
-        return Some(Wanted::new(
-            "Ready",
-            false,
-            reason,
-            excerpt(&refusal.message),
-        ));
+        return Some(Wanted::new("Ready", false, reason, excerpt(&refusal.message)));
     }
     let trouble = observed.hub_trouble()?;
     let message = format!("The hub cannot be reached: {}", excerpt(trouble));
@@ -158,14 +131,8 @@ fn conflict(conflicts: &[Conflict]) -> Wanted {
     if conflicts.is_empty() {
         return Wanted::new("Conflict", false, "NoConflicts", "");
     }
-    let reasons: Vec<&str> = conflicts
-        .iter()
-        .map(|conflict| conflict.reason.as_str())
-        .collect();
-    let messages: Vec<&str> = conflicts
-        .iter()
-        .map(|conflict| conflict.message.as_str())
-        .collect();
+    let reasons: Vec<&str> = conflicts.iter().map(|conflict| conflict.reason.as_str()).collect();
+    let messages: Vec<&str> = conflicts.iter().map(|conflict| conflict.message.as_str()).collect();
     Wanted::new("Conflict", true, reasons.join(","), messages.join(" "))
 }
 

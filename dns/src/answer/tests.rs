@@ -17,10 +17,7 @@ use crate::{
 fn both_ways(packet: &[u8], snapshot: &Snapshot, transport: Transport) -> Vec<u8> {
     let mut out = Vec::new();
     respond(packet, snapshot, transport, 0, &mut out);
-    assert!(
-        message::plain(packet).is_some(),
-        "the plain way gave a plain question up"
-    );
+    assert!(message::plain(packet).is_some(), "the plain way gave a plain question up");
     let mut other = Vec::new();
     match message::odd(packet) {
         Odd::Query(query) => write(&query, snapshot, transport, 0, &mut other),
@@ -50,21 +47,13 @@ fn check(fixture: &str, question: &str, expected: &[&str]) {
 /// The name exists, but not with a record of that type (RFC 2308 section 2.2).
 #[track_caller]
 fn no_data(fixture: &str, question: &str) {
-    check(
-        fixture,
-        question,
-        &["NOERROR aa", &format!("authority @ {SOA}")],
-    );
+    check(fixture, question, &["NOERROR aa", &format!("authority @ {SOA}")]);
 }
 
 /// The name does not exist (RFC 2308 section 2.1).
 #[track_caller]
 fn no_name(fixture: &str, question: &str) {
-    check(
-        fixture,
-        question,
-        &["NXDOMAIN aa", &format!("authority @ {SOA}")],
-    );
+    check(fixture, question, &["NXDOMAIN aa", &format!("authority @ {SOA}")]);
 }
 
 const WEB: &str = "import shop/web ClusterSetIP 10.96.7.7 fd00:10:96::7 | http=80/TCP dns=53/TCP dns-udp=53/UDP =9000/TCP";
@@ -72,52 +61,29 @@ const WEB: &str = "import shop/web ClusterSetIP 10.96.7.7 fd00:10:96::7 | http=8
 /// MCS DNS specification, "TXT dns-version": "1.0.0" with a TTL of 28800.
 #[test]
 fn schema_version() {
-    check(
-        "",
-        "dns-version TXT",
-        &["NOERROR aa", "answer dns-version 28800 TXT 1.0.0"],
-    );
+    check("", "dns-version TXT", &["NOERROR aa", "answer dns-version 28800 TXT 1.0.0"]);
     no_data("", "dns-version A");
 }
 
 /// MCS DNS specification, ClusterSetIP: one A or AAAA record per `spec.ips` entry of that family.
 #[test]
 fn cluster_set_ip_addresses() {
-    check(
-        WEB,
-        "web.shop.svc A",
-        &["NOERROR aa", "answer web.shop.svc 5 A 10.96.7.7"],
-    );
-    check(
-        WEB,
-        "web.shop.svc AAAA",
-        &["NOERROR aa", "answer web.shop.svc 5 AAAA fd00:10:96::7"],
-    );
-    no_data(
-        "import shop/web ClusterSetIP 10.96.7.7",
-        "web.shop.svc AAAA",
-    );
+    check(WEB, "web.shop.svc A", &["NOERROR aa", "answer web.shop.svc 5 A 10.96.7.7"]);
+    check(WEB, "web.shop.svc AAAA", &["NOERROR aa", "answer web.shop.svc 5 AAAA fd00:10:96::7"]);
+    no_data("import shop/web ClusterSetIP 10.96.7.7", "web.shop.svc AAAA");
     no_data(WEB, "web.shop.svc TXT");
     no_data(WEB, "web.shop.svc SOA");
     // Nothing ties its addresses to the readiness of endpoints; only an import that has none is not there yet.
-    no_name(
-        "import shop/web ClusterSetIP | http=80/TCP",
-        "web.shop.svc A",
-    );
-    no_name(
-        "import shop/web ClusterSetIP | http=80/TCP",
-        "_http._tcp.web.shop.svc SRV",
-    );
+    no_name("import shop/web ClusterSetIP | http=80/TCP", "web.shop.svc A");
+    no_name("import shop/web ClusterSetIP | http=80/TCP", "_http._tcp.web.shop.svc SRV");
 }
 
 /// MCS DNS specification, ClusterSetIP SRV: the port's number with the service's name as target; "unnamed ports get
 /// none"; the Additional section may hold the addresses.
 #[test]
 fn cluster_set_ip_ports() {
-    let additional = [
-        "additional web.shop.svc 5 A 10.96.7.7",
-        "additional web.shop.svc 5 AAAA fd00:10:96::7",
-    ];
+    let additional =
+        ["additional web.shop.svc 5 A 10.96.7.7", "additional web.shop.svc 5 AAAA fd00:10:96::7"];
     check(
         WEB,
         "_http._tcp.web.shop.svc SRV",
@@ -151,16 +117,8 @@ fn cluster_set_ip_ports() {
 /// Worked example B, "dns in berlin".
 #[test]
 fn headless_stateful_set() {
-    check(
-        BERLIN,
-        "db.shop.svc A",
-        &["NOERROR aa", "answer db.shop.svc 5 A 10.96.8.1"],
-    );
-    check(
-        BERLIN,
-        "db.shop.svc AAAA",
-        &["NOERROR aa", "answer db.shop.svc 5 AAAA fd00:10:96::801"],
-    );
+    check(BERLIN, "db.shop.svc A", &["NOERROR aa", "answer db.shop.svc 5 A 10.96.8.1"]);
+    check(BERLIN, "db.shop.svc AAAA", &["NOERROR aa", "answer db.shop.svc 5 AAAA fd00:10:96::801"]);
     check(
         BERLIN,
         "db-0.paris.db.shop.svc A",
@@ -203,25 +161,17 @@ fn endpoints_without_a_hostname_are_called_by_their_address() {
     check(
         fixture,
         "10-244-0-9.paris.db.shop.svc A",
-        &[
-            "NOERROR aa",
-            "answer 10-244-0-9.paris.db.shop.svc 5 A 10.244.0.9",
-        ],
+        &["NOERROR aa", "answer 10-244-0-9.paris.db.shop.svc 5 A 10.244.0.9"],
     );
     no_data(fixture, "10-244-0-9.paris.db.shop.svc AAAA");
     no_data(fixture, "fd00-10-244--9.paris.db.shop.svc A");
-    for (name, address) in [
-        ("fd00-10-244--9", "fd00:10:244::9"),
-        ("fd00--0", "fd00::"),
-        ("0--9", "::9"),
-    ] {
+    for (name, address) in
+        [("fd00-10-244--9", "fd00:10:244::9"), ("fd00--0", "fd00::"), ("0--9", "::9")]
+    {
         check(
             fixture,
             &format!("{name}.paris.db.shop.svc AAAA"),
-            &[
-                "NOERROR aa",
-                &format!("answer {name}.paris.db.shop.svc 5 AAAA {address}"),
-            ],
+            &["NOERROR aa", &format!("answer {name}.paris.db.shop.svc 5 AAAA {address}")],
         );
     }
 }
@@ -238,11 +188,7 @@ fn headless_services_are_the_union_of_clusters() {
     check(
         fixture,
         "db.shop.svc A",
-        &[
-            "NOERROR aa",
-            "answer db.shop.svc 5 A 10.96.8.1",
-            "answer db.shop.svc 5 A 10.96.9.1",
-        ],
+        &["NOERROR aa", "answer db.shop.svc 5 A 10.96.8.1", "answer db.shop.svc 5 A 10.96.9.1"],
     );
     check(
         fixture,
@@ -280,10 +226,7 @@ fn headless_without_ready_endpoints() {
     ] {
         no_name(fixture, question);
     }
-    no_name(
-        "slice shop/db paris IPv4 | pg=6432/TCP | db-0@10.96.8.1",
-        "db.shop.svc A",
-    );
+    no_name("slice shop/db paris IPv4 | pg=6432/TCP | db-0@10.96.8.1", "db.shop.svc A");
 }
 
 /// CoreDNS, `handler_test.go`: the apex, `svc`, and a namespace that exists are NODATA with SOA; what is unknown is
@@ -293,13 +236,9 @@ fn what_exists_without_records() {
     for question in ["@ A", "svc A", "shop.svc A", "shop.svc ANY"] {
         no_data(WEB, question);
     }
-    for question in [
-        "nothing A",
-        "none.svc A",
-        "api.shop.svc A",
-        "web.none.svc A",
-        "x.web.shop.svc A",
-    ] {
+    for question in
+        ["nothing A", "none.svc A", "api.shop.svc A", "web.none.svc A", "x.web.shop.svc A"]
+    {
         no_name(WEB, question);
     }
 }
@@ -314,34 +253,18 @@ fn the_apex() {
     check_at(
         &known,
         "@ NS",
-        &[
-            "NOERROR aa",
-            "answer @ 5 NS ns.dns",
-            "additional ns.dns 5 A 192.0.2.53",
-        ],
+        &["NOERROR aa", "answer @ 5 NS ns.dns", "additional ns.dns 5 A 192.0.2.53"],
     );
-    check_at(
-        &known,
-        "ns.dns A",
-        &["NOERROR aa", "answer ns.dns 5 A 192.0.2.53"],
-    );
+    check_at(&known, "ns.dns A", &["NOERROR aa", "answer ns.dns 5 A 192.0.2.53"]);
     for question in ["ns.dns AAAA", "dns A"] {
-        check_at(
-            &known,
-            question,
-            &["NOERROR aa", &format!("authority @ {SOA}")],
-        );
+        check_at(&known, question, &["NOERROR aa", &format!("authority @ {SOA}")]);
     }
 }
 
 /// RFC 8482 section 4.2: ANY may be answered with one HINFO record that says so.
 #[test]
 fn any_is_answered_minimally() {
-    check(
-        WEB,
-        "web.shop.svc ANY",
-        &["NOERROR aa", "answer web.shop.svc 5 HINFO RFC8482 "],
-    );
+    check(WEB, "web.shop.svc ANY", &["NOERROR aa", "answer web.shop.svc 5 HINFO RFC8482 "]);
     no_name(WEB, "api.shop.svc ANY");
 }
 
@@ -398,21 +321,13 @@ fn case_is_ignored_and_kept() {
         Transport::Udp,
     );
     let message = Message::from_vec(&out).unwrap();
-    assert_eq!(
-        message.queries[0].name.to_ascii(),
-        "wEb.SHOP.svc.ClusterSet.LOCAL."
-    );
-    assert_eq!(
-        message.answers[0].name.to_ascii(),
-        "wEb.SHOP.svc.ClusterSet.LOCAL."
-    );
+    assert_eq!(message.queries[0].name.to_ascii(), "wEb.SHOP.svc.ClusterSet.LOCAL.");
+    assert_eq!(message.answers[0].name.to_ascii(), "wEb.SHOP.svc.ClusterSet.LOCAL.");
     assert!(message.edns.is_none(), "who sends no OPT record gets none");
 }
 
 fn hundred() -> String {
-    let endpoints: Vec<String> = (0..100)
-        .map(|pod| format!("db-{pod}@10.96.8.{pod}"))
-        .collect();
+    let endpoints: Vec<String> = (0..100).map(|pod| format!("db-{pod}@10.96.8.{pod}")).collect();
     format!(
         "import shop/db Headless | pg=5432/TCP
          slice shop/db paris IPv4 | pg=6432/TCP | {}",
@@ -425,12 +340,7 @@ fn hundred() -> String {
 #[test]
 fn an_answer_that_does_not_fit_says_so() {
     let snapshot = snapshot(&hundred());
-    for (payload, limit) in [
-        (None, 512),
-        (Some(0), 512),
-        (Some(700), 700),
-        (Some(4096), 1232),
-    ] {
+    for (payload, limit) in [(None, 512), (Some(0), 512), (Some(700), 700), (Some(4096), 1232)] {
         for question in ["db.shop.svc A", "db.shop.svc SRV"] {
             let out = both_ways(&packet(question, payload), &snapshot, Transport::Udp);
             let message = Message::from_vec(&out).unwrap();
@@ -443,19 +353,14 @@ fn an_answer_that_does_not_fit_says_so() {
     }
     let out = both_ways(&packet("db.shop.svc A", None), &snapshot, Transport::Tcp);
     let message = Message::from_vec(&out).unwrap();
-    assert_eq!(
-        (message.answers.len(), message.metadata.truncation),
-        (100, false)
-    );
+    assert_eq!((message.answers.len(), message.metadata.truncation), (100, false));
 }
 
 /// RFC 2181 section 9: "The TC bit should not be set merely because some extra information could have been included,
 /// but there was insufficient room."
 #[test]
 fn the_additional_section_goes_first_and_silently() {
-    let endpoints: Vec<String> = (0..6)
-        .map(|pod| format!("db-{pod}@10.96.8.{pod}"))
-        .collect();
+    let endpoints: Vec<String> = (0..6).map(|pod| format!("db-{pod}@10.96.8.{pod}")).collect();
     let fixture = format!(
         "import shop/db Headless | pg=5432/TCP
          slice shop/db paris IPv4 | pg=6432/TCP | {}",
@@ -463,17 +368,9 @@ fn the_additional_section_goes_first_and_silently() {
     );
     let snapshot = snapshot(&fixture);
     let sections = |payload| {
-        let out = both_ways(
-            &packet("db.shop.svc SRV", payload),
-            &snapshot,
-            Transport::Udp,
-        );
+        let out = both_ways(&packet("db.shop.svc SRV", payload), &snapshot, Transport::Udp);
         let message = Message::from_vec(&out).unwrap();
-        (
-            message.answers.len(),
-            message.additionals.len(),
-            message.metadata.truncation,
-        )
+        (message.answers.len(), message.additionals.len(), message.metadata.truncation)
     };
     assert_eq!(sections(Some(1232)), (6, 6, false));
     assert_eq!(sections(None), (6, 0, false));
@@ -482,25 +379,13 @@ fn the_additional_section_goes_first_and_silently() {
 /// A truncated answer is asked for again: what could be added to it is of no use.
 #[test]
 fn a_truncated_answer_has_no_additional_section() {
-    let ports: Vec<String> = (0..16)
-        .map(|port| format!("p{port}={}/TCP", 9000 + port))
-        .collect();
-    let snapshot = snapshot(&format!(
-        "import shop/web ClusterSetIP 10.96.7.7 | {}",
-        ports.join(" ")
-    ));
+    let ports: Vec<String> = (0..16).map(|port| format!("p{port}={}/TCP", 9000 + port)).collect();
+    let snapshot =
+        snapshot(&format!("import shop/web ClusterSetIP 10.96.7.7 | {}", ports.join(" ")));
     let sections = |payload| {
-        let out = both_ways(
-            &packet("web.shop.svc SRV", payload),
-            &snapshot,
-            Transport::Udp,
-        );
+        let out = both_ways(&packet("web.shop.svc SRV", payload), &snapshot, Transport::Udp);
         let message = Message::from_vec(&out).unwrap();
-        (
-            message.metadata.truncation,
-            message.answers.len() == 16,
-            message.additionals.len(),
-        )
+        (message.metadata.truncation, message.answers.len() == 16, message.additionals.len())
     };
     assert_eq!(sections(None), (true, false, 0));
     assert_eq!(sections(Some(1232)), (false, true, 1));
@@ -511,26 +396,14 @@ fn several_records_take_turns() {
     let snapshot = snapshot(&hundred());
     let mut out = Vec::new();
     let mut first = |turn| {
-        respond(
-            &packet("db.shop.svc A", None),
-            &snapshot,
-            Transport::Tcp,
-            turn,
-            &mut out,
-        );
+        respond(&packet("db.shop.svc A", None), &snapshot, Transport::Tcp, turn, &mut out);
         let message = Message::from_vec(&out).unwrap();
         assert_eq!(message.answers.len(), 100);
         message.answers[0].data.to_string()
     };
     assert_eq!(
         [first(0), first(1), first(99), first(100), first(usize::MAX)],
-        [
-            "10.96.8.0",
-            "10.96.8.1",
-            "10.96.8.99",
-            "10.96.8.0",
-            "10.96.8.15"
-        ]
+        ["10.96.8.0", "10.96.8.1", "10.96.8.99", "10.96.8.0", "10.96.8.15"]
     );
 }
 
@@ -559,24 +432,15 @@ fn odd_packets_are_answered_by_what_is_odd_about_them() {
     // RFC 9619: "A DNS message with OPCODE = 0 and QDCOUNT > 1 MUST be treated as an incorrectly formatted message."
     assert_eq!(changed(&|packet| packet[5] = 2).as_deref(), Some("FORMERR"));
     assert_eq!(changed(&|packet| packet[5] = 0).as_deref(), Some("FORMERR"));
-    assert_eq!(
-        changed(&|packet| packet[4..6].fill(0xff)).as_deref(),
-        Some("FORMERR")
-    );
+    assert_eq!(changed(&|packet| packet[4..6].fill(0xff)).as_deref(), Some("FORMERR"));
     // A response is never answered, or two servers could keep each other busy.
     assert_eq!(changed(&|packet| packet[2] |= 0x80), None);
     assert_eq!(changed(&|packet| packet.truncate(11)), None);
-    assert_eq!(
-        changed(&|packet| packet.truncate(20)).as_deref(),
-        Some("FORMERR")
-    );
+    assert_eq!(changed(&|packet| packet.truncate(20)).as_deref(), Some("FORMERR"));
     // RFC 6891 section 6.1.3: "If a responder does not implement the VERSION level of the request, then it MUST
     // respond with RCODE=BADVERS."
     let version = good.len() - 5;
-    assert_eq!(
-        changed(&|packet| packet[version] = 1).as_deref(),
-        Some("BADVERS")
-    );
+    assert_eq!(changed(&|packet| packet[version] = 1).as_deref(), Some("BADVERS"));
     // RFC 6891 section 6.1.1: "If a query message with more than one OPT RR is received, a FORMERR MUST be returned."
     let twice = changed(&|packet| {
         let opt = packet[packet.len() - 11..].to_vec();

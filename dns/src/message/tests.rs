@@ -11,26 +11,11 @@ fn a_plain_question_is_read() {
     let packet = packet("Web.shop.svc AAAA", Some(100));
     let query = plain(&packet).unwrap();
     assert_eq!(
-        (
-            query.id,
-            query.record_type,
-            query.class,
-            query.recursion_desired
-        ),
+        (query.id, query.record_type, query.class, query.recursion_desired),
         (4711, 28, 1, true)
     );
-    assert_eq!(
-        &*query.name,
-        b"\x03Web\x04shop\x03svc\x0aclusterset\x05local\x00"
-    );
-    assert_eq!(
-        query.edns,
-        Some(Edns {
-            dnssec_ok: false,
-            payload: 512,
-            version: 0
-        })
-    );
+    assert_eq!(&*query.name, b"\x03Web\x04shop\x03svc\x0aclusterset\x05local\x00");
+    assert_eq!(query.edns, Some(Edns { dnssec_ok: false, payload: 512, version: 0 }));
 }
 
 /// RFC 1035 section 2.3.4: a name has at most 255 octets, a label at most 63.
@@ -49,13 +34,7 @@ fn names_are_bounded() {
     longer[12 + 3 * 64] = 62;
     longer.insert(12 + 3 * 64 + 1, b'a');
     assert_eq!(plain(&longer), None);
-    assert!(matches!(
-        odd(&longer),
-        Odd::Reject {
-            rcode: Rcode::FormErr,
-            ..
-        }
-    ));
+    assert!(matches!(odd(&longer), Odd::Reject { rcode: Rcode::FormErr, .. }));
 }
 
 impl Query<'_> {
@@ -81,12 +60,7 @@ fn label() -> impl Strategy<Value = Vec<u8>> {
 fn option() -> impl Strategy<Value = Vec<u8>> {
     (0..16_u16, proptest::collection::vec(any::<u8>(), 0..12)).prop_map(|(code, data)| {
         let length = u16::try_from(data.len()).unwrap();
-        [
-            code.to_be_bytes().to_vec(),
-            length.to_be_bytes().to_vec(),
-            data,
-        ]
-        .concat()
+        [code.to_be_bytes().to_vec(), length.to_be_bytes().to_vec(), data].concat()
     })
 }
 

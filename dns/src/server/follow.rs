@@ -65,9 +65,8 @@ pub(super) async fn follow(
         }
         let touched = state.take_touched();
         for key in &touched {
-            let described = state
-                .service(key)
-                .map(|(import, slices)| zone::service(&zone, import, slices));
+            let described =
+                state.service(key).map(|(import, slices)| zone::service(&zone, import, slices));
             let described = described.unwrap_or_default();
             for problem in &described.problems {
                 warn!(service = %key, problem, "not all of a service can be resolved");
@@ -91,17 +90,11 @@ fn told(problems: Vec<Problem>, served: &Served) {
         match problem {
             Problem::Interrupted(reason) => {
                 served.metrics.interruptions.inc();
-                warn!(
-                    reason,
-                    "the Kubernetes API cannot be read; what was known stands"
-                );
+                warn!(reason, "the Kubernetes API cannot be read; what was known stands");
             }
             Problem::Malformed(problem) => {
                 served.metrics.problems.inc();
-                warn!(
-                    problem,
-                    "an object cannot be read; what was known of it stands"
-                );
+                warn!(problem, "an object cannot be read; what was known of it stands");
             }
         }
     }

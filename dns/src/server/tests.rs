@@ -34,21 +34,12 @@ impl Running {
     fn with_connections(most: usize) -> Self {
         let (events, told) = mpsc::unbounded();
         let mut registry = Registry::with_prefix("landbridge");
-        let config = Config {
-            listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
-            ..Config::default()
-        };
+        let config = Config { listen: vec![(Ipv4Addr::LOCALHOST, 0).into()], ..Config::default() };
         let mut server = DnsServer::with_events(config, told.boxed(), &mut registry).unwrap();
         server.connections = most;
         let (handle, stop) = (server.handle(), CancellationToken::new());
         let run = tokio::spawn(server.run(stop.clone()));
-        Self {
-            events,
-            handle,
-            registry,
-            run,
-            stop,
-        }
+        Self { events, handle, registry, run, stop }
     }
 
     async fn ready(fixture: &str) -> Self {
@@ -75,9 +66,7 @@ impl Running {
 
     /// Sends one packet from a socket of its own.
     async fn udp(&self, packet: &[u8]) -> Option<Vec<u8>> {
-        let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .unwrap();
+        let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         socket.send_to(packet, self.address()).await.unwrap();
         let mut answer = vec![0; 65_535];
         let received = timeout(PATIENCE, socket.recv_from(&mut answer));
@@ -97,9 +86,7 @@ impl Running {
     fn metric(&self, line: &str) -> f64 {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
-        let found = text
-            .lines()
-            .find_map(|told| told.strip_prefix(line)?.trim().parse().ok());
+        let found = text.lines().find_map(|told| told.strip_prefix(line)?.trim().parse().ok());
         found.unwrap_or_else(|| panic!("no {line} in\n{text}"))
     }
 
@@ -141,9 +128,8 @@ async fn it_fails_until_everything_was_read_and_then_answers_by_the_newest_snaps
 
     running.tell(WEB);
     let answer = ["NOERROR aa", "answer web.shop.svc 5 A 10.96.7.7"];
-    let follows = timeout(PATIENCE, async {
-        while running.asked("web.shop.svc A").await != answer {}
-    });
+    let follows =
+        timeout(PATIENCE, async { while running.asked("web.shop.svc A").await != answer {} });
     follows.await.expect("the import was never answered");
     assert!(running.handle.is_ready());
 
@@ -154,10 +140,7 @@ async fn it_fails_until_everything_was_read_and_then_answers_by_the_newest_snaps
         {}
     });
     follows.await.expect("the new import was never answered");
-    assert!(is_negative(
-        &running.asked("web.shop.svc A").await,
-        "NXDOMAIN aa"
-    ));
+    assert!(is_negative(&running.asked("web.shop.svc A").await, "NXDOMAIN aa"));
     running.tell("");
     let follows = timeout(PATIENCE, async {
         while !is_negative(&running.asked("shop.svc A").await, "NXDOMAIN aa") {}
@@ -182,14 +165,8 @@ async fn trouble_with_the_api_changes_no_answer() {
         }
     });
     noticed.await.expect("the bad object was never counted");
-    assert_eq!(
-        running.metric("landbridge_dns_watch_interruptions_total"),
-        1.0
-    );
-    assert_eq!(
-        running.asked("web.shop.svc A").await[1],
-        "answer web.shop.svc 5 A 10.96.7.7"
-    );
+    assert_eq!(running.metric("landbridge_dns_watch_interruptions_total"), 1.0);
+    assert_eq!(running.asked("web.shop.svc A").await[1], "answer web.shop.svc 5 A 10.96.7.7");
     running.end().await;
 }
 
@@ -197,9 +174,7 @@ async fn trouble_with_the_api_changes_no_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn noise_is_counted_and_the_next_query_answered() {
     let running = Running::ready(WEB).await;
-    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .unwrap();
+    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let response = {
         let mut packet = fixture::packet("web.shop.svc A", None);
         packet[2] |= 0x80;
@@ -210,14 +185,7 @@ async fn noise_is_counted_and_the_next_query_answered() {
         packet[12] = 0x7f;
         packet
     };
-    for noise in [
-        &b""[..],
-        b"x",
-        &[0xff; 2000],
-        &response,
-        &garbled,
-        &[0; 5000],
-    ] {
+    for noise in [&b""[..], b"x", &[0xff; 2000], &response, &garbled, &[0; 5000]] {
         socket.send_to(noise, running.address()).await.unwrap();
     }
     let counted = timeout(PATIENCE, async {
@@ -240,29 +208,17 @@ async fn noise_is_counted_and_the_next_query_answered() {
 async fn queries_over_tcp_come_in_any_pieces() {
     let running = Running::ready(WEB).await;
     let mut stream = running.connect().await;
-    let questions = [
-        "web.shop.svc A",
-        "web.shop.svc AAAA",
-        "api.shop.svc A",
-        "_http._tcp.web.shop.svc SRV",
-    ];
+    let questions =
+        ["web.shop.svc A", "web.shop.svc AAAA", "api.shop.svc A", "_http._tcp.web.shop.svc SRV"];
     let codes = ["NOERROR aa", "NOERROR aa", "NXDOMAIN aa", "NOERROR aa"];
-    let all: Vec<u8> = questions
-        .iter()
-        .flat_map(|question| framed(question))
-        .collect();
+    let all: Vec<u8> = questions.iter().flat_map(|question| framed(question)).collect();
 
     stream.write_all(&all).await.unwrap();
     for (question, code) in questions.iter().zip(codes) {
         let answer = receive(&mut stream).await;
         assert_eq!(fixture::told(&answer)[0], code, "{question}");
-        let name = Message::from_vec(&answer).unwrap().queries[0]
-            .name
-            .to_ascii();
-        assert!(
-            question.starts_with(name.trim_end_matches(".clusterset.local.")),
-            "out of order"
-        );
+        let name = Message::from_vec(&answer).unwrap().queries[0].name.to_ascii();
+        assert!(question.starts_with(name.trim_end_matches(".clusterset.local.")), "out of order");
     }
 
     stream.set_nodelay(true).unwrap();
@@ -281,11 +237,7 @@ async fn queries_over_tcp_come_in_any_pieces() {
             assert_eq!(fixture::told(&receive(&mut stream).await)[0], code);
         }
     }
-    assert_eq!(
-        stream.read(&mut [0]).await.unwrap(),
-        0,
-        "then it closes too"
-    );
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "then it closes too");
     running.end().await;
 }
 
@@ -315,10 +267,7 @@ async fn connections_beyond_the_bound_are_closed_and_counted() {
     let mut beyond = running.connect().await;
     let closed = timeout(PATIENCE, beyond.read(&mut [0])).await;
     assert!(matches!(closed, Ok(Ok(0) | Err(_))), "{closed:?}");
-    assert_eq!(
-        running.metric("landbridge_dns_dropped_total{reason=\"connections\"}"),
-        1.0
-    );
+    assert_eq!(running.metric("landbridge_dns_dropped_total{reason=\"connections\"}"), 1.0);
     let [mut first, second] = within;
     drop(second);
     first.write_all(&framed("example.com. A")).await.unwrap();
@@ -332,9 +281,7 @@ async fn connections_beyond_the_bound_are_closed_and_counted() {
             }
         }
     });
-    accepted_again
-        .await
-        .expect("a place that was left stayed taken");
+    accepted_again.await.expect("a place that was left stayed taken");
     running.end().await;
 }
 
@@ -343,12 +290,8 @@ async fn connections_beyond_the_bound_are_closed_and_counted() {
 async fn connections_that_ask_nothing_are_closed() {
     let running = Running::ready(WEB).await;
     for drip in [false, true] {
-        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
         let served = Arc::clone(&running.handle.served);
         let served = tokio::spawn(async move {
@@ -363,14 +306,8 @@ async fn connections_that_ask_nothing_are_closed() {
                 }
             }
         };
-        timeout(PATIENCE, dripping)
-            .await
-            .expect("dripping kept it open");
-        timeout(PATIENCE, served)
-            .await
-            .expect("it stayed open")
-            .unwrap()
-            .unwrap();
+        timeout(PATIENCE, dripping).await.expect("dripping kept it open");
+        timeout(PATIENCE, served).await.expect("it stayed open").unwrap().unwrap();
     }
     running.end().await;
 }
@@ -379,12 +316,8 @@ async fn connections_that_ask_nothing_are_closed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_used_stays_open() {
     let running = Running::ready(WEB).await;
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .unwrap();
-    let mut client = TcpStream::connect(listener.local_addr().unwrap())
-        .await
-        .unwrap();
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, _) = listener.accept().await.unwrap();
     let served = Arc::clone(&running.handle.served);
     let idle = Duration::from_secs(1);
@@ -414,10 +347,7 @@ async fn what_is_truncated_over_udp_is_whole_over_tcp() {
     stream.write_all(&framed("db.shop.svc A")).await.unwrap();
     let told = fixture::told(&receive(&mut stream).await);
     assert_eq!((told[0].as_str(), told.len()), ("NOERROR aa", 101));
-    assert_eq!(
-        running.metric("landbridge_dns_truncated_answers_total"),
-        1.0
-    );
+    assert_eq!(running.metric("landbridge_dns_truncated_answers_total"), 1.0);
     running.end().await;
 }
 
@@ -435,16 +365,10 @@ async fn the_snapshot_is_shown_as_it_is_answered() {
         shown["names"]["db.shop.svc.clusterset.local."]["SRV"],
         serde_json::json!(["0 100 6432 db-0.paris.db.shop.svc.clusterset.local."])
     );
-    assert_eq!(
-        shown["names"]["svc.clusterset.local."],
-        serde_json::json!({})
-    );
+    assert_eq!(shown["names"]["svc.clusterset.local."], serde_json::json!({}));
     assert_eq!(shown, running.handle.snapshot(), "it is stable");
     let names = shown["names"].as_object().unwrap().len();
-    assert_eq!(
-        running.metric("landbridge_dns_names"),
-        f64::from(u32::try_from(names).unwrap())
-    );
+    assert_eq!(running.metric("landbridge_dns_names"), f64::from(u32::try_from(names).unwrap()));
     assert_eq!(running.metric("landbridge_dns_snapshot_generation"), 1.0);
     assert!(running.metric("landbridge_dns_snapshot_age_seconds") < PATIENCE.as_secs_f64());
     running.end().await;
@@ -457,9 +381,7 @@ async fn it_goes_in_order() {
     let (address, handle) = (running.address(), running.handle.clone());
     let mut idle = running.connect().await;
     let mut busy = running.connect().await;
-    busy.write_all(&framed("web.shop.svc A").repeat(300))
-        .await
-        .unwrap();
+    busy.write_all(&framed("web.shop.svc A").repeat(300)).await.unwrap();
     running.stop.cancel();
     running.end().await;
     assert!(!handle.is_ready());
@@ -475,10 +397,7 @@ async fn it_goes_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_is_taken_is_named() {
     let running = Running::start();
-    let config = Config {
-        listen: vec![running.address()],
-        ..Config::default()
-    };
+    let config = Config { listen: vec![running.address()], ..Config::default() };
     let taken = DnsServer::with_events(config, stream::pending().boxed(), &mut Registry::default());
     let error = taken.err().expect("two servers at one address").to_string();
     let start = format!("cannot listen at {} over TCP", running.address());
@@ -539,10 +458,7 @@ async fn api(mut stream: TcpStream, paths: mpsc::UnboundedSender<String>) {
         "apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": "1"}, "items": [object],
     });
     let body = list.to_string();
-    let whole = format!(
-        "{head}connection: close\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let whole = format!("{head}connection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     stream.write_all(whole.as_bytes()).await.unwrap();
 }
 
@@ -550,12 +466,8 @@ async fn api(mut stream: TcpStream, paths: mpsc::UnboundedSender<String>) {
 /// alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn imports_and_slices_of_any_implementation_are_watched() {
-    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .unwrap();
-    let uri = format!("http://{}", listener.local_addr().unwrap())
-        .parse()
-        .unwrap();
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let (told, paths) = mpsc::unbounded();
     let serving = tokio::spawn(async move {
         let mut requests = JoinSet::new();
@@ -564,14 +476,9 @@ async fn imports_and_slices_of_any_implementation_are_watched() {
         }
     });
     let client = Client::try_from(kube::Config::new(uri)).unwrap();
-    let config = Config {
-        listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
-        ..Config::default()
-    };
+    let config = Config { listen: vec![(Ipv4Addr::LOCALHOST, 0).into()], ..Config::default() };
     let mut registry = Registry::with_prefix("landbridge");
-    let server = DnsServer::bind(config, client, &mut registry)
-        .await
-        .unwrap();
+    let server = DnsServer::bind(config, client, &mut registry).await.unwrap();
     let (handle, stop) = (server.handle(), CancellationToken::new());
     let run = tokio::spawn(server.run(stop.clone()));
     let synced = timeout(PATIENCE, async {
@@ -589,18 +496,10 @@ async fn imports_and_slices_of_any_implementation_are_watched() {
         .take(2)
         .collect()
         .await;
-    let slices = watches
-        .iter()
-        .find(|path| path.contains("/endpointslices?"))
-        .unwrap();
-    let selector = slices
-        .split('&')
-        .find_map(|part| part.strip_prefix("labelSelector="));
+    let slices = watches.iter().find(|path| path.contains("/endpointslices?")).unwrap();
+    let selector = slices.split('&').find_map(|part| part.strip_prefix("labelSelector="));
     assert_eq!(selector, Some("multicluster.kubernetes.io%2Fservice-name"));
-    let imports = watches
-        .iter()
-        .find(|path| path.contains("/v1beta1/serviceimports?"))
-        .unwrap();
+    let imports = watches.iter().find(|path| path.contains("/v1beta1/serviceimports?")).unwrap();
     assert!(!imports.contains("labelSelector"), "{imports}");
     stop.cancel();
     run.await.unwrap().unwrap();
@@ -610,10 +509,7 @@ async fn imports_and_slices_of_any_implementation_are_watched() {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_families_are_served() {
     let config = Config {
-        listen: vec![
-            (Ipv4Addr::LOCALHOST, 0).into(),
-            (std::net::Ipv6Addr::LOCALHOST, 0).into(),
-        ],
+        listen: vec![(Ipv4Addr::LOCALHOST, 0).into(), (std::net::Ipv6Addr::LOCALHOST, 0).into()],
         ..Config::default()
     };
     let server =
@@ -621,9 +517,7 @@ async fn both_families_are_served() {
     let server = match server {
         Ok(server) => server,
         // A machine without IPv6 has no such address to bind.
-        Err(StartError::Bind {
-            address, source, ..
-        }) if address.is_ipv6() => {
+        Err(StartError::Bind { address, source, .. }) if address.is_ipv6() => {
             assert_ne!(source.kind(), io::ErrorKind::AddrInUse, "{source}");
             return;
         }
@@ -637,19 +531,11 @@ async fn both_families_are_served() {
             SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
         };
         let socket = tokio::net::UdpSocket::bind((any, 0)).await.unwrap();
-        socket
-            .send_to(&fixture::packet("example.com. A", None), address)
-            .await
-            .unwrap();
+        socket.send_to(&fixture::packet("example.com. A", None), address).await.unwrap();
         let mut answer = vec![0; 512];
-        let (length, from) = timeout(PATIENCE, socket.recv_from(&mut answer))
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(
-            (fixture::told(&answer[..length])[0].as_str(), from),
-            ("REFUSED", address)
-        );
+        let (length, from) =
+            timeout(PATIENCE, socket.recv_from(&mut answer)).await.unwrap().unwrap();
+        assert_eq!((fixture::told(&answer[..length])[0].as_str(), from), ("REFUSED", address));
     }
     stop.cancel();
     run.await.unwrap().unwrap();

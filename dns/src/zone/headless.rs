@@ -6,7 +6,7 @@ use std::{
 };
 
 use landbridge_api::convert::{Endpoint, McsSlice, SlicePort};
-use landbridge_model::ClusterId;
+use landbridge_model::{ClusterId, Hostname};
 
 use super::{Data, Described, Node};
 use crate::name::Name;
@@ -43,11 +43,9 @@ pub(super) fn describe<'a>(name: &Name, slices: impl Iterator<Item = &'a McsSlic
     }
     let mut bare = Node::default();
     for ((hostname, cluster), place) in places.iter().take(MAX_ENDPOINTS) {
-        bare.records
-            .extend(place.addresses.iter().copied().map(Data::from));
-        let target = name
-            .child(cluster.as_str())
-            .and_then(|cluster| cluster.child(hostname));
+        bare.records.extend(place.addresses.iter().copied().map(Data::from));
+        let target =
+            name.child(cluster.as_str()).and_then(|cluster| cluster.child(hostname.as_str()));
         let Some(target) = target else {
             described.problem(format!(
                 "endpoint {hostname} of cluster {cluster} has no name of its own: it would be too long for the DNS"
@@ -62,18 +60,15 @@ pub(super) fn describe<'a>(name: &Name, slices: impl Iterator<Item = &'a McsSlic
                 described.named_port(name, key, &target, number, &place.addresses);
             }
         }
-        described
-            .nodes
-            .insert(target, Node::addresses(&place.addresses));
+        described.nodes.insert(target, Node::addresses(&place.addresses));
     }
     if !bare.records.is_empty() {
         described.nodes.insert(name.clone(), bare);
     }
     let unnamed: usize = described.nodes.values_mut().map(bound_targets).sum();
     if unnamed > 0 {
-        described.problem(format!(
-            "{unnamed} SRV records are left out: a DNS message holds no more"
-        ));
+        described
+            .problem(format!("{unnamed} SRV records are left out: a DNS message holds no more"));
     }
     described
 }
@@ -81,13 +76,11 @@ pub(super) fn describe<'a>(name: &Name, slices: impl Iterator<Item = &'a McsSlic
 /// The ready endpoints by hostname, then cluster: if not all can be told of, every cluster is among the first.
 fn places<'a>(
     slices: impl Iterator<Item = &'a McsSlice>,
-) -> BTreeMap<(String, &'a ClusterId), Place<'a>> {
+) -> BTreeMap<(Hostname, &'a ClusterId), Place<'a>> {
     let mut places: BTreeMap<_, Place<'a>> = BTreeMap::new();
     for slice in slices {
         for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.ready) {
-            let place = places
-                .entry((hostname(endpoint), &slice.cluster))
-                .or_default();
+            let place = places.entry((hostname(endpoint), &slice.cluster)).or_default();
             place.addresses.insert(endpoint.address);
             place.ports.extend(&slice.ports);
         }
@@ -95,20 +88,10 @@ fn places<'a>(
     places
 }
 
-/// The hostname of an endpoint, or the one made of its address: with dashes, as CoreDNS has it, and a zero where
-/// the label would begin or end with one.
-fn hostname(endpoint: &Endpoint) -> String {
-    if let Some(hostname) = &endpoint.hostname {
-        return hostname.to_string();
-    }
-    let mut label = endpoint.address.to_string().replace(['.', ':'], "-");
-    if label.starts_with('-') {
-        label.insert(0, '0');
-    }
-    if label.ends_with('-') {
-        label.push('0');
-    }
-    label
+/// The hostname of an endpoint, or the one made of its address.
+fn hostname(endpoint: &Endpoint) -> Hostname {
+    let own = endpoint.hostname.clone();
+    own.unwrap_or_else(|| Hostname::of_address(endpoint.address))
 }
 
 /// Leaves as many SRV records as a message holds, and tells how many went.

@@ -15,10 +15,8 @@ fn described(text: &str, key: &str) -> (Vec<String>, Vec<String>) {
     let key: ServiceKey = key.parse().unwrap();
     let (import, slices) = state.service(&key).unwrap();
     let described = service(&Zone::default(), import, slices);
-    let names = described
-        .nodes
-        .keys()
-        .map(|name| name.to_string().replace(".svc.clusterset.local.", ""));
+    let names =
+        described.nodes.keys().map(|name| name.to_string().replace(".svc.clusterset.local.", ""));
     (names.collect(), described.problems)
 }
 
@@ -55,11 +53,7 @@ fn a_name_that_is_too_long_is_told_and_hides_nothing_else() {
         &format!("import shop/web ClusterSetIP 10.96.7.7 | {long}=80/TCP http=81/TCP"),
         "shop/web",
     );
-    assert_eq!(
-        names,
-        ["web.shop", "_tcp.web.shop", "_http._tcp.web.shop"],
-        "{problems:?}"
-    );
+    assert_eq!(names, ["web.shop", "_tcp.web.shop", "_http._tcp.web.shop"], "{problems:?}");
     assert!(problems[0].contains("no SRV record"), "{problems:?}");
 }
 
@@ -73,10 +67,7 @@ fn endpoints_beyond_what_a_message_holds_are_told() {
                 format!("db-{pod}@10.{net}.{high}.{low}")
             })
             .collect();
-        format!(
-            "slice shop/db {cluster} IPv4 | pg=6432/TCP | {}\n",
-            endpoints.join(" ")
-        )
+        format!("slice shop/db {cluster} IPv4 | pg=6432/TCP | {}\n", endpoints.join(" "))
     };
     let text = format!(
         "import shop/db Headless | pg=5432/TCP\n{}{}",
@@ -89,12 +80,6 @@ fn endpoints_beyond_what_a_message_holds_are_told() {
         names.iter().filter(|name| name.ends_with(&of)).count()
     };
     assert_eq!((of("paris"), of("tokyo")), (1000, 1000));
-    assert!(
-        problems[0].starts_with("1000 of 3000 ready endpoints have no names"),
-        "{problems:?}"
-    );
-    assert!(
-        problems[1].contains("SRV records are left out"),
-        "{problems:?}"
-    );
+    assert!(problems[0].starts_with("1000 of 3000 ready endpoints have no names"), "{problems:?}");
+    assert!(problems[1].contains("SRV records are left out"), "{problems:?}");
 }

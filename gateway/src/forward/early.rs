@@ -41,14 +41,7 @@ pub(super) enum Stop {
 
 impl Early {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        Self {
-            core,
-            kept: BytesMut::new(),
-            taken: 0,
-            ended: false,
-            sent: 0,
-            finished: false,
-        }
+        Self { core, kept: BytesMut::new(), taken: 0, ended: false, sent: 0, finished: false }
     }
 
     /// Whether the current stream has got any payload.
@@ -67,11 +60,7 @@ impl Early {
         let mut bytes = std::mem::take(&mut self.kept);
         let rest = bytes.split_off(self.sent);
         Prefix {
-            bytes: if rest.is_empty() {
-                Bytes::new()
-            } else {
-                rest.freeze()
-            },
+            bytes: if rest.is_empty() { Bytes::new() } else { rest.freeze() },
             ended: self.ended,
         }
     }
@@ -88,11 +77,7 @@ impl Early {
         let mut state = link.watch();
         loop {
             if self.sent < self.kept.len() {
-                if state
-                    .wait_for(|state| *state == LinkState::Healthy)
-                    .await
-                    .is_err()
-                {
+                if state.wait_for(|state| *state == LinkState::Healthy).await.is_err() {
                     return Stop::Link;
                 }
                 match send.write(&self.kept[self.sent..]).await {

@@ -25,8 +25,7 @@ pub(crate) async fn dial(core: Arc<Core>) {
     let mut revision = core.snapshots.subscribe();
     loop {
         let snapshot = core.snapshots.load();
-        core.links
-            .cut(|cluster| snapshot.peers.get(cluster).map(|peer| peer.generation));
+        core.links.cut(|cluster| snapshot.peers.get(cluster).map(|peer| peer.generation));
         let wanted = |(cluster, generation, address): &Destination| {
             snapshot.peers.get(cluster).is_some_and(|peer| {
                 let addresses = peer.gateways.iter().take(MAX_ADDRESSES);
@@ -45,8 +44,7 @@ pub(crate) async fn dial(core: Arc<Core>) {
                 let destination = (peer.cluster.clone(), peer.generation, address.0);
                 dialling.entry(destination.clone()).or_insert_with(|| {
                     let token = core.stop.child_token();
-                    core.tasks
-                        .spawn("dial", keep(Arc::clone(&core), destination, token.clone()));
+                    core.tasks.spawn("dial", keep(Arc::clone(&core), destination, token.clone()));
                     token
                 });
             }
@@ -98,11 +96,7 @@ pub(crate) async fn accept(core: Arc<Core>) {
         };
         let Some(incoming) = incoming else { return };
         let busy = MAX_HANDSHAKES - handshakes.available_permits();
-        let incoming = if busy < VALIDATE_FROM {
-            Some(incoming)
-        } else {
-            incoming.validated()
-        };
+        let incoming = if busy < VALIDATE_FROM { Some(incoming) } else { incoming.validated() };
         let Some(incoming) = incoming else { continue };
         match Arc::clone(&handshakes).try_acquire_owned() {
             Ok(permit) => {

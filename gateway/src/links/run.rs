@@ -31,17 +31,10 @@ pub(super) async fn run(
         () = core.stop.cancelled() => return Ok(()),
     };
     let Some(link) = core.links.add(connection, dialled) else {
-        return Err(ConnectError::Refused(
-            "there are more connections than needed".to_owned(),
-        ));
+        return Err(ConnectError::Refused("there are more connections than needed".to_owned()));
     };
     // The peer may have been taken off the list since its certificate was judged.
-    let listed = core
-        .snapshots
-        .load()
-        .peers
-        .get(&link.peer().cluster)
-        .map(|peer| peer.generation);
+    let listed = core.snapshots.load().peers.get(&link.peer().cluster).map(|peer| peer.generation);
     if listed != Some(link.peer().generation) {
         link.connection.close(CloseReason::NotListed);
     }
@@ -57,9 +50,7 @@ pub(super) async fn run(
 async fn hello(connection: &Connection) -> Result<(SendStream, RecvStream), ConnectError> {
     let said = tokio::time::timeout(HELLO, async {
         let mut control = connection.open_control().await?;
-        let hello = Control::Hello {
-            spoken: wire::SPOKEN.to_vec(),
-        };
+        let hello = Control::Hello { spoken: wire::SPOKEN.to_vec() };
         control.write_all(&wire::encode_control(&hello)).await?;
         let mut theirs = connection.accept_control().await?;
         match next(&mut theirs).await? {

@@ -40,9 +40,7 @@ impl Root {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::CrlSign, KeyUsagePurpose::KeyCertSign];
         let key = generate(WHAT)?;
-        let issued = params
-            .self_signed(&key)
-            .map_err(|problem| issue(WHAT, problem))?;
+        let issued = params.self_signed(&key).map_err(|problem| issue(WHAT, problem))?;
         Ok(Self {
             authority: Authority::new(WHAT, issued.der(), issued.pem(), key)?,
             set: set.clone(),
@@ -74,10 +72,7 @@ impl Root {
     /// [`PkiError::Issue`] where the cryptographic library refuses.
     pub fn issue_member(&self, cluster: &ClusterId, now: Timestamp) -> Result<Member, PkiError> {
         const WHAT: &str = "the member's certificate";
-        let id = SpiffeId::Member {
-            set: self.set.clone(),
-            cluster: cluster.clone(),
-        };
+        let id = SpiffeId::Member { set: self.set.clone(), cluster: cluster.clone() };
         let mut params = params(WHAT, &id, now, MEMBER_LIFETIME)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -108,9 +103,7 @@ impl Root {
 impl fmt::Debug for Root {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Root")
-            .field("set", &self.set)
-            .finish_non_exhaustive()
+        f.debug_struct("Root").field("set", &self.set).finish_non_exhaustive()
     }
 }
 
@@ -130,11 +123,7 @@ impl Member {
         const WHAT: &str = "the member's certificate";
         let (authority, id) = Authority::from_pem(WHAT, cert, key)?;
         match id {
-            SpiffeId::Member { set, cluster } => Ok(Self {
-                authority,
-                set,
-                cluster,
-            }),
+            SpiffeId::Member { set, cluster } => Ok(Self { authority, set, cluster }),
             other => Err(kind(WHAT, &other, "a member's".into())),
         }
     }
@@ -178,10 +167,8 @@ impl Member {
         const WHAT: &str = "the gateway's certificate";
         let mut params = params(WHAT, &SpiffeId::Gateway(id.clone()), now, LEAF_LIFETIME)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ClientAuth,
-            ExtendedKeyUsagePurpose::ServerAuth,
-        ];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let key = generate(WHAT)?;
         let issued = params
@@ -255,9 +242,7 @@ impl Leaf {
 impl fmt::Debug for Leaf {
     /// Without the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Leaf")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Leaf").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -312,15 +297,9 @@ fn params(
     params.not_before = epoch + now.saturating_sub(BACKDATE);
     params.not_after = epoch + now + lifetime;
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, "Landbridge");
+    params.distinguished_name.push(DnType::OrganizationName, "Landbridge");
     // RFC 5280 allows 64 characters here; the URI name is what counts, this is for people.
-    let common: String = uri
-        .trim_start_matches("spiffe://")
-        .chars()
-        .take(64)
-        .collect();
+    let common: String = uri.trim_start_matches("spiffe://").chars().take(64).collect();
     params.distinguished_name.push(DnType::CommonName, common);
     let uri = uri.try_into().map_err(|problem| issue(what, problem))?;
     params.subject_alt_names = vec![SanType::URI(uri)];

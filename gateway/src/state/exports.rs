@@ -29,21 +29,16 @@ pub(super) fn read_service(object: &Service) -> Read<ServiceView> {
     if spec.type_.as_deref() == Some("ExternalName") {
         return Read::Other;
     }
-    let ports = spec
-        .ports
-        .as_deref()
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|port| {
-            let name = port.name.as_deref().filter(|name| !name.is_empty());
-            Some(ExportedPort {
-                name: name.map(PortName::parse).transpose().ok()?,
-                key: PortKey {
-                    protocol: port.protocol.as_deref().unwrap_or("TCP").parse().ok()?,
-                    number: port_number(port.port)?,
-                },
-            })
-        });
+    let ports = spec.ports.as_deref().unwrap_or_default().iter().filter_map(|port| {
+        let name = port.name.as_deref().filter(|name| !name.is_empty());
+        Some(ExportedPort {
+            name: name.map(PortName::parse).transpose().ok()?,
+            key: PortKey {
+                protocol: port.protocol.as_deref().unwrap_or("TCP").parse().ok()?,
+                number: port_number(port.port)?,
+            },
+        })
+    });
     convert::service_key("Service", &object.metadata)
         .map(|service| ServiceView {
             service,
@@ -59,10 +54,8 @@ pub(super) fn build(
     services: &Store<ServiceView>,
     slices: &Store<SliceView>,
 ) -> HashMap<ServiceKey, Arc<ExportedService>> {
-    let services: HashMap<&ServiceKey, &ServiceView> = services
-        .iter()
-        .map(|service| (&service.service, service))
-        .collect();
+    let services: HashMap<&ServiceKey, &ServiceView> =
+        services.iter().map(|service| (&service.service, service)).collect();
     let mut built: HashMap<ServiceKey, ExportedService> = HashMap::new();
     for export in exports.iter() {
         if let Some(service) = services.get(&export.service) {
@@ -82,8 +75,5 @@ pub(super) fn build(
             exported.endpoints.extend_from_slice(endpoints);
         }
     }
-    built
-        .into_iter()
-        .map(|(key, exported)| (key, Arc::new(exported)))
-        .collect()
+    built.into_iter().map(|(key, exported)| (key, Arc::new(exported))).collect()
 }

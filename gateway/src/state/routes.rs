@@ -32,10 +32,8 @@ pub(super) fn build(
     slices: &Store<SliceView>,
     imports: &Store<ImportView>,
 ) -> (Routes, Vec<Problem>) {
-    let imports: HashMap<&ServiceKey, &ImportView> = imports
-        .iter()
-        .map(|import| (&import.service, import))
-        .collect();
+    let imports: HashMap<&ServiceKey, &ImportView> =
+        imports.iter().map(|import| (&import.service, import)).collect();
     let served = served(own, slices);
     let mut problems = Vec::new();
     let mut routes = Routes::new();
@@ -63,10 +61,7 @@ pub(super) fn build(
             });
         }
         let clusters = clusters(own, target, port, &imports, &served);
-        let route = Route {
-            target: target.clone(),
-            clusters,
-        };
+        let route = Route { target: target.clone(), clusters };
         routes.insert((protocol, port), Arc::new(route));
     }
     (routes, problems)
@@ -78,12 +73,7 @@ fn claims<'a>(
 ) -> BTreeMap<(Protocol, AllottedPort), Vec<Claim<'a>>> {
     let mut claims: BTreeMap<_, Vec<Claim<'a>>> = BTreeMap::new();
     for slice in slices.iter() {
-        let SliceView::Allotment {
-            name,
-            created,
-            targets,
-        } = slice
-        else {
+        let SliceView::Allotment { name, created, targets } = slice else {
             continue;
         };
         for (key, target) in targets {
@@ -106,12 +96,7 @@ type Served<'a> = HashMap<&'a ServiceKey, Vec<(&'a ClusterId, &'a [(Option<PortN
 fn served<'a>(own: &ClusterId, slices: &'a Store<SliceView>) -> Served<'a> {
     let mut served = Served::new();
     for slice in slices.iter() {
-        if let SliceView::Remote {
-            service,
-            cluster,
-            ports,
-            ready: true,
-        } = slice
+        if let SliceView::Remote { service, cluster, ports, ready: true } = slice
             && cluster != own
         {
             served.entry(service).or_default().push((cluster, ports));
@@ -133,10 +118,7 @@ fn clusters(
 ) -> Vec<ClusterId> {
     if let Some(endpoint) = &target.endpoint {
         let remote = endpoint.cluster != *own;
-        return remote
-            .then(|| endpoint.cluster.clone())
-            .into_iter()
-            .collect();
+        return remote.then(|| endpoint.cluster.clone()).into_iter().collect();
     }
     let import = imports.get(&target.service);
     let port = import.and_then(|import| import.ports.iter().find(|port| port.key == target.port));

@@ -14,7 +14,7 @@ use landbridge_model::{
 };
 
 use super::store::Read;
-use crate::snapshot::{ExportedPort, ReadyEndpoint, address_hostname};
+use crate::snapshot::{ExportedPort, ReadyEndpoint};
 
 /// A slice, as far as a gateway cares.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -70,11 +70,7 @@ fn read_slice(slice: &EndpointSlice) -> Result<Option<SliceView>, ConvertError> 
         return Ok(remote.map(|slice| SliceView::Remote {
             service: slice.service,
             cluster: slice.cluster,
-            ports: slice
-                .ports
-                .into_iter()
-                .map(|port| (port.name, port.key))
-                .collect(),
+            ports: slice.ports.into_iter().map(|port| (port.name, port.key)).collect(),
             ready: slice.endpoints.iter().any(|endpoint| endpoint.ready),
         }));
     }
@@ -82,12 +78,7 @@ fn read_slice(slice: &EndpointSlice) -> Result<Option<SliceView>, ConvertError> 
 }
 
 fn label<'a>(slice: &'a EndpointSlice, name: &str) -> Option<&'a str> {
-    slice
-        .metadata
-        .labels
-        .as_ref()?
-        .get(name)
-        .map(String::as_str)
+    slice.metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
 
 /// The endpoints of a Service that somebody else than Landbridge keeps.
@@ -116,23 +107,18 @@ fn local(slice: &EndpointSlice) -> Result<Option<SliceView>, ConvertError> {
     let mut endpoints = Vec::new();
     for endpoint in &slice.endpoints {
         let conditions = endpoint.conditions.as_ref();
-        let ready = conditions
-            .and_then(|conditions| conditions.ready)
-            .unwrap_or(true);
+        let ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
         let Some(address) = endpoint.addresses.first().filter(|_| ready) else {
             continue;
         };
         let ip: IpAddr = address
             .parse()
             .map_err(|_| error("endpoints", &format!("{address:?} is not an IP address")))?;
-        let hostname = endpoint
-            .hostname
-            .as_deref()
-            .filter(|hostname| !hostname.is_empty());
+        let hostname = endpoint.hostname.as_deref().filter(|hostname| !hostname.is_empty());
         endpoints.push(ReadyEndpoint {
             hostname: match hostname {
                 Some(hostname) => Hostname::parse(hostname).ok(),
-                None => address_hostname(ip),
+                None => Some(Hostname::of_address(ip)),
             },
             ip,
             ports: Arc::clone(&ports),
@@ -148,12 +134,6 @@ fn read_port(port: &EndpointPort) -> Result<ExportedPort, String> {
     let protocol: Protocol = protocol
         .parse()
         .map_err(|problem: landbridge_model::port::UnknownProtocol| problem.to_string())?;
-    let name = name
-        .map(PortName::parse)
-        .transpose()
-        .map_err(|problem| problem.to_string())?;
-    Ok(ExportedPort {
-        name,
-        key: PortKey { protocol, number },
-    })
+    let name = name.map(PortName::parse).transpose().map_err(|problem| problem.to_string())?;
+    Ok(ExportedPort { name, key: PortKey { protocol, number } })
 }

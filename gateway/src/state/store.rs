@@ -40,11 +40,7 @@ pub(super) struct Store<T> {
 
 impl<T> Default for Store<T> {
     fn default() -> Self {
-        Self {
-            objects: BTreeMap::new(),
-            problems: BTreeMap::new(),
-            listed: false,
-        }
+        Self { objects: BTreeMap::new(), problems: BTreeMap::new(), listed: false }
     }
 }
 

@@ -108,11 +108,7 @@ fn example() -> Vec<Event> {
     ]);
     vec![
         import("web", "2026-01-01T00:00:00Z", &ports),
-        allotment(
-            "web",
-            "gw-v4",
-            &[("tcp-80", 10000), ("tcp-9090", 10001), ("tcp-9000", 10002)],
-        ),
+        allotment("web", "gw-v4", &[("tcp-80", 10000), ("tcp-9090", 10001), ("tcp-9000", 10002)]),
         mcs("web", "paris", &[("http", 10000), ("grpc", 10001)], true),
         mcs("web", "tokyo", &[("grpc", 10001), ("admin", 10002)], true),
     ]
@@ -133,10 +129,7 @@ fn routes(snapshot: &Snapshot) -> Vec<String> {
         .map(|((protocol, port), route)| {
             let clusters: Vec<&str> = route.clusters.iter().map(ClusterId::as_str).collect();
             let (service, target) = (&route.target.service, route.target.port);
-            format!(
-                "{protocol} {port} = {service} {target} at {}",
-                clusters.join(",")
-            )
+            format!("{protocol} {port} = {service} {target} at {}", clusters.join(","))
         })
         .collect()
 }
@@ -163,10 +156,7 @@ fn the_own_cluster_is_never_a_destination_of_links() {
     events.push(allotment("web", "standby-v4", &[("tcp-9090", 10000)]));
     assert_eq!(
         routes(&build("paris", events)),
-        [
-            "TCP 10000 = shop/web 9090/TCP at tokyo",
-            "TCP 10001 = shop/web 9000/TCP at tokyo",
-        ]
+        ["TCP 10000 = shop/web 9090/TCP at tokyo", "TCP 10001 = shop/web 9000/TCP at tokyo",]
     );
 }
 
@@ -176,25 +166,14 @@ fn the_own_cluster_is_never_a_destination_of_links() {
 fn before_the_import_is_read_ports_are_known_by_number() {
     let mut events = example();
     events.remove(0);
-    assert_eq!(
-        routes(&build("berlin", events))[1],
-        "TCP 10001 = shop/web 9090/TCP at paris,tokyo"
-    );
+    assert_eq!(routes(&build("berlin", events))[1], "TCP 10001 = shop/web 9090/TCP at paris,tokyo");
 }
 
 #[test]
 fn a_cluster_without_ready_endpoints_is_no_destination() {
     let mut events = example();
-    events.push(mcs(
-        "web",
-        "paris",
-        &[("http", 10000), ("grpc", 10001)],
-        false,
-    ));
-    assert_eq!(
-        routes(&build("berlin", events))[0],
-        "TCP 10000 = shop/web 80/TCP at "
-    );
+    events.push(mcs("web", "paris", &[("http", 10000), ("grpc", 10001)], false));
+    assert_eq!(routes(&build("berlin", events))[0], "TCP 10000 = shop/web 80/TCP at ");
 }
 
 /// Worked example B: "stream header for 10010: {service: shop/db, endpoint: db-0, port: 6432, …}".
@@ -231,25 +210,14 @@ fn of_two_that_claim_one_port_the_older_import_keeps_it() {
         ],
     );
     assert_eq!(routes(&snapshot), ["TCP 10000 = shop/web 80/TCP at "]);
-    let [problem] = &snapshot.problems[..] else {
-        panic!("{:?}", snapshot.problems)
-    };
+    let [problem] = &snapshot.problems[..] else { panic!("{:?}", snapshot.problems) };
     assert_eq!(problem.kind, "port_conflict");
-    assert!(
-        problem
-            .message
-            .contains("TCP port 10000 for shop/api 80/TCP"),
-        "{}",
-        problem.message
-    );
+    assert!(problem.message.contains("TCP port 10000 for shop/api 80/TCP"), "{}", problem.message);
 }
 
 #[test]
 fn what_is_not_carried_is_told() {
-    let snapshot = build(
-        "berlin",
-        vec![allotment("dns", "gw-v4", &[("udp-53", 10000)])],
-    );
+    let snapshot = build("berlin", vec![allotment("dns", "gw-v4", &[("udp-53", 10000)])]);
     assert_eq!(snapshot.problems[0].kind, "protocol_not_carried");
     assert_eq!(snapshot.routes.len(), 1);
 }
@@ -271,18 +239,11 @@ fn an_exported_service_has_its_ready_endpoints() {
             pods("api", &endpoints),
         ],
     );
-    assert_eq!(
-        snapshot.exports.len(),
-        1,
-        "what is not exported is not served"
-    );
+    assert_eq!(snapshot.exports.len(), 1, "what is not exported is not served");
     let web = &snapshot.exports[&ServiceKey::parse("shop", "web").unwrap()];
     assert!(web.proxy_protocol);
     let at = |number: u16| {
-        let port = PortKey {
-            protocol: Protocol::Tcp,
-            number: number.try_into().unwrap(),
-        };
+        let port = PortKey { protocol: Protocol::Tcp, number: number.try_into().unwrap() };
         let found = web.destinations(port, None).unwrap();
         found.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -292,28 +253,17 @@ fn an_exported_service_has_its_ready_endpoints() {
 
 #[test]
 fn an_address_that_two_pods_claim_is_nobodys() {
-    let events = vec![
-        pod("a", "10.0.0.1"),
-        pod("b", "10.0.0.1"),
-        pod("c", "10.0.0.2"),
-    ];
+    let events = vec![pod("a", "10.0.0.1"), pod("b", "10.0.0.1"), pod("c", "10.0.0.2")];
     let snapshot = build("paris", events);
-    let known: Vec<String> = snapshot
-        .callers
-        .values()
-        .map(|w| w.pod.to_string())
-        .collect();
+    let known: Vec<String> = snapshot.callers.values().map(|w| w.pod.to_string()).collect();
     assert_eq!(known, ["c"]);
 }
 
 #[test]
 fn the_own_cluster_is_no_peer() {
     let snapshot = build("paris", vec![peer("paris", 1), peer("tokyo", 3)]);
-    let peers: Vec<(&str, u64)> = snapshot
-        .peers
-        .values()
-        .map(|peer| (peer.cluster.as_str(), peer.generation))
-        .collect();
+    let peers: Vec<(&str, u64)> =
+        snapshot.peers.values().map(|peer| (peer.cluster.as_str(), peer.generation)).collect();
     assert_eq!(peers, [("tokyo", 3)]);
 }
 
@@ -329,18 +279,11 @@ fn an_object_that_cannot_be_read_hurts_only_itself() {
             "annotations": {IMPORT: "other", GATEWAYS: "true"}},
         "addressType": "IPv4", "endpoints": [], "ports": [],
     })));
-    let key = ObjectKey {
-        namespace: "shop".into(),
-        name: "derived-isrlchlhrq-gw-v4".into(),
-    };
+    let key = ObjectKey { namespace: "shop".into(), name: "derived-isrlchlhrq-gw-v4".into() };
     let error = "spec: not a map".to_owned();
     events.push(Event::Slice(Change::Malformed(Malformed { key, error })));
     let snapshot = build("berlin", events);
-    assert_eq!(
-        routes(&snapshot).len(),
-        3,
-        "what was known of a malformed object stands"
-    );
+    assert_eq!(routes(&snapshot).len(), 3, "what was known of a malformed object stands");
     assert_eq!(snapshot.peers.len(), 1);
     assert_eq!(snapshot.problems.len(), 3, "{:?}", snapshot.problems);
 }
@@ -361,10 +304,7 @@ fn what_says_the_same_again_is_no_change() {
 #[test]
 fn everything_is_read_once_each_kind_has_been_listed() {
     fn nothing<K>() -> Change<K> {
-        Change::Reset {
-            objects: Vec::new(),
-            malformed: Vec::new(),
-        }
+        Change::Reset { objects: Vec::new(), malformed: Vec::new() }
     }
     let mut state = State::new(ClusterId::parse("berlin").unwrap());
     state.apply(Event::Export(nothing()));

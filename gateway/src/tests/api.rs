@@ -37,10 +37,7 @@ fn client(api: &Api) -> Client {
         async move {
             let (parts, body) = request.into_parts();
             let body = body.collect_bytes().await.unwrap_or_default();
-            let watch = parts
-                .uri
-                .query()
-                .is_some_and(|query| query.contains("watch=true"));
+            let watch = parts.uri.query().is_some_and(|query| query.contains("watch=true"));
             if watch {
                 // Nothing changes by itself here.
                 std::future::pending::<()>().await;
@@ -56,19 +53,12 @@ fn answer(api: &Api, method: &Method, path: &str, body: &[u8]) -> Response<Full<
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let found = table.objects.get(path).cloned();
     let status = |code: StatusCode| {
-        (
-            code,
-            json!({"kind": "Status", "code": code.as_u16(), "message": "", "reason": ""}),
-        )
+        (code, json!({"kind": "Status", "code": code.as_u16(), "message": "", "reason": ""}))
     };
     let (code, answer) = match *method {
         Method::GET => match found {
             Some(object) => (StatusCode::OK, object),
-            None if path
-                .rsplit('/')
-                .next()
-                .is_some_and(|last| last.ends_with('s')) =>
-            {
+            None if path.rsplit('/').next().is_some_and(|last| last.ends_with('s')) => {
                 (StatusCode::OK, list(&table, path))
             }
             None => status(StatusCode::NOT_FOUND),
@@ -161,57 +151,31 @@ async fn a_gateway_reads_listens_registers_tells_and_takes_it_all_back() {
     let api = Api::default();
     objects(&api, paris.link_address());
     let mut registry = Registry::with_prefix("landbridge");
-    let gateway = Gateway::bind(config(&world), client(&api), &mut registry)
-        .await
-        .unwrap();
+    let gateway = Gateway::bind(config(&world), client(&api), &mut registry).await.unwrap();
     let handle = gateway.handle();
     assert!(!handle.is_ready());
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(gateway.run(shutdown.clone()));
     until("ready", || handle.is_ready()).await;
     assert_eq!(handle.listening(), [(Protocol::Tcp, 10_000)]);
-    let wrote = |what: &str| {
-        api.lock()
-            .unwrap()
-            .writes
-            .iter()
-            .any(|write| write.contains(what))
-    };
+    let wrote = |what: &str| api.lock().unwrap().writes.iter().any(|write| write.contains(what));
     let lease =
         "/apis/coordination.k8s.io/v1/namespaces/landbridge-system/leases/landbridge-gateway-gw-0";
     let slice = "/apis/discovery.k8s.io/v1/namespaces/landbridge-system/endpointslices/landbridge-gateway-gw-0";
-    until("registered", || {
-        wrote(&format!("create {lease}")) && wrote(&format!("create {slice}"))
-    })
-    .await;
+    until("registered", || wrote(&format!("create {lease}")) && wrote(&format!("create {slice}")))
+        .await;
     let ports = api.lock().unwrap().objects[slice]["ports"].clone();
     let link = handle.link_address().port();
-    assert_eq!(
-        ports[0],
-        json!({"name": "link", "port": link, "protocol": "UDP"})
-    );
-    assert_eq!(
-        ports[1],
-        json!({"name": "admin", "port": 9090, "protocol": "TCP"})
-    );
-    until("told", || {
-        wrote(r#""reason":"Connected""#) && wrote(r#""gw-0":{"#)
-    })
-    .await;
+    assert_eq!(ports[0], json!({"name": "link", "port": link, "protocol": "UDP"}));
+    assert_eq!(ports[1], json!({"name": "admin", "port": 9090, "protocol": "TCP"}));
+    until("told", || wrote(r#""reason":"Connected""#) && wrote(r#""gw-0":{"#)).await;
     let snapshot = handle.snapshot();
     assert_eq!(snapshot["routes"][0]["service"], "shop/web");
     assert_eq!(snapshot["peers"]["paris"]["links"][0]["state"], "healthy");
-    assert_eq!(
-        snapshot["problems"].as_array().unwrap().len(),
-        1,
-        "the malformed slice is told"
-    );
+    assert_eq!(snapshot["problems"].as_array().unwrap().len(), 1, "the malformed slice is told");
     let mut metrics = String::new();
     text::encode(&mut metrics, &registry).unwrap();
-    assert!(
-        metrics.contains("landbridge_gateway_listeners 1"),
-        "{metrics}"
-    );
+    assert!(metrics.contains("landbridge_gateway_listeners 1"), "{metrics}");
     shutdown.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(15), running).await;
     ended.unwrap().unwrap().unwrap();
@@ -222,17 +186,9 @@ async fn a_gateway_reads_listens_registers_tells_and_takes_it_all_back() {
 #[tokio::test]
 async fn a_certificate_of_another_replica_is_told_before_anything_is_bound() {
     let world = World::new();
-    let other = Config {
-        name: Hostname::parse("gw-1").unwrap(),
-        ..config(&world)
-    };
+    let other = Config { name: Hostname::parse("gw-1").unwrap(), ..config(&world) };
     let error = Gateway::bind(other, client(&Api::default()), &mut Registry::default()).await;
     let error = error.unwrap_err();
     assert!(matches!(error, StartError::Identity { .. }));
-    assert!(
-        error
-            .to_string()
-            .contains("this gateway is gw-1 of berlin in demo"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("this gateway is gw-1 of berlin in demo"), "{error}");
 }

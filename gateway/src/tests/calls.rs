@@ -22,9 +22,8 @@ const MIB: usize = 1 << 20;
 fn pattern(seed: u64, count: usize) -> Vec<u8> {
     let mut state = seed;
     let mut next = move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state.to_be_bytes()[0]
     };
     (0..count).map(|_| next()).collect()
@@ -120,10 +119,7 @@ async fn a_reset_of_the_client_is_one_for_the_server() {
     client.write_all(b"x").await.unwrap();
     client.read_exact(&mut [0]).await.unwrap();
     copy::reset(client);
-    until("the server sees an end", || {
-        !seen.lock().unwrap().is_empty()
-    })
-    .await;
+    until("the server sees an end", || !seen.lock().unwrap().is_empty()).await;
     assert_eq!(*seen.lock().unwrap(), [Err(ErrorKind::ConnectionReset)]);
 }
 
@@ -200,10 +196,7 @@ async fn one_that_does_not_read_holds_up_nobody_else() {
     // More than the buffers of two connections and a stream between them hold.
     let flood = vec![0; 96 * MIB];
     let written = tokio::time::timeout(Duration::from_millis(700), stuck.write_all(&flood)).await;
-    assert!(
-        written.is_err(),
-        "what nobody reads is not taken without end: {written:?}"
-    );
+    assert!(written.is_err(), "what nobody reads is not taken without end: {written:?}");
     for _ in 0..10 {
         assert_eq!(berlin.ask("x").await.unwrap(), "done");
     }
@@ -216,9 +209,6 @@ async fn own_pods_are_the_last_resort() {
     berlin.exports(&[world::named("berlin", &heard).await], false);
     assert_eq!(berlin.ask("1").await.unwrap(), "paris");
     paris.forgets("berlin");
-    until("the link is cut", || {
-        berlin.core.links.to(&id("paris")).is_empty()
-    })
-    .await;
+    until("the link is cut", || berlin.core.links.to(&id("paris")).is_empty()).await;
     assert_eq!(berlin.ask("2").await.unwrap(), "berlin");
 }

@@ -32,11 +32,7 @@ struct Three {
 
 async fn three(paris_pod: SocketAddr, tokyo_pod: SocketAddr) -> Three {
     let world = World::new();
-    let (berlin, paris, tokyo) = (
-        world.site("berlin"),
-        world.site("paris"),
-        world.site("tokyo"),
-    );
+    let (berlin, paris, tokyo) = (world.site("berlin"), world.site("paris"), world.site("tokyo"));
     let way = Path::to(tokyo.link_address()).await;
     for (site, pod) in [(&paris, paris_pod), (&tokyo, tokyo_pod)] {
         site.knows("berlin", &[]);
@@ -47,13 +43,7 @@ async fn three(paris_pod: SocketAddr, tokyo_pod: SocketAddr) -> Three {
     berlin.imports(&["paris", "tokyo"]).await;
     berlin.linked("paris").await;
     berlin.linked("tokyo").await;
-    Three {
-        _world: world,
-        berlin,
-        paris,
-        tokyo,
-        way,
-    }
+    Three { _world: world, berlin, paris, tokyo, way }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,11 +77,7 @@ async fn a_call_that_nobody_takes_is_refused_without_delay() {
     assert!(berlin.ask("?").await.is_err());
     paris.exports(&[], false);
     assert!(berlin.ask("?").await.is_err());
-    assert!(
-        start.elapsed() < Duration::from_millis(400),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_millis(400), "{:?}", start.elapsed());
 }
 
 /// A call may come before the gateway has heard of who serves it: it waits for that, within reason.
@@ -115,29 +101,16 @@ async fn a_silent_peer_is_suspect_within_half_a_second_and_calls_go_elsewhere() 
     let three = three(named("paris", &heard).await, named("tokyo", &heard).await).await;
     three.way.cut(true);
     let cut = Instant::now();
-    until("suspect", || {
-        three.berlin.link_states("tokyo") == [LinkState::Suspect]
-    })
-    .await;
+    until("suspect", || three.berlin.link_states("tokyo") == [LinkState::Suspect]).await;
     let took = cut.elapsed();
     assert!(took <= Duration::from_millis(500), "suspect after {took:?}");
     for n in 0..20 {
         let start = Instant::now();
-        assert_eq!(
-            three.berlin.ask(&format!("after {n}")).await.unwrap(),
-            "paris"
-        );
-        assert!(
-            start.elapsed() < Duration::from_millis(300),
-            "{:?}",
-            start.elapsed()
-        );
+        assert_eq!(three.berlin.ask(&format!("after {n}")).await.unwrap(), "paris");
+        assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
     }
     three.way.cut(false);
-    until("healthy again", || {
-        three.berlin.link_states("tokyo") == [LinkState::Healthy]
-    })
-    .await;
+    until("healthy again", || three.berlin.link_states("tokyo") == [LinkState::Healthy]).await;
     let answers: HashSet<String> = futures::future::join_all(
         (0..40).map(|n| three.berlin.ask(if n % 2 == 0 { "a" } else { "b" })),
     )
@@ -145,11 +118,7 @@ async fn a_silent_peer_is_suspect_within_half_a_second_and_calls_go_elsewhere() 
     .into_iter()
     .map(Result::unwrap)
     .collect();
-    assert_eq!(
-        answers.len(),
-        2,
-        "a hiccup over, both take calls: {answers:?}"
-    );
+    assert_eq!(answers.len(), 2, "a hiccup over, both take calls: {answers:?}");
 }
 
 /// Steady calls through the cut: none is delivered twice, and whatever failed was payload that may have arrived.
@@ -226,10 +195,7 @@ async fn payload_that_may_have_arrived_is_not_sent_again() {
     client.write_all(b"once").await.unwrap();
     until("it has arrived", || *arrived.lock().unwrap() == 1).await;
     paris.core.stop.cancel();
-    assert!(
-        client.read(&mut [0; 8]).await.is_err(),
-        "the client is reset"
-    );
+    assert!(client.read(&mut [0; 8]).await.is_err(), "the client is reset");
     assert_eq!(*arrived.lock().unwrap(), 1);
 }
 
@@ -251,13 +217,7 @@ async fn a_gateway_that_goes_lets_open_calls_end_and_takes_no_new_ones() {
     let drained = tokio::spawn(async move { going.drain().await });
     three.berlin.imports(&["paris", "tokyo"]).await;
     until("it is told", || {
-        three
-            .berlin
-            .core
-            .links
-            .to(&id("paris"))
-            .iter()
-            .all(|link| link.view().draining)
+        three.berlin.core.links.to(&id("paris")).iter().all(|link| link.view().draining)
     })
     .await;
     for _ in 0..5 {
@@ -268,10 +228,7 @@ async fn a_gateway_that_goes_lets_open_calls_end_and_takes_no_new_ones() {
     open.read_to_string(&mut answer).await.unwrap();
     assert_eq!(answer, "paris", "the open call ends well");
     drained.await.unwrap();
-    until("the link is gone", || {
-        three.berlin.core.links.to(&id("paris")).is_empty()
-    })
-    .await;
+    until("the link is gone", || three.berlin.core.links.to(&id("paris")).is_empty()).await;
     drop(three.tokyo);
 }
 
@@ -283,10 +240,7 @@ async fn who_is_no_longer_listed_is_cut() {
     berlin.knows_generation("paris", 2, &[paris.link_address()]);
     until("cut", || berlin.core.links.to(&id("paris")).is_empty()).await;
     assert!(berlin.ask("x").await.is_err());
-    until("refused", || {
-        berlin.core.metrics.handshake_refusals("generation") > 0
-    })
-    .await;
+    until("refused", || berlin.core.metrics.handshake_refusals("generation") > 0).await;
     berlin.knows("paris", &[paris.link_address()]);
     berlin.linked("paris").await;
     assert_eq!(berlin.ask("x").await.unwrap(), "paris");

@@ -72,9 +72,9 @@ async fn intrude(to: SocketAddr, identity: Option<&Identity>, protocol: &[u8]) -
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone));
     let mut tls = match identity {
-        Some(identity) => builder
-            .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
-            .unwrap(),
+        Some(identity) => {
+            builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key()).unwrap()
+        }
         None => builder.with_no_client_auth(),
     };
     tls.alpn_protocols = vec![protocol.to_vec()];
@@ -88,18 +88,11 @@ async fn intrude(to: SocketAddr, identity: Option<&Identity>, protocol: &[u8]) -
 
 async fn refused(site: &Site, identity: Option<&Identity>, reason: &'static str) {
     let before = site.core.metrics.handshake_refusals(reason);
-    let ended = tokio::time::timeout(
-        Duration::from_secs(15),
-        intrude(site.link_address(), identity, ALPN),
-    );
-    let ended = ended
-        .await
-        .unwrap_or_else(|_| panic!("{reason}: the stranger was not cut off"));
+    let ended =
+        tokio::time::timeout(Duration::from_secs(15), intrude(site.link_address(), identity, ALPN));
+    let ended = ended.await.unwrap_or_else(|_| panic!("{reason}: the stranger was not cut off"));
     assert!(ended.contains("aborted by peer"), "{reason}: {ended}");
-    until(reason, || {
-        site.core.metrics.handshake_refusals(reason) == before + 1
-    })
-    .await;
+    until(reason, || site.core.metrics.handshake_refusals(reason) == before + 1).await;
 }
 
 fn forged(world: &World, by: &str, cluster: &str) -> Leaf {
@@ -118,9 +111,7 @@ fn assembled(honest: Identity, leaf: &Leaf) -> Identity {
     use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
     let mut identity = honest;
     let chain = leaf.chain_pem();
-    identity.chain = CertificateDer::pem_slice_iter(chain.as_bytes())
-        .map(Result::unwrap)
-        .collect();
+    identity.chain = CertificateDer::pem_slice_iter(chain.as_bytes()).map(Result::unwrap).collect();
     identity.key = PrivateKeyDer::from_pem_slice(leaf.key_pem().as_bytes()).unwrap();
     identity
 }
@@ -136,18 +127,8 @@ async fn strangers_are_refused_each_with_its_reason() {
         world.identity(&leaf)
     };
     refused(&paris, None, "no_certificate").await;
-    refused(
-        &paris,
-        Some(&of(&World::named("prod"), "berlin", 1)),
-        "unknown_issuer",
-    )
-    .await;
-    refused(
-        &paris,
-        Some(&of(&World::named("demo"), "berlin", 1)),
-        "bad_signature",
-    )
-    .await;
+    refused(&paris, Some(&of(&World::named("prod"), "berlin", 1)), "unknown_issuer").await;
+    refused(&paris, Some(&of(&World::named("demo"), "berlin", 1)), "bad_signature").await;
     refused(&paris, Some(&of(&world, "berlin", 2)), "generation").await;
     refused(&paris, Some(&of(&world, "rome", 1)), "not_listed").await;
     let forged_leaf = forged(&world, "rome", "berlin");
@@ -160,15 +141,8 @@ async fn strangers_are_refused_each_with_its_reason() {
     refused(&paris, Some(&lent), "issuer").await;
     let ended = intrude(paris.link_address(), Some(&of(&world, "berlin", 1)), b"h3").await;
     assert!(ended.contains("aborted by peer"), "{ended}");
-    until("protocol", || {
-        paris.core.metrics.handshake_refusals("protocol") == 1
-    })
-    .await;
-    assert_eq!(
-        berlin.ask("still there?").await.unwrap(),
-        "paris",
-        "the rest goes on"
-    );
+    until("protocol", || paris.core.metrics.handshake_refusals("protocol") == 1).await;
+    assert_eq!(berlin.ask("still there?").await.unwrap(), "paris", "the rest goes on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,16 +168,10 @@ async fn an_address_of_one_member_at_which_another_answers_is_no_link() {
     tokyo.knows("berlin", &[]);
     berlin.knows("tokyo", &[]);
     berlin.knows("paris", &[tokyo.link_address()]);
-    until("refused", || {
-        berlin.core.metrics.handshake_refusals("unexpected") > 0
-    })
-    .await;
+    until("refused", || berlin.core.metrics.handshake_refusals("unexpected") > 0).await;
     until("told", || berlin.core.links.failure(&id("paris")).is_some()).await;
     let failure = berlin.core.links.failure(&id("paris")).unwrap().to_string();
-    assert!(
-        failure.contains("spiffe://demo/cluster/tokyo/1/gateway/gw-0"),
-        "{failure}"
-    );
+    assert!(failure.contains("spiffe://demo/cluster/tokyo/1/gateway/gw-0"), "{failure}");
     assert!(berlin.core.links.all().is_empty());
 }
 
@@ -213,10 +181,7 @@ async fn a_dialler_that_is_refused_has_no_link() {
     let world = World::new();
     let (berlin, paris) = (world.site("berlin"), world.site("paris"));
     berlin.knows("paris", &[paris.link_address()]);
-    until("refused", || {
-        paris.core.metrics.handshake_refusals("not_listed") > 0
-    })
-    .await;
+    until("refused", || paris.core.metrics.handshake_refusals("not_listed") > 0).await;
     until("told", || berlin.core.links.failure(&id("paris")).is_some()).await;
     assert!(berlin.core.links.all().is_empty());
     paris.knows("berlin", &[]);
@@ -237,9 +202,7 @@ async fn say(berlin: &Site, bytes: &[u8]) -> Answer {
     let link = berlin.core.links.to(&id("paris")).remove(0);
     let (mut send, mut recv, _load) = link.open().await.unwrap();
     send.write_all(bytes).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(15), answer(&mut recv))
-        .await
-        .unwrap()
+    tokio::time::timeout(Duration::from_secs(15), answer(&mut recv)).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -249,15 +212,9 @@ async fn noise_in_a_header_hurts_only_its_stream() {
     let mut open = berlin.call().await;
     let link = berlin.core.links.to(&id("paris")).remove(0).id;
     let noise = [&[1, 0, 16][..], &[0xff; 16]].concat();
-    assert_eq!(
-        say(&berlin, &noise).await,
-        Answer::Refused(Refusal::Malformed)
-    );
+    assert_eq!(say(&berlin, &noise).await, Answer::Refused(Refusal::Malformed));
     let huge = [1, 0xff, 0xff];
-    assert_eq!(
-        say(&berlin, &huge).await,
-        Answer::Refused(Refusal::Malformed)
-    );
+    assert_eq!(say(&berlin, &huge).await, Answer::Refused(Refusal::Malformed));
     let future = [9, 0, 0];
     let spoken = Refusal::UnsupportedVersion(vec![1]);
     assert_eq!(say(&berlin, &future).await, Answer::Refused(spoken));
@@ -278,12 +235,8 @@ async fn there_is_no_open_relay() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let pod = named("paris", &heard).await;
     let (_world, berlin, _paris) = pair(pod).await;
-    let header = Header {
-        service: web(),
-        endpoint: None,
-        port: key(80),
-        source: Source::default(),
-    };
+    let header =
+        Header { service: web(), endpoint: None, port: key(80), source: Source::default() };
     let not_exported = Answer::Refused(Refusal::NotExported);
     let check = async |change: &dyn Fn(&mut Header)| {
         let mut header = header.clone();
@@ -292,20 +245,11 @@ async fn there_is_no_open_relay() {
     };
     assert_eq!(check(&|_| ()).await, Answer::Connected);
     assert_eq!(check(&|header| header.port = key(81)).await, not_exported);
-    assert_eq!(
-        check(&|header| header.port = key(pod.port())).await,
-        not_exported
-    );
+    assert_eq!(check(&|header| header.port = key(pod.port())).await, not_exported);
     let other = landbridge_model::ServiceKey::parse("kube-system", "web").unwrap();
-    assert_eq!(
-        check(&|header| header.service = other.clone()).await,
-        not_exported
-    );
+    assert_eq!(check(&|header| header.service = other.clone()).await, not_exported);
     let udp = check(&|header| header.port.protocol = landbridge_model::Protocol::Udp).await;
     assert_eq!(udp, not_exported);
     let endpoint = landbridge_model::Hostname::parse("10-0-0-1").ok();
-    assert_eq!(
-        check(&|header| header.endpoint = endpoint.clone()).await,
-        not_exported
-    );
+    assert_eq!(check(&|header| header.endpoint = endpoint.clone()).await, not_exported);
 }

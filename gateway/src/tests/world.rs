@@ -47,22 +47,12 @@ pub(super) fn web() -> ServiceKey {
 }
 
 pub(super) fn key(number: u16) -> PortKey {
-    PortKey {
-        protocol: Protocol::Tcp,
-        number: number.try_into().unwrap(),
-    }
+    PortKey { protocol: Protocol::Tcp, number: number.try_into().unwrap() }
 }
 
 /// What an allotted port of `shop/web` means.
 pub(crate) fn route() -> Route {
-    Route {
-        target: Target {
-            service: web(),
-            port: key(80),
-            endpoint: None,
-        },
-        clusters: Vec::new(),
-    }
+    Route { target: Target { service: web(), port: key(80), endpoint: None }, clusters: Vec::new() }
 }
 
 /// An address that no other test, in this process or beside it, listens on.
@@ -78,10 +68,7 @@ pub(super) fn fresh_ip() -> IpAddr {
 pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
     while !holds() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "not within 20 s: {what}"
-        );
+        assert!(start.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -98,16 +85,12 @@ impl World {
 
     pub(super) fn named(set: &str) -> Self {
         let set = ClusterSetId::parse(set).unwrap();
-        Self {
-            root: Root::generate(&set, now()).unwrap(),
-        }
+        Self { root: Root::generate(&set, now()).unwrap() }
     }
 
     pub(super) fn leaf(&self, cluster: &str, generation: u64) -> Leaf {
         let member = self.root.issue_member(&id(cluster), now()).unwrap();
-        member
-            .issue_gateway(generation, &Hostname::parse("gw-0").unwrap(), now())
-            .unwrap()
+        member.issue_gateway(generation, &Hostname::parse("gw-0").unwrap(), now()).unwrap()
     }
 
     pub(super) fn identity(&self, leaf: &Leaf) -> Identity {
@@ -131,13 +114,7 @@ impl World {
         };
         let core = Core::bind(config, Metrics::new()).unwrap();
         core.start();
-        Site {
-            core,
-            known: Mutex::new(Snapshot {
-                synced: true,
-                ..Snapshot::default()
-            }),
-        }
+        Site { core, known: Mutex::new(Snapshot { synced: true, ..Snapshot::default() }) }
     }
 }
 
@@ -188,10 +165,8 @@ impl Site {
 
     /// Allots [`PORT`] to `shop/web` port 80, served by `clusters`, and waits until it is listened on.
     pub(super) async fn imports(&self, clusters: &[&str]) {
-        let route = Route {
-            clusters: clusters.iter().map(|cluster| id(cluster)).collect(),
-            ..route()
-        };
+        let route =
+            Route { clusters: clusters.iter().map(|cluster| id(cluster)).collect(), ..route() };
         let at = (Protocol::Tcp, AllottedPort::new(PORT).unwrap());
         self.change(|known| known.routes = Arc::new(BTreeMap::from([(at, Arc::new(route))])));
         until("listening", || !self.core.listeners.bound().is_empty()).await;
@@ -203,16 +178,10 @@ impl Site {
         let endpoint = |pod: &SocketAddr| ReadyEndpoint {
             hostname: None,
             ip: pod.ip(),
-            ports: Arc::new([ExportedPort {
-                name: name.clone(),
-                key: key(pod.port()),
-            }]),
+            ports: Arc::new([ExportedPort { name: name.clone(), key: key(pod.port()) }]),
         };
         let exported = ExportedService {
-            ports: vec![ExportedPort {
-                name: name.clone(),
-                key: key(80),
-            }],
+            ports: vec![ExportedPort { name: name.clone(), key: key(80) }],
             headless: false,
             endpoints: pods.iter().map(endpoint).collect(),
             proxy_protocol,
@@ -235,19 +204,12 @@ impl Site {
     }
 
     pub(super) fn link_states(&self, cluster: &str) -> Vec<LinkState> {
-        self.core
-            .links
-            .to(&id(cluster))
-            .iter()
-            .map(|link| link.state())
-            .collect()
+        self.core.links.to(&id(cluster)).iter().map(|link| link.state()).collect()
     }
 
     /// Calls `shop/web` as a client of this cluster does.
     pub(super) async fn call(&self) -> TcpStream {
-        TcpStream::connect(SocketAddr::new(self.core.listen, PORT))
-            .await
-            .unwrap()
+        TcpStream::connect(SocketAddr::new(self.core.listen, PORT)).await.unwrap()
     }
 
     /// One question, one answer; where a call is refused, connecting itself may already tell.
@@ -323,12 +285,8 @@ impl Path {
         let address = front.local_addr().unwrap();
         let cut = Arc::new(AtomicBool::new(false));
         let client = Arc::new(Mutex::new(None));
-        let (cut_in, front_in, back_in, client_in) = (
-            Arc::clone(&cut),
-            Arc::clone(&front),
-            Arc::clone(&back),
-            Arc::clone(&client),
-        );
+        let (cut_in, front_in, back_in, client_in) =
+            (Arc::clone(&cut), Arc::clone(&front), Arc::clone(&back), Arc::clone(&client));
         tokio::spawn(async move {
             let mut buffer = vec![0; 65_536];
             while let Ok((count, from)) = front_in.recv_from(&mut buffer).await {

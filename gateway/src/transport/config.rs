@@ -70,9 +70,7 @@ impl Configs {
 
     /// For being dialled: no tickets, no resumption, no early data, so that every connection is judged anew.
     pub(super) fn server(&self) -> Result<ServerConfig, BoxedError> {
-        let verifier = Dialling {
-            trust: Arc::clone(&self.trust),
-        };
+        let verifier = Dialling { trust: Arc::clone(&self.trust) };
         let mut tls = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
@@ -89,10 +87,7 @@ impl Configs {
 
     /// For dialling `expected`.
     pub(super) fn client(&self, expected: &ClusterId) -> Result<ClientConfig, BoxedError> {
-        let verifier = Dialled {
-            trust: Arc::clone(&self.trust),
-            expected: expected.clone(),
-        };
+        let verifier = Dialled { trust: Arc::clone(&self.trust), expected: expected.clone() };
         let mut tls = rustls::ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])?
             .dangerous()

@@ -56,10 +56,7 @@ pub(crate) struct SendStream {
 
 impl SendStream {
     pub(super) fn new(inner: quinn::SendStream) -> Self {
-        Self {
-            inner,
-            finished: false,
-        }
+        Self { inner, finished: false }
     }
 
     /// Writes some of `bytes` and says how many. Given up before it is done, it has written none.

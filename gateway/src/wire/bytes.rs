@@ -65,19 +65,13 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, count: usize, field: &'static str) -> Result<&'a [u8], WireError> {
-        let (taken, rest) = self
-            .0
-            .split_at_checked(count)
-            .ok_or(WireError::Truncated { field })?;
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(WireError::Truncated { field })?;
         self.0 = rest;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
-        let (taken, rest) = self
-            .0
-            .split_first_chunk()
-            .ok_or(WireError::Truncated { field })?;
+        let (taken, rest) = self.0.split_first_chunk().ok_or(WireError::Truncated { field })?;
         self.0 = rest;
         Ok(*taken)
     }

@@ -63,9 +63,7 @@ pub(crate) fn decode_control(kind: u8, body: &[u8]) -> Result<Control, WireError
             let count = usize::from(body.u8("versions")?);
             let spoken = body.rest().get(..count);
             let spoken = spoken.ok_or(WireError::Truncated { field: "versions" })?;
-            Ok(Control::Hello {
-                spoken: spoken.to_vec(),
-            })
+            Ok(Control::Hello { spoken: spoken.to_vec() })
         }
         other => Ok(Control::Unknown(other)),
     }

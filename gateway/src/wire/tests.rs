@@ -27,27 +27,20 @@ fn address() -> impl Strategy<Value = SocketAddr> {
 }
 
 fn header() -> impl Strategy<Value = Header> {
-    let protocol = prop_oneof![
-        Just(Protocol::Sctp),
-        Just(Protocol::Tcp),
-        Just(Protocol::Udp)
-    ];
+    let protocol = prop_oneof![Just(Protocol::Sctp), Just(Protocol::Tcp), Just(Protocol::Udp)];
     (
         (label(), label(), option::of(label())),
         (protocol, 1..=u16::MAX),
         (option::of(workload()), option::of(address())),
     )
-        .prop_map(
-            |((namespace, name, endpoint), (protocol, number), (workload, address))| Header {
+        .prop_map(|((namespace, name, endpoint), (protocol, number), (workload, address))| {
+            Header {
                 service: ServiceKey::parse(&namespace, &name).unwrap(),
                 endpoint: endpoint.map(|text| Hostname::parse(&text).unwrap()),
-                port: PortKey {
-                    protocol,
-                    number: number.try_into().unwrap(),
-                },
+                port: PortKey { protocol, number: number.try_into().unwrap() },
                 source: Source { workload, address },
-            },
-        )
+            }
+        })
 }
 
 fn decode(bytes: &[u8]) -> Result<Header, WireError> {
@@ -117,10 +110,7 @@ fn answers_read_as_they_were_written() {
 #[test]
 fn a_version_that_is_not_spoken_is_told_apart_from_noise() {
     assert_eq!(decode_prefix([9, 0, 40]), Err(WireError::Version(9)));
-    assert_eq!(
-        decode_prefix([9, 0xff, 0xff]),
-        Err(WireError::TooLong(0xffff))
-    );
+    assert_eq!(decode_prefix([9, 0xff, 0xff]), Err(WireError::TooLong(0xffff)));
     assert_eq!(decode_prefix([VERSION, 0, 40]), Ok(40));
 }
 
@@ -130,10 +120,7 @@ fn the_longest_names_fit() {
     let header = Header {
         service: ServiceKey::parse(&"n".repeat(63), &"s".repeat(63)).unwrap(),
         endpoint: Some(Hostname::parse(&"e".repeat(63)).unwrap()),
-        port: PortKey {
-            protocol: Protocol::Tcp,
-            number: 65535.try_into().unwrap(),
-        },
+        port: PortKey { protocol: Protocol::Tcp, number: 65535.try_into().unwrap() },
         source: Source {
             workload: Some(Workload {
                 namespace: Namespace::parse(&"n".repeat(63)).unwrap(),
@@ -150,18 +137,11 @@ fn the_longest_names_fit() {
 
 #[test]
 fn control_messages_read_as_they_were_written() {
-    for message in [
-        Control::Draining,
-        Control::Hello {
-            spoken: vec![1, 2, 3],
-        },
-        Control::Unknown(77),
-    ] {
+    for message in
+        [Control::Draining, Control::Hello { spoken: vec![1, 2, 3] }, Control::Unknown(77)]
+    {
         let bytes = encode_control(&message);
         assert_eq!(decode_control(bytes[0], &bytes[3..]), Ok(message));
     }
-    assert_eq!(
-        decode_control(1, &[4, 1]),
-        Err(WireError::Truncated { field: "versions" })
-    );
+    assert_eq!(decode_control(1, &[4, 1]), Err(WireError::Truncated { field: "versions" }));
 }

@@ -53,11 +53,7 @@ fn servers(exports: &[&Export], port: &ServicePort) -> Vec<ClusterId> {
     let serves = |export: &&&Export| {
         Some(export.kind) == kind && export.ports.iter().any(|own| own.key == port.key)
     };
-    exports
-        .iter()
-        .filter(serves)
-        .map(|export| export.cluster.clone())
-        .collect()
+    exports.iter().filter(serves).map(|export| export.cluster.clone()).collect()
 }
 
 fn conflict(exports: &[&Export], loss: Option<&Loss<'_>>) -> Option<Conflict> {
@@ -68,11 +64,7 @@ fn conflict(exports: &[&Export], loss: Option<&Loss<'_>>) -> Option<Conflict> {
     let first = disagreeing.next()?;
     let count = 1 + disagreeing.count();
     let what = match loss {
-        Some(Loss {
-            winner,
-            loser,
-            cluster,
-        }) => format!(
+        Some(Loss { winner, loser, cluster }) => format!(
             "Using \"{}\" from {} in \"{}\", not \"{loser}\" from \"{cluster}\".",
             winner.port,
             if winner.from == oldest.cluster {
@@ -84,14 +76,8 @@ fn conflict(exports: &[&Export], loss: Option<&Loss<'_>>) -> Option<Conflict> {
         ),
         None => difference(oldest, first),
     };
-    let message = format!(
-        "Conflicting ports. {what} {count}/{} clusters disagree.",
-        exports.len()
-    );
-    Some(Conflict {
-        reason: ConflictReason::Port,
-        message,
-    })
+    let message = format!("Conflicting ports. {what} {count}/{} clusters disagree.", exports.len());
+    Some(Conflict { reason: ConflictReason::Port, message })
 }
 
 /// Says in what two exports differ of which no port had to be dropped.
@@ -103,11 +89,7 @@ fn difference(oldest: &Export, other: &Export) -> String {
             oldest.cluster, other.cluster
         );
     }
-    let extra = other
-        .ports
-        .iter()
-        .find(|port| missing(oldest, port))
-        .map(ToString::to_string);
+    let extra = other.ports.iter().find(|port| missing(oldest, port)).map(ToString::to_string);
     format!(
         "Using the union of all exports: \"{}\" from \"{}\" is not exported by the oldest service export in \"{}\".",
         extra.unwrap_or_default(),

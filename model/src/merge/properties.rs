@@ -22,42 +22,23 @@ pub(super) fn conflicts(exports: &[&Export]) -> Vec<Conflict> {
     };
     let optional = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
     [
-        conflict(exports, ConflictReason::Type, "type", |e| {
-            e.kind.as_str().to_owned()
-        }),
-        conflict(
-            exports,
-            ConflictReason::SessionAffinity,
-            "session affinity",
-            affinity_name,
-        ),
+        conflict(exports, ConflictReason::Type, "type", |e| e.kind.as_str().to_owned()),
+        conflict(exports, ConflictReason::SessionAffinity, "session affinity", affinity_name),
         conflict(
             exports,
             ConflictReason::SessionAffinityConfig,
             "session affinity timeout",
             affinity_timeout,
         ),
-        conflict(exports, ConflictReason::Labels, "labels", |e| {
-            map_text(&e.labels)
+        conflict(exports, ConflictReason::Labels, "labels", |e| map_text(&e.labels)),
+        conflict(exports, ConflictReason::Annotations, "annotations", |e| map_text(&e.annotations)),
+        conflict(exports, ConflictReason::InternalTrafficPolicy, "internal traffic policy", |e| {
+            optional(&e.internal_traffic_policy)
         }),
-        conflict(exports, ConflictReason::Annotations, "annotations", |e| {
-            map_text(&e.annotations)
+        conflict(exports, ConflictReason::TrafficDistribution, "traffic distribution", |e| {
+            optional(&e.traffic_distribution)
         }),
-        conflict(
-            exports,
-            ConflictReason::InternalTrafficPolicy,
-            "internal traffic policy",
-            |e| optional(&e.internal_traffic_policy),
-        ),
-        conflict(
-            exports,
-            ConflictReason::TrafficDistribution,
-            "traffic distribution",
-            |e| optional(&e.traffic_distribution),
-        ),
-        conflict(exports, ConflictReason::IpFamily, "IP families", |e| {
-            families_text(&e.families)
-        }),
+        conflict(exports, ConflictReason::IpFamily, "IP families", |e| families_text(&e.families)),
     ]
     .into_iter()
     .flatten()
@@ -98,10 +79,7 @@ fn excerpt(text: &str) -> String {
 }
 
 fn map_text(map: &BTreeMap<String, String>) -> String {
-    map.iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect::<Vec<_>>()
-        .join(",")
+    map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
 /// As a set: which family is primary is each cluster's own affair.

@@ -7,9 +7,7 @@ use crate::port::Protocol;
 
 /// `name number[/protocol]`, or `number` for an unnamed port.
 fn port(text: &str) -> ServicePort {
-    let (name, rest) = text
-        .split_once(' ')
-        .map_or((None, text), |(name, rest)| (Some(name), rest));
+    let (name, rest) = text.split_once(' ').map_or((None, text), |(name, rest)| (Some(name), rest));
     let (number, protocol) = rest.split_once('/').unwrap_or((rest, "TCP"));
     ServicePort {
         name: name.map(|name| PortName::parse(name).unwrap()),
@@ -44,21 +42,13 @@ fn check(exports: &[Export], expected: &str) {
     let mut text = String::new();
     for port in &merged.ports {
         let servers: Vec<&str> = port.served_by.iter().map(ClusterId::as_str).collect();
-        text += &format!(
-            "{} from {} served by {}\n",
-            port.port,
-            port.from,
-            servers.join(",")
-        );
+        text += &format!("{} from {} served by {}\n", port.port, port.from, servers.join(","));
     }
     for conflict in &merged.conflicts {
         text += &format!("{}: {}\n", conflict.reason.as_str(), conflict.message);
     }
-    let expected: String = expected
-        .trim()
-        .lines()
-        .map(|line| format!("{}\n", line.trim()))
-        .collect();
+    let expected: String =
+        expected.trim().lines().map(|line| format!("{}\n", line.trim())).collect();
     assert_eq!(text, expected);
     let reversed: Vec<Export> = exports.iter().rev().cloned().collect();
     assert_eq!(
@@ -95,11 +85,7 @@ fn ports_one_conflict() {
 #[test]
 fn the_survivor_brings_its_own_ports() {
     check(
-        &[export(
-            "tokyo",
-            5_000,
-            &["http 81", "grpc 9090", "admin 9000"],
-        )],
+        &[export("tokyo", 5_000, &["http 81", "grpc 9090", "admin 9000"])],
         "http 81/TCP from tokyo served by tokyo
          grpc 9090/TCP from tokyo served by tokyo
          admin 9000/TCP from tokyo served by tokyo",
@@ -126,10 +112,7 @@ fn a_union_without_loss_is_a_conflict_too() {
 #[test]
 fn one_number_under_two_names_is_one_port_that_both_serve() {
     check(
-        &[
-            export("c1", 0, &["http 80"]),
-            export("c2", 1_000, &["web 80", "80/UDP"]),
-        ],
+        &[export("c1", 0, &["http 80"]), export("c2", 1_000, &["web 80", "80/UDP"])],
         r#"
         http 80/TCP from c1 served by c1,c2
         80/UDP from c2 served by c2
@@ -158,14 +141,7 @@ fn a_port_may_lose_to_one_that_is_not_of_the_oldest() {
 #[test]
 fn of_two_exports_of_the_same_age_the_lower_id_wins() {
     let merged = merge(&[export("b", 0, &["x 1"]), export("a", 0, &["x 2"])]).unwrap();
-    assert_eq!(
-        merged
-            .clusters
-            .iter()
-            .map(ClusterId::as_str)
-            .collect::<Vec<_>>(),
-        ["a", "b"]
-    );
+    assert_eq!(merged.clusters.iter().map(ClusterId::as_str).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(merged.ports[0].port, port("x 2"));
 }
 
@@ -205,9 +181,7 @@ fn labels_and_annotations_are_the_oldest_ones() {
 fn every_other_property_is_the_oldest_ones_and_told() {
     use std::time::Duration;
     let mut younger = export("c2", 1_000, &["http 80"]);
-    younger.affinity = SessionAffinity::ClientIp {
-        timeout: Duration::from_secs(10),
-    };
+    younger.affinity = SessionAffinity::ClientIp { timeout: Duration::from_secs(10) };
     younger.internal_traffic_policy = Some("Local".into());
     younger.traffic_distribution = Some("PreferClose".into());
     younger.families = vec![IpFamily::V6, IpFamily::V4];
@@ -232,9 +206,7 @@ fn every_other_property_is_the_oldest_ones_and_told() {
 #[test]
 fn a_message_stays_short_whatever_was_exported() {
     let mut younger = export("c2", 1_000, &["http 80"]);
-    younger
-        .annotations
-        .insert("big".into(), "x".repeat(1 << 20));
+    younger.annotations.insert("big".into(), "x".repeat(1 << 20));
     let merged = merge(&[export("c1", 0, &["http 80"]), younger]).unwrap();
     assert!(merged.conflicts[0].message.len() < 1_000);
 }

@@ -21,20 +21,12 @@ pub(super) struct File {
 impl File {
     /// One that everybody may read.
     pub(super) fn public(name: &'static str, text: String) -> Self {
-        Self {
-            name,
-            text,
-            mode: 0o644,
-        }
+        Self { name, text, mode: 0o644 }
     }
 
     /// One that only its owner may read.
     pub(super) fn secret(name: &'static str, text: String) -> Self {
-        Self {
-            name,
-            text,
-            mode: 0o600,
-        }
+        Self { name, text, mode: 0o600 }
     }
 }
 
@@ -45,11 +37,8 @@ impl File {
 /// [`Usage`] names every file that is in the way, before anything is written.
 pub(super) fn write(folder: &Path, files: &[File], force: bool) -> Result<Vec<PathBuf>> {
     let paths: Vec<PathBuf> = files.iter().map(|file| folder.join(file.name)).collect();
-    let exist: Vec<String> = paths
-        .iter()
-        .filter(|path| path.exists())
-        .map(|path| path.display().to_string())
-        .collect();
+    let exist: Vec<String> =
+        paths.iter().filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
     if !force && !exist.is_empty() {
         let message = format!(
             "already there: {}. Choose another --out, or replace with --force",
@@ -73,11 +62,7 @@ fn put(path: &Path, file: &File) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut opened = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(file.mode)
-        .open(path)?;
+    let mut opened = OpenOptions::new().write(true).create_new(true).mode(file.mode).open(path)?;
     opened.write_all(file.text.as_bytes())?;
     opened.sync_all()
 }

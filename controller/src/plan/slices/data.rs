@@ -58,10 +58,7 @@ impl Draft {
 
     /// The key of the first slice.
     pub(in crate::plan) fn key(&self) -> ObjectKey {
-        ObjectKey {
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-        }
+        ObjectKey { namespace: self.namespace.clone(), name: self.name.clone() }
     }
 
     /// Adds one slice for each part to `slices`, more where a part has more endpoints than a slice holds. The first
@@ -73,11 +70,8 @@ impl Draft {
                 continue;
             }
             let chunks = endpoints.chunks(MOST_ENDPOINTS);
-            let chunks: Vec<&[Endpoint]> = if endpoints.is_empty() {
-                vec![&[]]
-            } else {
-                chunks.collect()
-            };
+            let chunks: Vec<&[Endpoint]> =
+                if endpoints.is_empty() { vec![&[]] } else { chunks.collect() };
             for chunk in chunks {
                 count += 1;
                 slices.push(self.slice(count, &ports, chunk));
@@ -106,11 +100,7 @@ impl Draft {
         ports: &[Port],
         endpoints: &[Endpoint],
     ) -> EndpointSlice {
-        let number = if count == 1 {
-            String::new()
-        } else {
-            format!("-{count}")
-        };
+        let number = if count == 1 { String::new() } else { format!("-{count}") };
         EndpointSlice {
             address_type: self.family.as_str().to_owned(),
             endpoints: endpoints.to_vec(),
@@ -140,9 +130,5 @@ pub(super) fn endpoint_ports(ports: &[Port]) -> Vec<EndpointPort> {
 /// Conditions that leave kube-proxy no choice: an endpoint that is not ready is not serving either, so that it is
 /// not fallen back to.
 pub(in crate::plan) fn conditions(ready: bool) -> EndpointConditions {
-    EndpointConditions {
-        ready: Some(ready),
-        serving: Some(ready),
-        terminating: Some(false),
-    }
+    EndpointConditions { ready: Some(ready), serving: Some(ready), terminating: Some(false) }
 }

@@ -37,9 +37,8 @@ impl Draft {
             };
             let left = &mut groups[at].1;
             let stay = slice.endpoints.iter().take(most);
-            let stay: Vec<Endpoint> = stay
-                .filter_map(|endpoint| left.remove(endpoint.addresses.first()?))
-                .collect();
+            let stay: Vec<Endpoint> =
+                stay.filter_map(|endpoint| left.remove(endpoint.addresses.first()?)).collect();
             if !stay.is_empty() {
                 slots.insert(number, (at, stay));
             }
@@ -84,10 +83,7 @@ mod tests {
     fn group(port: u16, pods: impl IntoIterator<Item = u8>) -> Group {
         let pods = pods.into_iter().map(|pod| {
             let address = format!("10.0.0.{pod}");
-            let endpoint = Endpoint {
-                addresses: vec![address.clone()],
-                ..Endpoint::default()
-            };
+            let endpoint = Endpoint { addresses: vec![address.clone()], ..Endpoint::default() };
             (address, endpoint)
         });
         let port = ("pg".to_owned(), Protocol::Tcp, port, None);
@@ -98,9 +94,8 @@ mod tests {
     fn told(slices: &[EndpointSlice]) -> Vec<String> {
         let told = slices.iter().map(|slice| {
             let pods = slice.endpoints.iter();
-            let pods: Vec<&str> = pods
-                .filter_map(|pod| pod.addresses[0].rsplit('.').next())
-                .collect();
+            let pods: Vec<&str> =
+                pods.filter_map(|pod| pod.addresses[0].rsplit('.').next()).collect();
             let name = slice.metadata.name.as_deref().unwrap();
             format!("{name}: {}", pods.join(" "))
         });
@@ -116,26 +111,14 @@ mod tests {
     #[test]
     fn an_endpoint_stays_in_its_slice() {
         let first = pack(vec![group(6432, 1..=8)], &[]);
-        assert_eq!(
-            told(&first),
-            ["db-v4: 1 2 3", "db-v4-2: 4 5 6", "db-v4-3: 7 8"]
-        );
+        assert_eq!(told(&first), ["db-v4: 1 2 3", "db-v4-2: 4 5 6", "db-v4-3: 7 8"]);
         let fewer = pack(vec![group(6432, [1, 3, 4, 5, 6, 7, 8])], &first);
-        assert_eq!(
-            told(&fewer),
-            ["db-v4: 1 3", "db-v4-2: 4 5 6", "db-v4-3: 7 8"]
-        );
+        assert_eq!(told(&fewer), ["db-v4: 1 3", "db-v4-2: 4 5 6", "db-v4-3: 7 8"]);
         let other = pack(vec![group(6432, [1, 3, 7, 8, 9])], &fewer);
         assert_eq!(told(&other), ["db-v4: 1 3 9", "db-v4-3: 7 8"]);
         let more = pack(vec![group(6432, [1, 3, 7, 8, 9, 10, 11])], &other);
-        assert_eq!(
-            told(&more),
-            ["db-v4: 1 3 9", "db-v4-2: 11", "db-v4-3: 7 8 10"]
-        );
-        assert_eq!(
-            pack(vec![group(6432, [1, 3, 7, 8, 9, 10, 11])], &more),
-            more
-        );
+        assert_eq!(told(&more), ["db-v4: 1 3 9", "db-v4-2: 11", "db-v4-3: 7 8 10"]);
+        assert_eq!(pack(vec![group(6432, [1, 3, 7, 8, 9, 10, 11])], &more), more);
     }
 
     #[test]

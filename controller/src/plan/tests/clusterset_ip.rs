@@ -95,10 +95,7 @@ fn berlin_imports_through_its_gateways() {
             "status": {"clusters": [{"cluster": "paris"}, {"cluster": "tokyo"}], "endpointSliceObjects": "Present"},
         }),
     );
-    assert_eq!(
-        world.conditions("berlin", "ServiceImport", "shop/web"),
-        ["Ready=True/Ready"]
-    );
+    assert_eq!(world.conditions("berlin", "ServiceImport", "shop/web"), ["Ready=True/Ready"]);
 
     let service = world.object("berlin", "Service", "shop/derived-isrlchlhrq");
     has(
@@ -135,14 +132,8 @@ fn berlin_imports_through_its_gateways() {
                 "derived-isrlchlhrq-gw-v4",
                 &format!("[tcp-80 -> 10000, tcp-9090 -> 10001, tcp-9000 -> 10002] {gateways}"),
             ),
-            (
-                "web-paris-v4",
-                &format!("[http -> 10000, grpc -> 10001] {gateways}"),
-            ),
-            (
-                "web-tokyo-v4",
-                &format!("[grpc -> 10001, admin -> 10002] {gateways}"),
-            ),
+            ("web-paris-v4", &format!("[http -> 10000, grpc -> 10001] {gateways}")),
+            ("web-tokyo-v4", &format!("[grpc -> 10001, admin -> 10002] {gateways}")),
         ],
     );
 }
@@ -185,33 +176,14 @@ fn an_exporter_prefers_its_own_pods() {
         &mut world,
         "paris",
         &[
-            (
-                "derived-isrlchlhrq-gw-v4",
-                "[tcp-9000 -> 10001] [10.244.1.10 ready]",
-            ),
-            (
-                "derived-isrlchlhrq-pods-v4",
-                "[tcp-80 -> 8080, tcp-9090 -> 9090] [10.244.0.5 ready]",
-            ),
-            (
-                "derived-isrlchlhrq-standby-v4",
-                "[tcp-9090 -> 10000] [10.244.1.10 not ready]",
-            ),
-            (
-                "web-paris-v4",
-                "[http -> 8080, grpc -> 9090] [10.244.0.5 ready]",
-            ),
-            (
-                "web-tokyo-v4",
-                "[grpc -> 10000, admin -> 10001] [10.244.1.10 ready]",
-            ),
+            ("derived-isrlchlhrq-gw-v4", "[tcp-9000 -> 10001] [10.244.1.10 ready]"),
+            ("derived-isrlchlhrq-pods-v4", "[tcp-80 -> 8080, tcp-9090 -> 9090] [10.244.0.5 ready]"),
+            ("derived-isrlchlhrq-standby-v4", "[tcp-9090 -> 10000] [10.244.1.10 not ready]"),
+            ("web-paris-v4", "[http -> 8080, grpc -> 9090] [10.244.0.5 ready]"),
+            ("web-tokyo-v4", "[grpc -> 10000, admin -> 10001] [10.244.1.10 ready]"),
         ],
     );
-    let standby = world.object(
-        "paris",
-        "EndpointSlice",
-        "shop/derived-isrlchlhrq-standby-v4",
-    );
+    let standby = world.object("paris", "EndpointSlice", "shop/derived-isrlchlhrq-standby-v4");
     assert_eq!(
         standby["endpoints"][0]["conditions"],
         json!({"ready": false, "serving": false, "terminating": false})
@@ -233,26 +205,14 @@ fn a_port_that_lost_leads_nowhere() {
         &mut world,
         "tokyo",
         &[
-            (
-                "derived-isrlchlhrq-gw-v4",
-                "[tcp-80 -> 10000] [10.244.1.20 ready]",
-            ),
+            ("derived-isrlchlhrq-gw-v4", "[tcp-80 -> 10000] [10.244.1.20 ready]"),
             (
                 "derived-isrlchlhrq-pods-v4",
                 "[tcp-9090 -> 9191, tcp-9000 -> 9000] [10.244.0.5 ready]",
             ),
-            (
-                "derived-isrlchlhrq-standby-v4",
-                "[tcp-9090 -> 10001] [10.244.1.20 not ready]",
-            ),
-            (
-                "web-paris-v4",
-                "[http -> 10000, grpc -> 10001] [10.244.1.20 ready]",
-            ),
-            (
-                "web-tokyo-v4",
-                "[grpc -> 9191, admin -> 9000] [10.244.0.5 ready]",
-            ),
+            ("derived-isrlchlhrq-standby-v4", "[tcp-9090 -> 10001] [10.244.1.20 not ready]"),
+            ("web-paris-v4", "[http -> 10000, grpc -> 10001] [10.244.1.20 ready]"),
+            ("web-tokyo-v4", "[grpc -> 9191, admin -> 9000] [10.244.0.5 ready]"),
         ],
     );
 }
@@ -286,24 +246,15 @@ fn losing_the_oldest_export_updates_the_import_in_place() {
                 "derived-isrlchlhrq-gw-v4",
                 &format!("[tcp-81 -> 10003, tcp-9090 -> 10001, tcp-9000 -> 10002] {gateways}"),
             ),
-            (
-                "web-tokyo-v4",
-                &format!("[http -> 10003, grpc -> 10001, admin -> 10002] {gateways}"),
-            ),
+            ("web-tokyo-v4", &format!("[http -> 10003, grpc -> 10001, admin -> 10002] {gateways}")),
         ],
     );
     assert_eq!(
         world.conditions("tokyo", "ServiceExport", "shop/web"),
-        [
-            "Valid=True/Valid",
-            "Ready=True/Exported",
-            "Conflict=False/NoConflicts"
-        ]
+        ["Valid=True/Valid", "Ready=True/Exported", "Conflict=False/NoConflicts"]
     );
-    let gone: Vec<&String> = writes
-        .iter()
-        .filter(|write| write.starts_with("berlin: delete"))
-        .collect();
+    let gone: Vec<&String> =
+        writes.iter().filter(|write| write.starts_with("berlin: delete")).collect();
     assert_eq!(gone, ["berlin: delete EndpointSlice shop/web-paris-v4"]);
     // Paris imports on, through its gateways alone.
     slices(
@@ -314,10 +265,7 @@ fn losing_the_oldest_export_updates_the_import_in_place() {
                 "derived-isrlchlhrq-gw-v4",
                 "[tcp-81 -> 10002, tcp-9090 -> 10000, tcp-9000 -> 10001] [10.244.1.10 ready]",
             ),
-            (
-                "web-tokyo-v4",
-                "[http -> 10002, grpc -> 10000, admin -> 10001] [10.244.1.10 ready]",
-            ),
+            ("web-tokyo-v4", "[http -> 10002, grpc -> 10000, admin -> 10001] [10.244.1.10 ready]"),
         ],
     );
 }
@@ -332,26 +280,14 @@ fn when_own_pods_are_unready_the_standby_serves() {
         &mut world,
         "paris",
         &[
-            (
-                "derived-isrlchlhrq-gw-v4",
-                "[tcp-9000 -> 10001] [10.244.1.10 ready]",
-            ),
+            ("derived-isrlchlhrq-gw-v4", "[tcp-9000 -> 10001] [10.244.1.10 ready]"),
             (
                 "derived-isrlchlhrq-pods-v4",
                 "[tcp-80 -> 8080, tcp-9090 -> 9090] [10.244.0.5 not ready]",
             ),
-            (
-                "derived-isrlchlhrq-standby-v4",
-                "[tcp-9090 -> 10000] [10.244.1.10 ready]",
-            ),
-            (
-                "web-paris-v4",
-                "[http -> 8080, grpc -> 9090] [10.244.0.5 not ready]",
-            ),
-            (
-                "web-tokyo-v4",
-                "[grpc -> 10000, admin -> 10001] [10.244.1.10 ready]",
-            ),
+            ("derived-isrlchlhrq-standby-v4", "[tcp-9090 -> 10000] [10.244.1.10 ready]"),
+            ("web-paris-v4", "[http -> 8080, grpc -> 9090] [10.244.0.5 not ready]"),
+            ("web-tokyo-v4", "[grpc -> 10000, admin -> 10001] [10.244.1.10 ready]"),
         ],
     );
     let not_ready = "[10.244.3.10 not ready, 10.244.3.11 not ready]";
@@ -378,9 +314,7 @@ fn the_name_comes_last_and_goes_first() {
     world.export("paris", "shop/web", 0);
     let in_berlin = |writes: Vec<String>| -> Vec<String> {
         let writes = writes.into_iter();
-        writes
-            .filter_map(|write| write.strip_prefix("berlin: ").map(str::to_owned))
-            .collect()
+        writes.filter_map(|write| write.strip_prefix("berlin: ").map(str::to_owned)).collect()
     };
     assert_eq!(
         in_berlin(world.settle()),
@@ -435,10 +369,7 @@ fn only_clusters_with_the_namespace_import() {
     world.delete("berlin", "Namespace", "shop");
     world.settle();
     assert_eq!(world.names("berlin", "ServiceImport"), [""; 0]);
-    world.put(
-        "berlin",
-        json!({"kind": "Namespace", "metadata": {"name": "shop"}}),
-    );
+    world.put("berlin", json!({"kind": "Namespace", "metadata": {"name": "shop"}}));
     world.settle();
     assert_eq!(world.names("berlin", "ServiceImport"), ["web"]);
 }
@@ -465,12 +396,7 @@ fn node_ports_and_load_balancers_are_clusterset_ips() {
 #[test]
 fn ports_without_names_of_one_number_and_on_one_target() {
     for (ports, pods, gw, mcs) in [
-        (
-            &["80->8080"][..],
-            "[tcp-80 -> 8080]",
-            "[tcp-80 -> 10000]",
-            "[ -> 10000]",
-        ),
+        (&["80->8080"][..], "[tcp-80 -> 8080]", "[tcp-80 -> 10000]", "[ -> 10000]"),
         (
             &["dns 53->5353/UDP", "dns-tcp 53->5353"],
             "[udp-53 -> 5353, tcp-53 -> 5353]",

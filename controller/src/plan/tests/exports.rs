@@ -34,11 +34,7 @@ fn an_export_needs_a_service() {
     );
     world.service("paris", "shop/web", &PORTS, json!({}));
     world.settle();
-    let good = [
-        "Valid=True/Valid",
-        "Ready=True/Exported",
-        "Conflict=False/NoConflicts",
-    ];
+    let good = ["Valid=True/Valid", "Ready=True/Exported", "Conflict=False/NoConflicts"];
     assert_eq!(told(&mut world), good);
     world.delete("paris", "Service", "shop/web");
     world.settle();
@@ -90,29 +86,18 @@ fn labels_that_importers_cannot_take_are_left_out_and_told() {
         import["metadata"]["labels"],
         json!({"team": "red", "app.kubernetes.io/managed-by": "landbridge.dev"})
     );
-    assert_eq!(
-        import["metadata"]["annotations"].as_object().unwrap().len(),
-        1
-    );
+    assert_eq!(import["metadata"]["annotations"].as_object().unwrap().len(), 1);
     // Put right, it is told so.
     world.export("paris", "shop/web", 0);
     world.settle();
-    assert_eq!(
-        told(&mut world).last().unwrap(),
-        "Degraded=False/NothingLeftOut"
-    );
+    assert_eq!(told(&mut world).last().unwrap(), "Degraded=False/NothingLeftOut");
 }
 
 /// Design, "Import": "A portless export, or SCTP across networks, gets a condition and no gateway endpoint."
 #[test]
 fn what_gateways_cannot_carry_is_told() {
     let mut world = World::example();
-    world.service(
-        "paris",
-        "shop/web",
-        &["http 80->8080", "sig 80->8080/SCTP"],
-        json!({}),
-    );
+    world.service("paris", "shop/web", &["http 80->8080", "sig 80->8080/SCTP"], json!({}));
     world.export("paris", "shop/web", 0);
     world.settle();
     let conditions = told(&mut world);
@@ -135,29 +120,20 @@ fn what_gateways_cannot_carry_is_told() {
 fn a_member_exports_what_it_may() {
     let mut world = exported(json!({}));
     let member = |spec| json!({"kind": "Member", "metadata": {"name": "paris"}, "spec": spec});
-    world.put(
-        "hub",
-        member(json!({"generation": 1, "network": "a", "namespaces": ["bank"]})),
-    );
+    world.put("hub", member(json!({"generation": 1, "network": "a", "namespaces": ["bank"]})));
     world.settle();
     assert!(told(&mut world)[1].starts_with("Ready=False/NamespaceNotAllowed"));
     assert_eq!(world.names("hub", "ClusterExport"), [""; 0]);
     // A source that does not check is checked by the importers.
     let mut berlin = exported(json!({}));
     let paris = berlin.clusters.remove("paris").unwrap();
-    berlin.put(
-        "hub",
-        member(json!({"generation": 1, "network": "a", "suspended": true})),
-    );
+    berlin.put("hub", member(json!({"generation": 1, "network": "a", "suspended": true})));
     berlin.settle();
     assert_eq!(berlin.names("hub", "ClusterExport"), ["shop.web"]);
     assert_eq!(berlin.names("berlin", "ServiceImport"), [""; 0]);
     drop(paris);
 
-    world.put(
-        "hub",
-        member(json!({"generation": 1, "network": "a", "suspended": true})),
-    );
+    world.put("hub", member(json!({"generation": 1, "network": "a", "suspended": true})));
     world.settle();
     assert!(told(&mut world)[1].starts_with("Ready=False/Pending: Member \"paris\" is suspended"));
     world.delete("hub", "Member", "paris");
@@ -171,11 +147,7 @@ fn a_member_exports_what_it_may() {
 #[test]
 fn an_export_that_the_hub_does_not_have_is_pending_or_failed() {
     let mut world = World::example();
-    world.tell(
-        "hub",
-        "ClusterExport",
-        &Change::Interrupted("connection refused".into()),
-    );
+    world.tell("hub", "ClusterExport", &Change::Interrupted("connection refused".into()));
     world.service("paris", "shop/web", &PORTS, json!({}));
     world.export("paris", "shop/web", 0);
     let paris = world.clusters.get_mut("paris").unwrap();
@@ -187,26 +159,12 @@ fn an_export_that_the_hub_does_not_have_is_pending_or_failed() {
             &super::super::Work::Tell(key),
             landbridge_model::Timestamp::from_millis(0),
         );
-        let super::super::Write::Status { status, .. } = &plan.steps[0][0] else {
-            panic!()
-        };
+        let super::super::Write::Status { status, .. } = &plan.steps[0][0] else { panic!() };
         let ready = &status["conditions"][1];
-        format!(
-            "{}: {}",
-            ready["reason"].as_str().unwrap(),
-            ready["message"].as_str().unwrap()
-        )
+        format!("{}: {}", ready["reason"].as_str().unwrap(), ready["message"].as_str().unwrap())
     };
-    assert_eq!(
-        told(None),
-        "Pending: The hub cannot be reached: connection refused"
-    );
-    let refusal = |refused| {
-        Some(Refusal {
-            refused,
-            message: "The hub: quota".into(),
-        })
-    };
+    assert_eq!(told(None), "Pending: The hub cannot be reached: connection refused");
+    let refusal = |refused| Some(Refusal { refused, message: "The hub: quota".into() });
     assert_eq!(told(refusal(false)), "Pending: The hub: quota");
     assert_eq!(told(refusal(true)), "Failed: The hub: quota");
 }
@@ -230,11 +188,7 @@ fn a_malformed_export_hurts_no_other_and_is_told_once() {
         "{conditions:?}"
     );
     let problems = &world.clusters["paris"].problems;
-    assert!(
-        problems
-            .iter()
-            .any(|problem| problem.about == "ServiceExport shop/bad")
-    );
+    assert!(problems.iter().any(|problem| problem.about == "ServiceExport shop/bad"));
     assert_eq!(world.names("berlin", "ServiceImport"), ["web"]);
 
     // What was known of one that turns malformed stands.
@@ -278,10 +232,5 @@ fn a_hub_that_cannot_be_read_withdraws_nothing() {
     assert_eq!(world.settle(), [""; 0]);
     world.restart("berlin");
     assert_eq!(world.settle(), [""; 0]);
-    assert!(
-        world.clusters["berlin"]
-            .api
-            .objects
-            .contains_key(&("ServiceImport", key("shop/web")))
-    );
+    assert!(world.clusters["berlin"].api.objects.contains_key(&("ServiceImport", key("shop/web"))));
 }

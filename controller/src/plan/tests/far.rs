@@ -30,9 +30,7 @@ fn example() -> World {
 fn hostnames(world: &mut World, slice: &str) -> Vec<String> {
     let slice = world.object("berlin", "EndpointSlice", &format!("shop/{slice}"));
     let endpoints = slice["endpoints"].as_array().unwrap().iter();
-    endpoints
-        .map(|endpoint| endpoint["hostname"].as_str().unwrap().to_owned())
-        .collect()
+    endpoints.map(|endpoint| endpoint["hostname"].as_str().unwrap().to_owned()).collect()
 }
 
 /// "spec: {type: Headless, ipFamilies: [IPv4, IPv6], ports: [{name: pg, protocol: TCP, port: 5432}]}}   # families
@@ -45,15 +43,9 @@ fn the_import_has_families_and_no_addresses() {
     assert_eq!(import["spec"]["type"], "Headless");
     assert_eq!(import["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
     assert!(import["spec"].get("ips").is_none());
-    assert_eq!(
-        import["spec"]["ports"],
-        json!([{"name": "pg", "protocol": "TCP", "port": 5432}])
-    );
+    assert_eq!(import["spec"]["ports"], json!([{"name": "pg", "protocol": "TCP", "port": 5432}]));
     assert_eq!(import["status"]["endpointSliceObjects"], "Present");
-    assert_eq!(
-        world.conditions("berlin", "ServiceImport", "shop/db"),
-        ["Ready=True/Ready"]
-    );
+    assert_eq!(world.conditions("berlin", "ServiceImport", "shop/db"), ["Ready=True/Ready"]);
 }
 
 /// "Service shop/derived-endjhegtnc: hash of "shop/db/paris/db-0"", "ports: [tcp-6432 6432]   # the endpoint's port",
@@ -62,28 +54,16 @@ fn the_import_has_families_and_no_addresses() {
 fn each_endpoint_has_a_service() {
     let mut world = example();
     world.settle();
-    assert_eq!(
-        world.names("berlin", "Service"),
-        ["derived-endjhegtnc", "derived-iip7hlvkla"]
-    );
+    assert_eq!(world.names("berlin", "Service"), ["derived-endjhegtnc", "derived-iip7hlvkla"]);
     let service = world.object("berlin", "Service", "shop/derived-endjhegtnc");
-    assert_eq!(
-        service["spec"]["clusterIPs"],
-        json!(["10.96.7.7", "fd00:10:96::801"])
-    );
+    assert_eq!(service["spec"]["clusterIPs"], json!(["10.96.7.7", "fd00:10:96::801"]));
     let port = &service["spec"]["ports"][0];
-    assert_eq!(
-        (&port["name"], &port["port"]),
-        (&json!("tcp-6432"), &json!(6432))
-    );
+    assert_eq!((&port["name"], &port["port"]), (&json!("tcp-6432"), &json!(6432)));
     assert_eq!(
         service["metadata"]["annotations"],
         json!({"landbridge.dev/import": "db", "landbridge.dev/endpoint": "paris/db-0"})
     );
-    assert_eq!(
-        service["metadata"]["ownerReferences"][0]["kind"],
-        "ServiceImport"
-    );
+    assert_eq!(service["metadata"]["ownerReferences"][0]["kind"], "ServiceImport");
     assert_eq!(
         world.names("paris", "Service"),
         [""; 0],
@@ -110,10 +90,7 @@ fn each_endpoint_has_a_number_of_its_own() {
         "[tcp-6432 -> 10001] [10.244.3.10 not ready, 10.244.3.11 not ready]"
     );
     let slice = world.object("berlin", "EndpointSlice", "shop/derived-endjhegtnc-gw-v4");
-    assert_eq!(
-        slice["metadata"]["annotations"]["landbridge.dev/endpoint"],
-        "paris/db-0"
-    );
+    assert_eq!(slice["metadata"]["annotations"]["landbridge.dev/endpoint"], "paris/db-0");
 }
 
 /// "EndpointSlice db-paris-v4: MCS labels: db, paris. All of paris in one slice per family (O8); ports: [pg -> 6432]
@@ -152,20 +129,10 @@ fn mcs_slices_have_the_addresses_that_work_here() {
 fn the_same_hostname_in_two_clusters_is_two_endpoints() {
     let mut world = example();
     headless(&mut world, "tokyo");
-    pods(
-        &mut world,
-        "tokyo",
-        "db",
-        &pg(),
-        &[("10.244.0.7", "db-0", "t0", true)],
-    );
+    pods(&mut world, "tokyo", "db", &pg(), &[("10.244.0.7", "db-0", "t0", true)]);
     world.export("tokyo", "shop/db", 5);
     world.settle();
-    assert!(
-        world
-            .names("berlin", "Service")
-            .contains(&"derived-e1srscme46".to_owned())
-    );
+    assert!(world.names("berlin", "Service").contains(&"derived-e1srscme46".to_owned()));
     assert_eq!(hostnames(&mut world, "db-tokyo-v4"), ["db-0"]);
     assert!(
         world.conditions("tokyo", "ServiceExport", "shop/db")[2]
@@ -184,30 +151,18 @@ fn a_pod_that_restarts_keeps_its_address_here() {
         "paris",
         "db",
         &pg(),
-        &[
-            ("10.244.0.31", "db-0", "u31", true),
-            ("10.244.0.8", "db-1", "u1", false),
-        ],
+        &[("10.244.0.31", "db-0", "u31", true), ("10.244.0.8", "db-1", "u1", false)],
     );
     pods(
         &mut world,
         "paris",
         "db",
         &pg(),
-        &[
-            ("fd00:10:244::31", "db-0", "u31", true),
-            ("fd00:10:244::8", "db-1", "u1", false),
-        ],
+        &[("fd00:10:244::31", "db-0", "u31", true), ("fd00:10:244::8", "db-1", "u1", false)],
     );
     let log = world.settle();
-    assert!(
-        log.iter().all(|line| line.starts_with("paris: ")),
-        "{log:#?}"
-    );
-    assert!(
-        log.iter()
-            .any(|line| line.contains("EndpointSlice cluster-paris/shop.db-v4"))
-    );
+    assert!(log.iter().all(|line| line.starts_with("paris: ")), "{log:#?}");
+    assert!(log.iter().any(|line| line.contains("EndpointSlice cluster-paris/shop.db-v4")));
 }
 
 /// "the same with a Deployment's pod u9 [10.244.0.9, fd00:10:244::9]: no hostname, so home makes one per family …
@@ -216,20 +171,8 @@ fn a_pod_that_restarts_keeps_its_address_here() {
 #[test]
 fn two_addresses_of_one_pod_are_one_endpoint() {
     let mut world = example();
-    pods(
-        &mut world,
-        "paris",
-        "db",
-        &pg(),
-        &[("10.244.0.9", "", "u9", true)],
-    );
-    pods(
-        &mut world,
-        "paris",
-        "db",
-        &pg(),
-        &[("fd00:10:244::9", "", "u9", true)],
-    );
+    pods(&mut world, "paris", "db", &pg(), &[("10.244.0.9", "", "u9", true)]);
+    pods(&mut world, "paris", "db", &pg(), &[("fd00:10:244::9", "", "u9", true)]);
     world.settle();
     assert_eq!(world.names("berlin", "Service"), ["derived-1mqoc0rdbs"]);
     assert_eq!(hostnames(&mut world, "db-paris-v4"), ["10-244-0-9"]);
@@ -241,20 +184,8 @@ fn two_addresses_of_one_pod_are_one_endpoint() {
 fn everything_goes_with_the_export_and_the_endpoint() {
     let mut world = example();
     world.settle();
-    pods(
-        &mut world,
-        "paris",
-        "db",
-        &pg(),
-        &[("10.244.0.7", "db-0", "u0", true)],
-    );
-    pods(
-        &mut world,
-        "paris",
-        "db",
-        &pg(),
-        &[("fd00:10:244::7", "db-0", "u0", true)],
-    );
+    pods(&mut world, "paris", "db", &pg(), &[("10.244.0.7", "db-0", "u0", true)]);
+    pods(&mut world, "paris", "db", &pg(), &[("fd00:10:244::7", "db-0", "u0", true)]);
     world.settle();
     assert_eq!(world.names("berlin", "Service"), ["derived-endjhegtnc"]);
     world.delete("paris", "ServiceExport", "shop/db");
@@ -272,19 +203,10 @@ fn everything_goes_with_the_export_and_the_endpoint() {
 fn pods_of_the_other_family_have_an_address_here() {
     let mut world = World::example();
     headless(&mut world, "paris");
-    pods(
-        &mut world,
-        "paris",
-        "db",
-        &pg(),
-        &[("fd00:10:244::7", "db-0", "u0", true)],
-    );
+    pods(&mut world, "paris", "db", &pg(), &[("fd00:10:244::7", "db-0", "u0", true)]);
     world.export("paris", "shop/db", 0);
     world.settle();
-    assert_eq!(
-        world.slice("berlin", "db-paris-v4"),
-        "[pg -> 6432] [10.96.7.7 ready]"
-    );
+    assert_eq!(world.slice("berlin", "db-paris-v4"), "[pg -> 6432] [10.96.7.7 ready]");
     let import = world.object("berlin", "ServiceImport", "shop/db");
     assert_eq!(import["spec"]["ipFamilies"], json!(["IPv4"]));
 }
@@ -293,19 +215,9 @@ fn pods_of_the_other_family_have_an_address_here() {
 #[test]
 fn ports_of_every_kind() {
     let mut world = World::example();
-    let ports = [
-        "pg 5432->6432",
-        "alt 5433->6432",
-        "dns 53->53/UDP",
-        "dns-tcp 53->53",
-        "sig 9->9/SCTP",
-    ];
-    world.service(
-        "paris",
-        "shop/db",
-        &ports,
-        json!({"spec": {"clusterIP": "None"}}),
-    );
+    let ports =
+        ["pg 5432->6432", "alt 5433->6432", "dns 53->53/UDP", "dns-tcp 53->53", "sig 9->9/SCTP"];
+    world.service("paris", "shop/db", &ports, json!({"spec": {"clusterIP": "None"}}));
     let named = |name: &str, protocol: &str, port: u16| json!({"name": name, "protocol": protocol, "port": port});
     let slice = json!([
         named("pg", "TCP", 6432),
@@ -314,13 +226,7 @@ fn ports_of_every_kind() {
         named("dns-tcp", "TCP", 53),
         named("sig", "SCTP", 9)
     ]);
-    pods(
-        &mut world,
-        "paris",
-        "db",
-        &slice,
-        &[("10.244.0.7", "db-0", "u0", true)],
-    );
+    pods(&mut world, "paris", "db", &slice, &[("10.244.0.7", "db-0", "u0", true)]);
     world.export("paris", "shop/db", 0);
     world.settle();
     assert_eq!(
@@ -334,9 +240,7 @@ fn ports_of_every_kind() {
     assert!(!mcs.contains("sig"), "{mcs}");
     let export = world.conditions("paris", "ServiceExport", "shop/db");
     assert!(
-        export
-            .iter()
-            .any(|text| text.starts_with("Degraded=True/PortNotCarried")),
+        export.iter().any(|text| text.starts_with("Degraded=True/PortNotCarried")),
         "{export:?}"
     );
 }
@@ -346,23 +250,14 @@ fn ports_of_every_kind() {
 fn not_ready_addresses_are_published_where_the_service_asks_for_it() {
     let mut world = World::example();
     headless(&mut world, "paris");
-    pods(
-        &mut world,
-        "paris",
-        "db",
-        &pg(),
-        &[("10.244.0.7", "db-0", "u0", true)],
-    );
+    pods(&mut world, "paris", "db", &pg(), &[("10.244.0.7", "db-0", "u0", true)]);
     let mut slice = world.object("paris", "EndpointSlice", "shop/db-x7k24");
     slice["endpoints"][0]["conditions"] =
         json!({"ready": true, "serving": false, "terminating": false});
     world.put("paris", slice);
     world.export("paris", "shop/db", 0);
     world.settle();
-    assert_eq!(
-        world.slice("berlin", "db-paris-v4"),
-        "[pg -> 6432] [10.96.7.7 ready]"
-    );
+    assert_eq!(world.slice("berlin", "db-paris-v4"), "[pg -> 6432] [10.96.7.7 ready]");
 }
 
 /// Design, "Import": "at most 256 per import (then a condition)".
@@ -370,13 +265,8 @@ fn not_ready_addresses_are_published_where_the_service_asks_for_it() {
 fn an_import_has_at_most_256_addresses() {
     let mut world = World::example();
     headless(&mut world, "paris");
-    let all: Vec<String> = (0..260)
-        .map(|n| format!("10.244.{}.{}", n / 250, n % 250))
-        .collect();
-    let all: Vec<_> = all
-        .iter()
-        .map(|ip| (ip.as_str(), "", ip.as_str(), true))
-        .collect();
+    let all: Vec<String> = (0..260).map(|n| format!("10.244.{}.{}", n / 250, n % 250)).collect();
+    let all: Vec<_> = all.iter().map(|ip| (ip.as_str(), "", ip.as_str(), true)).collect();
     pods(&mut world, "paris", "db", &pg(), &all);
     world.export("paris", "shop/db", 0);
     world.settle();
@@ -388,10 +278,7 @@ fn an_import_has_at_most_256_addresses() {
     );
     pods(&mut world, "paris", "db", &pg(), &all[..256]);
     world.settle();
-    assert_eq!(
-        world.conditions("berlin", "ServiceImport", "shop/db"),
-        ["Ready=True/Ready"]
-    );
+    assert_eq!(world.conditions("berlin", "ServiceImport", "shop/db"), ["Ready=True/Ready"]);
 }
 
 #[test]
@@ -413,21 +300,13 @@ fn a_controller_makes_no_more_services_than_it_may() {
 #[test]
 fn a_service_of_somebody_else_in_the_way_is_told_and_kept() {
     let mut world = World::example();
-    world.service(
-        "berlin",
-        "shop/derived-endjhegtnc",
-        &["http 80->80"],
-        json!({}),
-    );
+    world.service("berlin", "shop/derived-endjhegtnc", &["http 80->80"], json!({}));
     stateful(&mut world, "paris");
     world.export("paris", "shop/db", 0);
     world.settle();
     assert_eq!(hostnames(&mut world, "db-paris-v4"), ["db-1"]);
     let told = world.conditions("berlin", "ServiceImport", "shop/db");
-    assert!(
-        told[0].starts_with("Ready=False/Pending: A Service derived-endjhegtnc"),
-        "{told:?}"
-    );
+    assert!(told[0].starts_with("Ready=False/Pending: A Service derived-endjhegtnc"), "{told:?}");
     let objects = &world.api("berlin").objects;
     assert!(objects.contains_key(&("Service", key("shop/derived-endjhegtnc"))));
 }

@@ -7,18 +7,8 @@ use super::world::World;
 fn example() -> World {
     let mut world = World::example();
     let ports = ["pg 5432->6432"];
-    world.service(
-        "paris",
-        "shop/db",
-        &ports,
-        json!({"spec": {"clusterIP": "None"}}),
-    );
-    world.pods(
-        "paris",
-        "shop/db",
-        &ports,
-        &[("10.244.0.7", true), ("10.244.0.9", false)],
-    );
+    world.service("paris", "shop/db", &ports, json!({"spec": {"clusterIP": "None"}}));
+    world.pods("paris", "shop/db", &ports, &[("10.244.0.7", true), ("10.244.0.9", false)]);
     let mut slice = world.object("paris", "EndpointSlice", "shop/db-x7k2p");
     slice["endpoints"][0]["hostname"] = json!("db-0");
     world.put("paris", slice);
@@ -45,10 +35,7 @@ fn at_home_endpoints_are_pods_with_hostnames() {
     let slice = world.object("paris", "EndpointSlice", "shop/db-paris-v4");
     assert_eq!(slice["endpoints"][0]["hostname"], "db-0");
     assert_eq!(slice["endpoints"][1]["hostname"], "10-244-0-9");
-    assert_eq!(
-        world.conditions("paris", "ServiceImport", "shop/db"),
-        ["Ready=True/Ready"]
-    );
+    assert_eq!(world.conditions("paris", "ServiceImport", "shop/db"), ["Ready=True/Ready"]);
 }
 
 /// KEP-1645: headlessness is the oldest export's.
@@ -60,12 +47,7 @@ fn an_import_that_turns_headless_gives_up_its_address() {
     world.settle();
     assert_eq!(world.names("berlin", "Service").len(), 1);
     let ports = ["pg 5432->6432"];
-    world.service(
-        "paris",
-        "shop/db",
-        &ports,
-        json!({"spec": {"clusterIP": "None"}}),
-    );
+    world.service("paris", "shop/db", &ports, json!({"spec": {"clusterIP": "None"}}));
     world.export("paris", "shop/db", 0);
     world.settle();
     assert_eq!(world.names("berlin", "Service"), [""; 0]);

@@ -62,20 +62,14 @@ pub(super) fn stateful(world: &mut World, cluster: &str) {
         cluster,
         "db",
         &pg(),
-        &[
-            ("10.244.0.7", "db-0", "u0", true),
-            ("10.244.0.8", "db-1", "u1", false),
-        ],
+        &[("10.244.0.7", "db-0", "u0", true), ("10.244.0.8", "db-1", "u1", false)],
     );
     pods(
         world,
         cluster,
         "db",
         &pg(),
-        &[
-            ("fd00:10:244::7", "db-0", "u0", true),
-            ("fd00:10:244::8", "db-1", "u1", false),
-        ],
+        &[("fd00:10:244::7", "db-0", "u0", true), ("fd00:10:244::8", "db-1", "u1", false)],
     );
 }
 
@@ -91,11 +85,7 @@ pub(super) fn told(world: &mut World, at: &str, name: &str) -> String {
         .map(|endpoint| {
             assert!(endpoint.get("nodeName").is_none(), "{endpoint}");
             let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-            let ready = if endpoint["conditions"]["ready"] == true {
-                "ready"
-            } else {
-                "not"
-            };
+            let ready = if endpoint["conditions"]["ready"] == true { "ready" } else { "not" };
             [
                 text(&endpoint["addresses"][0]),
                 text(&endpoint["hostname"]),
@@ -122,10 +112,7 @@ fn a_headless_export_has_its_pods_on_the_hub() {
     stateful(&mut world, "paris");
     world.export("paris", "shop/db", 0);
     let log = world.settle();
-    assert_eq!(
-        hub_names(&mut world),
-        ["cluster-paris/shop.db-v4", "cluster-paris/shop.db-v6"]
-    );
+    assert_eq!(hub_names(&mut world), ["cluster-paris/shop.db-v4", "cluster-paris/shop.db-v6"]);
     assert_eq!(
         told(&mut world, "hub", "cluster-paris/shop.db-v4"),
         "[pg -> 6432] 10.244.0.7 db-0 ready u0, 10.244.0.8 db-1 not u1"
@@ -162,20 +149,8 @@ fn a_headless_export_has_its_pods_on_the_hub() {
 fn a_pod_without_a_hostname_gets_one_at_home() {
     let mut world = World::example();
     headless(&mut world, "paris");
-    pods(
-        &mut world,
-        "paris",
-        "db",
-        &pg(),
-        &[("10.244.0.9", "", "u9", true)],
-    );
-    pods(
-        &mut world,
-        "paris",
-        "db",
-        &pg(),
-        &[("fd00:10:244::9", "", "u9", true)],
-    );
+    pods(&mut world, "paris", "db", &pg(), &[("10.244.0.9", "", "u9", true)]);
+    pods(&mut world, "paris", "db", &pg(), &[("fd00:10:244::9", "", "u9", true)]);
     world.export("paris", "shop/db", 0);
     world.settle();
     assert_eq!(
@@ -193,12 +168,7 @@ fn a_pod_without_a_hostname_gets_one_at_home() {
 fn other_pods_are_told_only_where_a_member_shares_the_network() {
     let mut world = World::example();
     world.service("paris", "shop/web", &["http 80->8080"], json!({}));
-    world.pods(
-        "paris",
-        "shop/web",
-        &["http 80->8080"],
-        &[("10.244.0.5", true)],
-    );
+    world.pods("paris", "shop/web", &["http 80->8080"], &[("10.244.0.5", true)]);
     world.export("paris", "shop/web", 0);
     world.settle();
     assert_eq!(hub_names(&mut world), [""; 0]);
@@ -223,10 +193,7 @@ fn many_pods_take_many_slices_and_one_change_one_write() {
     let address = |n: usize| format!("10.244.{}.{}", n / 250, n % 250);
     let all: Vec<String> = (0..250).map(address).collect();
     let put = |world: &mut World, all: &[String]| {
-        let all: Vec<Pod<'_>> = all
-            .iter()
-            .map(|ip| (ip.as_str(), "", ip.as_str(), true))
-            .collect();
+        let all: Vec<Pod<'_>> = all.iter().map(|ip| (ip.as_str(), "", ip.as_str(), true)).collect();
         pods(world, "paris", "db", &pg(), &all);
     };
     put(&mut world, &all);
@@ -234,17 +201,11 @@ fn many_pods_take_many_slices_and_one_change_one_write() {
     world.settle();
     assert_eq!(
         hub_names(&mut world),
-        [
-            "cluster-paris/shop.db-v4",
-            "cluster-paris/shop.db-v4-2",
-            "cluster-paris/shop.db-v4-3"
-        ]
+        ["cluster-paris/shop.db-v4", "cluster-paris/shop.db-v4-2", "cluster-paris/shop.db-v4-3"]
     );
     put(&mut world, &all[1..]);
     let log = world.settle();
-    let slices = log
-        .iter()
-        .filter(|line| line.contains("EndpointSlice cluster-"));
+    let slices = log.iter().filter(|line| line.contains("EndpointSlice cluster-"));
     assert_eq!(slices.count(), 1, "{log:#?}");
 }
 

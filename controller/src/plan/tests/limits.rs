@@ -33,25 +33,16 @@ fn beyond_the_limit_imports_wait_and_say_why() {
     assert_eq!(world.names("berlin", "Service").len(), 2);
     assert_eq!(world.names("berlin", "ServiceImport"), ["a", "b", "c"]);
     let told = world.conditions("berlin", "ServiceImport", "shop/c");
-    assert!(
-        told[0].starts_with("Ready=False/Pending: This cluster has 2 Services"),
-        "{told:?}"
-    );
+    assert!(told[0].starts_with("Ready=False/Pending: This cluster has 2 Services"), "{told:?}");
     let import = world.object("berlin", "ServiceImport", "shop/c");
     assert_eq!(import["spec"].get("ips"), None);
-    assert_eq!(
-        world.conditions("berlin", "ServiceImport", "shop/a"),
-        ["Ready=True/Ready"]
-    );
+    assert_eq!(world.conditions("berlin", "ServiceImport", "shop/a"), ["Ready=True/Ready"]);
 
     // One that goes makes room.
     world.delete("paris", "ServiceExport", "shop/a");
     world.settle();
     assert_eq!(world.names("berlin", "ServiceImport"), ["b", "c"]);
-    assert_eq!(
-        world.conditions("berlin", "ServiceImport", "shop/c"),
-        ["Ready=True/Ready"]
-    );
+    assert_eq!(world.conditions("berlin", "ServiceImport", "shop/c"), ["Ready=True/Ready"]);
     assert_eq!(world.names("berlin", "Service").len(), 2);
 }
 
@@ -97,22 +88,14 @@ fn an_import_without_an_address_says_so_and_asks_again() {
     assert!(ready["message"].as_str().unwrap().contains("range is full"));
     berlin.observed.exhaust(&service("shop/a"), None);
     world.settle();
-    assert_eq!(
-        world.conditions("berlin", "ServiceImport", "shop/a"),
-        ["Ready=True/Ready"]
-    );
+    assert_eq!(world.conditions("berlin", "ServiceImport", "shop/a"), ["Ready=True/Ready"]);
 }
 
 /// "Of those only what its selector allows (all, by default)."
 #[test]
 fn only_selected_namespaces_are_imported() {
     let selected = |names: &[&str]| -> Option<BTreeSet<Namespace>> {
-        Some(
-            names
-                .iter()
-                .map(|name| Namespace::parse(name).unwrap())
-                .collect(),
-        )
+        Some(names.iter().map(|name| Namespace::parse(name).unwrap()).collect())
     };
     let mut world = world(|config| config.import_namespaces = selected(&["bank"]));
     world.settle();

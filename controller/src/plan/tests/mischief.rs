@@ -31,43 +31,23 @@ fn edit(world: &mut World, at: &str, kind: &str, key: &str, change: &Value) {
 fn what_users_edit_of_ours_is_put_back() {
     let mut world = exported(&["shop/web"]);
     let cases = [
-        (
-            "ServiceImport",
-            "shop/web",
-            json!({"spec": {"ips": ["10.0.0.1"], "type": "Headless"}}),
-        ),
+        ("ServiceImport", "shop/web", json!({"spec": {"ips": ["10.0.0.1"], "type": "Headless"}})),
         ("ServiceImport", "shop/web", json!({"spec": {"ports": []}})),
-        (
-            "ServiceImport",
-            "shop/web",
-            json!({"spec": {"sessionAffinity": "ClientIP"}}),
-        ),
+        ("ServiceImport", "shop/web", json!({"spec": {"sessionAffinity": "ClientIP"}})),
         (
             "Service",
             DERIVED,
             json!({"spec": {"ports": [{"name": "x", "port": 1, "protocol": "TCP", "targetPort": 1}]}}),
         ),
-        (
-            "Service",
-            DERIVED,
-            json!({"spec": {"internalTrafficPolicy": "Local"}}),
-        ),
-        (
-            "EndpointSlice",
-            "shop/derived-isrlchlhrq-gw-v4",
-            json!({"endpoints": []}),
-        ),
+        ("Service", DERIVED, json!({"spec": {"internalTrafficPolicy": "Local"}})),
+        ("EndpointSlice", "shop/derived-isrlchlhrq-gw-v4", json!({"endpoints": []})),
         ("EndpointSlice", "shop/web-paris-v4", json!({"ports": []})),
     ];
     for (kind, key, change) in cases {
         let before = world.object("berlin", kind, key);
         edit(&mut world, "berlin", kind, key, &change);
         let written = world.settle();
-        assert_eq!(
-            written,
-            [format!("berlin: update {kind} {key}")],
-            "{change}"
-        );
+        assert_eq!(written, [format!("berlin: update {kind} {key}")], "{change}");
         let mut after = world.object("berlin", kind, key);
         after["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
         assert_eq!(after, before, "{change}");
@@ -106,10 +86,8 @@ fn of_two_slices_that_claim_one_port_the_older_keeps_it() {
 fn an_export_that_this_version_does_not_understand_hurts_only_itself() {
     let mut world = exported(&["shop/web", "shop/zoo"]);
     let known = world.object("berlin", "ServiceImport", "shop/web");
-    for change in [
-        json!({"spec": {"type": "Quantum"}}),
-        json!({"spec": {"ipFamilies": ["IPv7"]}}),
-    ] {
+    for change in [json!({"spec": {"type": "Quantum"}}), json!({"spec": {"ipFamilies": ["IPv7"]}})]
+    {
         let berlin = world.clusters.get_mut("berlin").unwrap();
         berlin.problems.clear();
         let mut export = json!({
@@ -127,15 +105,12 @@ fn an_export_that_this_version_does_not_understand_hurts_only_itself() {
         assert!(read.is_err(), "{change} is not understood");
         // Its own controller would take it away; here only what others make of it counts.
         let berlin = world.clusters.get_mut("berlin").unwrap();
-        berlin.news(crate::observed::Event::ClusterExport(
-            landbridge_api::watch::Change::Apply(serde_json::from_value(export).unwrap()),
-        ));
+        berlin.news(crate::observed::Event::ClusterExport(landbridge_api::watch::Change::Apply(
+            serde_json::from_value(export).unwrap(),
+        )));
         let about = "ClusterExport cluster-tokyo/shop.new";
         assert!(berlin.problems.iter().any(|problem| problem.about == about));
-        world.run(
-            "berlin",
-            &super::super::Work::Import(super::world::service("shop/new")),
-        );
+        world.run("berlin", &super::super::Work::Import(super::world::service("shop/new")));
         assert_eq!(world.names("berlin", "ServiceImport"), ["web", "zoo"]);
         assert_eq!(world.object("berlin", "ServiceImport", "shop/web"), known);
     }
@@ -165,10 +140,7 @@ fn a_service_of_five_thousand_endpoints_is_bounded_everywhere() {
     world.export("paris", "shop/web", 0);
     world.settle();
     let export = world.object("hub", "ClusterExport", "cluster-paris/shop.web");
-    assert_eq!(
-        export["spec"]["zones"][0],
-        json!({"zone": "z1", "ready": 5000, "total": 5000})
-    );
+    assert_eq!(export["spec"]["zones"][0], json!({"zone": "z1", "ready": 5000, "total": 5000}));
     assert!(export.to_string().len() < 2_000, "churn stays at home");
     let mut named = 0;
     for name in world.names("paris", "EndpointSlice") {

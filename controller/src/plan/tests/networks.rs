@@ -43,10 +43,7 @@ fn pods_of_the_same_network_are_called_directly() {
         world.slice("lyon", "derived-isrlchlhrq-remote-v4"),
         "[tcp-80 -> 8080] [10.244.0.5 ready]"
     );
-    assert_eq!(
-        world.slice("lyon", "web-paris-v4"),
-        "[http -> 8080] [10.244.0.5 ready]"
-    );
+    assert_eq!(world.slice("lyon", "web-paris-v4"), "[http -> 8080] [10.244.0.5 ready]");
     let slice = world.object("lyon", "EndpointSlice", "shop/derived-isrlchlhrq-remote-v4");
     let endpoint = slice["endpoints"][0].as_object().unwrap();
     for gone in ["nodeName", "targetRef", "hints"] {
@@ -55,14 +52,8 @@ fn pods_of_the_same_network_are_called_directly() {
     assert_eq!(endpoint["zone"], "z1");
     let told = world.conditions("lyon", "ServiceImport", "shop/web");
     assert_eq!(told[0], "Ready=True/Ready");
-    assert!(
-        told[1].starts_with("Encrypted=False/DirectRoute: Pods of \"paris\""),
-        "{told:?}"
-    );
-    assert_eq!(
-        world.conditions("berlin", "ServiceImport", "shop/web"),
-        ["Ready=True/Ready"]
-    );
+    assert!(told[1].starts_with("Encrypted=False/DirectRoute: Pods of \"paris\""), "{told:?}");
+    assert_eq!(world.conditions("berlin", "ServiceImport", "shop/web"), ["Ready=True/Ready"]);
 }
 
 /// Design, "Import": "ready pods of an export **here**; else pods of same-network members …; else the local gateways
@@ -74,63 +65,26 @@ fn own_pods_come_first_then_the_network_then_gateways() {
     world.settle();
     let remote = "derived-isrlchlhrq-remote-v4";
     let standby = "derived-isrlchlhrq-standby-v4";
-    assert_eq!(
-        world.slice("lyon", remote),
-        "[tcp-80 -> 8080] [10.244.0.5 ready]"
-    );
-    assert_eq!(
-        world.slice("lyon", standby),
-        "[tcp-80 -> 10000] [10.244.1.30 not ready]"
-    );
-    assert_eq!(
-        world.slice("lyon", "web-tokyo-v4"),
-        "[http -> 10000] [10.244.1.30 ready]"
-    );
+    assert_eq!(world.slice("lyon", remote), "[tcp-80 -> 8080] [10.244.0.5 ready]");
+    assert_eq!(world.slice("lyon", standby), "[tcp-80 -> 10000] [10.244.1.30 not ready]");
+    assert_eq!(world.slice("lyon", "web-tokyo-v4"), "[http -> 10000] [10.244.1.30 ready]");
 
     world.service("lyon", "shop/web", &["http 80->8080"], json!({}));
-    world.pods(
-        "lyon",
-        "shop/web",
-        &["http 80->8080"],
-        &[("10.244.9.9", true)],
-    );
+    world.pods("lyon", "shop/web", &["http 80->8080"], &[("10.244.9.9", true)]);
     world.export("lyon", "shop/web", 9);
     world.settle();
-    assert!(
-        !world
-            .names("lyon", "EndpointSlice")
-            .contains(&remote.to_owned())
-    );
+    assert!(!world.names("lyon", "EndpointSlice").contains(&remote.to_owned()));
     assert_eq!(
         world.slice("lyon", "derived-isrlchlhrq-pods-v4"),
         "[tcp-80 -> 8080] [10.244.9.9 ready]"
     );
-    world.pods(
-        "lyon",
-        "shop/web",
-        &["http 80->8080"],
-        &[("10.244.9.9", false)],
-    );
+    world.pods("lyon", "shop/web", &["http 80->8080"], &[("10.244.9.9", false)]);
     world.settle();
-    assert_eq!(
-        world.slice("lyon", remote),
-        "[tcp-80 -> 8080] [10.244.0.5 ready]"
-    );
-    assert_eq!(
-        world.slice("lyon", standby),
-        "[tcp-80 -> 10000] [10.244.1.30 not ready]"
-    );
-    world.pods(
-        "paris",
-        "shop/web",
-        &["http 80->8080"],
-        &[("10.244.0.5", false)],
-    );
+    assert_eq!(world.slice("lyon", remote), "[tcp-80 -> 8080] [10.244.0.5 ready]");
+    assert_eq!(world.slice("lyon", standby), "[tcp-80 -> 10000] [10.244.1.30 not ready]");
+    world.pods("paris", "shop/web", &["http 80->8080"], &[("10.244.0.5", false)]);
     world.settle();
-    assert_eq!(
-        world.slice("lyon", standby),
-        "[tcp-80 -> 10000] [10.244.1.30 ready]"
-    );
+    assert_eq!(world.slice("lyon", standby), "[tcp-80 -> 10000] [10.244.1.30 ready]");
 }
 
 /// Design, "Joining, liveness, leaving": "For same-network slices the heartbeat decides (10 s)"; "A silent member's
@@ -154,11 +108,7 @@ fn a_silent_members_pods_are_withdrawn_and_come_back() {
 fn a_silent_member_of_another_network_keeps_its_slices() {
     let mut world = example();
     silence(&mut world, "berlin", &["paris"]);
-    assert!(
-        world
-            .slice("berlin", "web-paris-v4")
-            .contains("10.244.3.10 ready")
-    );
+    assert!(world.slice("berlin", "web-paris-v4").contains("10.244.3.10 ready"));
 }
 
 #[test]
@@ -169,10 +119,7 @@ fn headless_pods_of_the_same_network_keep_their_addresses() {
     world.export("paris", "shop/db", 0);
     world.settle();
     assert_eq!(world.names("lyon", "Service"), [""; 0]);
-    assert_eq!(
-        world.names("lyon", "EndpointSlice"),
-        ["db-paris-v4", "db-paris-v6"]
-    );
+    assert_eq!(world.names("lyon", "EndpointSlice"), ["db-paris-v4", "db-paris-v6"]);
     assert_eq!(
         world.slice("lyon", "db-paris-v4"),
         "[pg -> 6432] [10.244.0.7 ready, 10.244.0.8 not ready]"
@@ -195,12 +142,7 @@ fn a_member_that_changes_networks_is_reached_through_gateways() {
         "[tcp-80 -> 10000] [10.244.1.30 ready]"
     );
     assert!(
-        !world
-            .names("lyon", "EndpointSlice")
-            .contains(&"derived-isrlchlhrq-remote-v4".to_owned())
+        !world.names("lyon", "EndpointSlice").contains(&"derived-isrlchlhrq-remote-v4".to_owned())
     );
-    assert_eq!(
-        world.conditions("lyon", "ServiceImport", "shop/web")[1],
-        "Encrypted=True/Gateways"
-    );
+    assert_eq!(world.conditions("lyon", "ServiceImport", "shop/web")[1], "Encrypted=True/Gateways");
 }

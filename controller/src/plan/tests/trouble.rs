@@ -18,10 +18,7 @@ fn exported() -> World {
 }
 
 fn has_problem(world: &World, cluster: &str, about: &str) -> bool {
-    world.clusters[cluster]
-        .problems
-        .iter()
-        .any(|problem| problem.about == about)
+    world.clusters[cluster].problems.iter().any(|problem| problem.about == about)
 }
 
 #[test]
@@ -30,29 +27,15 @@ fn a_foreign_service_of_the_derived_name_is_left_alone_and_told() {
     world.service("berlin", "shop/derived-isrlchlhrq", &["x 1->1"], json!({}));
     let theirs = world.object("berlin", "Service", "shop/derived-isrlchlhrq");
     world.settle();
-    assert_eq!(
-        world.object("berlin", "Service", "shop/derived-isrlchlhrq"),
-        theirs
-    );
-    assert!(has_problem(
-        &world,
-        "berlin",
-        "Service shop/derived-isrlchlhrq"
-    ));
+    assert_eq!(world.object("berlin", "Service", "shop/derived-isrlchlhrq"), theirs);
+    assert!(has_problem(&world, "berlin", "Service shop/derived-isrlchlhrq"));
     let conditions = world.conditions("berlin", "ServiceImport", "shop/web");
     assert!(
         conditions[0].contains("derived-isrlchlhrq that is not Landbridge's is in the way"),
         "{conditions:?}"
     );
-    assert!(
-        world.object("berlin", "ServiceImport", "shop/web")["spec"]
-            .get("ips")
-            .is_none()
-    );
-    assert_eq!(
-        world.conditions("tokyo", "ServiceImport", "shop/web"),
-        ["Ready=True/Ready"]
-    );
+    assert!(world.object("berlin", "ServiceImport", "shop/web")["spec"].get("ips").is_none());
+    assert_eq!(world.conditions("tokyo", "ServiceImport", "shop/web"), ["Ready=True/Ready"]);
 }
 
 #[test]
@@ -85,11 +68,7 @@ fn a_foreign_slice_of_a_derived_name_is_left_alone_and_told() {
         }),
     );
     world.settle();
-    assert!(has_problem(
-        &world,
-        "berlin",
-        "EndpointSlice shop/derived-isrlchlhrq-gw-v4"
-    ));
+    assert!(has_problem(&world, "berlin", "EndpointSlice shop/derived-isrlchlhrq-gw-v4"));
     let slice = world.object("berlin", "EndpointSlice", "shop/derived-isrlchlhrq-gw-v4");
     assert_eq!(slice["endpoints"], json!([]));
 }
@@ -105,10 +84,8 @@ fn slices_of_two_services_that_come_to_one_name_are_told_apart() {
     world.export("paris", "shop/web-eu", 1);
     world.settle();
     let names = world.names("berlin", "EndpointSlice");
-    let alike: Vec<&String> = names
-        .iter()
-        .filter(|name| name.starts_with("web-eu-paris-v4"))
-        .collect();
+    let alike: Vec<&String> =
+        names.iter().filter(|name| name.starts_with("web-eu-paris-v4")).collect();
     assert_eq!(alike.len(), 2, "{names:?}");
 }
 
@@ -120,15 +97,9 @@ fn a_controller_that_restarts_keeps_numbers_and_addresses() {
     world.service("tokyo", "shop/aaa", &["http 80->8080"], json!({}));
     world.export("tokyo", "shop/aaa", 0);
     world.settle();
-    let before = (
-        world.slice("berlin", "derived-isrlchlhrq-gw-v4"),
-        world.slice("berlin", "aaa-tokyo-v4"),
-    );
-    assert!(
-        before.0.starts_with("[tcp-80 -> 10000, tcp-9090 -> 10001]"),
-        "{}",
-        before.0
-    );
+    let before =
+        (world.slice("berlin", "derived-isrlchlhrq-gw-v4"), world.slice("berlin", "aaa-tokyo-v4"));
+    assert!(before.0.starts_with("[tcp-80 -> 10000, tcp-9090 -> 10001]"), "{}", before.0);
     assert!(before.1.starts_with("[http -> 10002]"), "{}", before.1);
     world.restart("berlin");
     assert_eq!(world.settle(), [""; 0]);
@@ -137,11 +108,7 @@ fn a_controller_that_restarts_keeps_numbers_and_addresses() {
     world.export("tokyo", "shop/abc", 0);
     world.restart("berlin");
     world.settle();
-    assert!(
-        world
-            .slice("berlin", "abc-tokyo-v4")
-            .starts_with("[http -> 10003]")
-    );
+    assert!(world.slice("berlin", "abc-tokyo-v4").starts_with("[http -> 10003]"));
     assert_eq!(world.slice("berlin", "aaa-tokyo-v4"), before.1);
 }
 
@@ -156,10 +123,7 @@ fn gateways_come_and_go_and_numbers_stay() {
         "[tcp-80 -> 10000, tcp-9090 -> 10001] []"
     );
     let conditions = world.conditions("berlin", "ServiceImport", "shop/web");
-    assert!(
-        conditions[0].starts_with("Ready=False/Pending: No gateway"),
-        "{conditions:?}"
-    );
+    assert!(conditions[0].starts_with("Ready=False/Pending: No gateway"), "{conditions:?}");
     let ips = world.object("berlin", "ServiceImport", "shop/web")["spec"]["ips"].clone();
     assert_eq!(ips, json!(["10.96.7.7"]));
     world.gateways("berlin", &["10.244.3.12"]);
@@ -168,10 +132,7 @@ fn gateways_come_and_go_and_numbers_stay() {
         world.slice("berlin", "derived-isrlchlhrq-gw-v4"),
         "[tcp-80 -> 10000, tcp-9090 -> 10001] [10.244.3.12 ready]"
     );
-    assert_eq!(
-        world.conditions("berlin", "ServiceImport", "shop/web"),
-        ["Ready=True/Ready"]
-    );
+    assert_eq!(world.conditions("berlin", "ServiceImport", "shop/web"), ["Ready=True/Ready"]);
 }
 
 /// Design, "Import": a silent gateway "leaves the slices, never the last one".
@@ -191,10 +152,7 @@ fn a_gateway_whose_lease_has_run_out_leaves_but_never_the_last() {
     world.settle();
     let mut silence = |names: &[&str]| {
         let berlin = world.clusters.get_mut("berlin").unwrap();
-        let names = names
-            .iter()
-            .map(|name| format!("landbridge-gateway-{name}"))
-            .collect();
+        let names = names.iter().map(|name| format!("landbridge-gateway-{name}")).collect();
         let touched = berlin.observed.silence(names, BTreeSet::new());
         berlin.touch(touched);
         // A planner that starts from the objects alone does not know who is silent yet.
@@ -222,10 +180,7 @@ fn an_import_has_the_families_that_lead_somewhere() {
     world.put("berlin", service);
     world.settle();
     let spec = world.object("berlin", "ServiceImport", "shop/web")["spec"].clone();
-    assert_eq!(
-        (&spec["ips"], &spec["ipFamilies"]),
-        (&json!(["10.96.7.7"]), &json!(["IPv4"]))
-    );
+    assert_eq!((&spec["ips"], &spec["ipFamilies"]), (&json!(["10.96.7.7"]), &json!(["IPv4"])));
     world.put(
         "berlin",
         json!({
@@ -249,9 +204,7 @@ fn an_import_has_the_families_that_lead_somewhere() {
 #[test]
 fn a_service_of_many_pods_has_several_slices() {
     let mut world = exported();
-    let pods: Vec<String> = (0..1_500)
-        .map(|n| format!("10.244.{}.{}", n / 250, n % 250))
-        .collect();
+    let pods: Vec<String> = (0..1_500).map(|n| format!("10.244.{}.{}", n / 250, n % 250)).collect();
     let pods: Vec<(&str, bool)> = pods.iter().map(|ip| (ip.as_str(), true)).collect();
     world.pods("paris", "shop/web", &PORTS, &pods);
     world.settle();
@@ -277,12 +230,7 @@ fn ports_that_own_pods_do_not_serve_at_the_moment_go_through_gateways() {
     world.service("tokyo", "shop/web", &PORTS, json!({}));
     world.pods("tokyo", "shop/web", &PORTS, &[("10.244.0.5", true)]);
     world.export("tokyo", "shop/web", 5);
-    world.pods(
-        "paris",
-        "shop/web",
-        &["http 80->8080"],
-        &[("10.244.0.5", true)],
-    );
+    world.pods("paris", "shop/web", &["http 80->8080"], &[("10.244.0.5", true)]);
     world.settle();
     assert_eq!(
         world.slice("paris", "derived-isrlchlhrq-gw-v4"),
@@ -323,12 +271,7 @@ fn busy() -> World {
     world.service("tokyo", "shop/web", &PORTS, json!({}));
     world.pods("tokyo", "shop/web", &PORTS, &[("10.244.0.5", false)]);
     world.export("tokyo", "shop/web", 5);
-    world.service(
-        "paris",
-        "shop/db",
-        &["80->80"],
-        json!({"spec": {"clusterIP": "None"}}),
-    );
+    world.service("paris", "shop/db", &["80->80"], json!({"spec": {"clusterIP": "None"}}));
     world.export("paris", "shop/db", 5);
     world.settle();
     world
@@ -371,9 +314,7 @@ fn a_change_touches_one_service_among_many() {
     assert_eq!((paris.depth(), berlin.depth()), (3, 0));
     let writes = world.settle();
     assert!(
-        writes
-            .iter()
-            .all(|write| write.contains("web") || write.contains("isrlchlhrq")),
+        writes.iter().all(|write| write.contains("web") || write.contains("isrlchlhrq")),
         "{writes:?}"
     );
 }

@@ -26,9 +26,7 @@ use crate::{
 
 /// 10:00:00Z, and so many seconds.
 pub(super) fn clock(seconds: i64) -> String {
-    jiff::Timestamp::from_second(1_767_261_600 + seconds)
-        .unwrap()
-        .to_string()
+    jiff::Timestamp::from_second(1_767_261_600 + seconds).unwrap().to_string()
 }
 
 /// One API server.
@@ -89,10 +87,7 @@ fn kept_as(at: &str, kind: &str) -> &'static str {
 
 pub(super) fn key(text: &str) -> ObjectKey {
     let (namespace, name) = text.split_once('/').unwrap_or(("", text));
-    ObjectKey {
-        namespace: namespace.into(),
-        name: name.into(),
-    }
+    ObjectKey { namespace: namespace.into(), name: name.into() }
 }
 
 pub(super) fn service(text: &str) -> ServiceKey {
@@ -114,10 +109,7 @@ fn to_event(kind: &str, change: Change<Value>) -> Event {
             Change::Interrupted(reason) => Change::Interrupted(reason),
             Change::Malformed(malformed) => Change::Malformed(malformed),
             Change::Reset { objects, malformed } => Change::Reset {
-                objects: objects
-                    .into_iter()
-                    .map(|value| read(value).unwrap())
-                    .collect(),
+                objects: objects.into_iter().map(|value| read(value).unwrap()).collect(),
                 malformed,
             },
         }
@@ -138,16 +130,8 @@ fn to_event(kind: &str, change: Change<Value>) -> Event {
 }
 
 fn value_key(value: &Value) -> ObjectKey {
-    let part = |name: &str| {
-        value["metadata"][name]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
-    };
-    ObjectKey {
-        namespace: part("namespace"),
-        name: part("name"),
-    }
+    let part = |name: &str| value["metadata"][name].as_str().unwrap_or_default().to_owned();
+    ObjectKey { namespace: part("namespace"), name: part("name") }
 }
 
 pub(super) fn config(cluster: &str, network: &str) -> Config {
@@ -165,12 +149,7 @@ impl World {
         let mut world = Self::empty();
         world.join("paris", "a", &["10.244.1.10"], [10, 96, 3, 3]);
         world.join("tokyo", "b", &["10.244.1.20"], [10, 96, 5, 5]);
-        world.join(
-            "berlin",
-            "c",
-            &["10.244.3.10", "10.244.3.11"],
-            [10, 96, 7, 7],
-        );
+        world.join("berlin", "c", &["10.244.3.10", "10.244.3.11"], [10, 96, 7, 7]);
         world.settle();
         world
     }
@@ -206,10 +185,7 @@ impl World {
 
     pub(super) fn join(&mut self, name: &str, network: &str, gateways: &[&str], ip: [u8; 4]) {
         let mut cluster = Cluster {
-            api: Api {
-                next_ip: Some(ip.into()),
-                ..Api::default()
-            },
+            api: Api { next_ip: Some(ip.into()), ..Api::default() },
             observed: Observed::new(config(name, network)),
             queue: Queue::default(),
             problems: Vec::new(),
@@ -224,10 +200,7 @@ impl World {
             }),
         );
         for namespace in ["shop", SYSTEM_NAMESPACE] {
-            self.put(
-                name,
-                json!({"kind": "Namespace", "metadata": {"name": namespace}}),
-            );
+            self.put(name, json!({"kind": "Namespace", "metadata": {"name": namespace}}));
         }
         self.gateways(name, gateways);
     }
@@ -256,10 +229,7 @@ impl World {
     }
 
     /// A Service with ports `http 80->8080`; `change` is merged into it.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "callers write it on the spot"
-    )]
+    #[expect(clippy::needless_pass_by_value, reason = "callers write it on the spot")]
     pub(super) fn service(&mut self, cluster: &str, key: &str, ports: &[&str], change: Value) {
         let ports: Vec<Value> = ports
             .iter()
@@ -329,18 +299,11 @@ impl World {
         let metadata = object["metadata"].as_object_mut().unwrap();
         let of = |name: &str| known.and_then(|known| known["metadata"].get(name).cloned());
         metadata.insert("resourceVersion".into(), json!(serial.to_string()));
-        metadata.insert(
-            "uid".into(),
-            of("uid").unwrap_or_else(|| json!(format!("uid-{serial}"))),
-        );
+        metadata.insert("uid".into(), of("uid").unwrap_or_else(|| json!(format!("uid-{serial}"))));
         let created = of("creationTimestamp").unwrap_or_else(|| json!(created));
         metadata.entry("creationTimestamp").or_insert(created);
         if let Some(status) = known.and_then(|known| known.get("status")).cloned() {
-            object
-                .as_object_mut()
-                .unwrap()
-                .entry("status")
-                .or_insert(status);
+            object.as_object_mut().unwrap().entry("status").or_insert(status);
         }
         if kind == "Service" && object["spec"].get("clusterIP").is_none() {
             let ip = api.next_ip.unwrap();
@@ -369,11 +332,7 @@ impl World {
     }
 
     pub(super) fn api(&mut self, at: &str) -> &mut Api {
-        if at == "hub" {
-            &mut self.hub
-        } else {
-            &mut self.clusters.get_mut(at).unwrap().api
-        }
+        if at == "hub" { &mut self.hub } else { &mut self.clusters.get_mut(at).unwrap().api }
     }
 
     pub(super) fn tell(&mut self, at: &str, kind: &str, change: &Change<Value>) {
@@ -402,10 +361,7 @@ impl World {
                 return self.log[before..].to_vec();
             }
         }
-        panic!(
-            "the planners do not come to rest: {:#?}",
-            &self.log[self.log.len() - 20..]
-        );
+        panic!("the planners do not come to rest: {:#?}", &self.log[self.log.len() - 20..]);
     }
 
     pub(super) fn run(&mut self, name: &str, work: &Work) {
@@ -432,34 +388,21 @@ impl World {
     fn write(&mut self, name: &str, write: Write) {
         let at = |kind: &str, key: &ObjectKey| {
             let is_hub_slice = kind == "EndpointSlice" && key.namespace.starts_with("cluster-");
-            if is_on_hub(kind) || is_hub_slice {
-                "hub".to_owned()
-            } else {
-                name.to_owned()
-            }
+            if is_on_hub(kind) || is_hub_slice { "hub".to_owned() } else { name.to_owned() }
         };
         match write {
             Write::Create(object) => {
                 let object = value(object);
-                let (kind, key) = (
-                    object["kind"].as_str().unwrap().to_owned(),
-                    value_key(&object),
-                );
+                let (kind, key) = (object["kind"].as_str().unwrap().to_owned(), value_key(&object));
                 self.log.push(format!("{name}: create {kind} {key}"));
                 let at = at(&kind, &key);
                 let slot = (kept_as(&at, &kind), key);
-                assert!(
-                    !self.api(&at).objects.contains_key(&slot),
-                    "{slot:?} is there"
-                );
+                assert!(!self.api(&at).objects.contains_key(&slot), "{slot:?} is there");
                 self.put(&at, object);
             }
             Write::Update(object) => {
                 let object = value(object);
-                let (kind, key) = (
-                    object["kind"].as_str().unwrap().to_owned(),
-                    value_key(&object),
-                );
+                let (kind, key) = (object["kind"].as_str().unwrap().to_owned(), value_key(&object));
                 self.log.push(format!("{name}: update {kind} {key}"));
                 let at = at(&kind, &key);
                 let known = &self.api(&at).objects[&(kept_as(&at, &kind), key)];
@@ -477,9 +420,7 @@ impl World {
                 assert!(uid.is_none_or(|uid| known["metadata"]["uid"] == json!(uid)));
                 self.delete(&at, kind, &key.to_string());
             }
-            Write::Probe {
-                service, numbers, ..
-            } => {
+            Write::Probe { service, numbers, .. } => {
                 let ports: Vec<String> = numbers.iter().map(|(_, port)| port.to_string()).collect();
                 self.log.push(format!("{name}: probe {}", ports.join(",")));
                 let cluster = self.clusters.get_mut(name).unwrap();
@@ -515,8 +456,7 @@ impl World {
     pub(super) fn news_for(&self, name: &str) -> Vec<Event> {
         let objects = self.clusters[name].api.objects.iter();
         let all = objects.chain(&self.hub.objects);
-        all.map(|((kind, _), object)| to_event(kind, Change::Apply(object.clone())))
-            .collect()
+        all.map(|((kind, _), object)| to_event(kind, Change::Apply(object.clone()))).collect()
     }
 
     fn newcomer(&self, name: &str) -> Cluster {
@@ -535,9 +475,7 @@ impl World {
             // What is told once, and who is silent, is not known from objects.
             let silent = &cluster.observed.silent_members;
             fresh.silent_members.clone_from(silent);
-            fresh
-                .told_malformed
-                .clone_from(&cluster.observed.told_malformed);
+            fresh.told_malformed.clone_from(&cluster.observed.told_malformed);
             for observed in [&cluster.observed, &fresh] {
                 let services = cluster.observed.known_services();
                 let works = services.into_iter().flat_map(|service| {
@@ -549,10 +487,7 @@ impl World {
                 });
                 for work in works.chain([Work::Home, Work::Peers]) {
                     let steps = plan(observed, &work, now).steps;
-                    assert!(
-                        steps.is_empty(),
-                        "{name} is not settled: {work}: {steps:#?}"
-                    );
+                    assert!(steps.is_empty(), "{name} is not settled: {work}: {steps:#?}");
                 }
             }
         }
@@ -562,14 +497,9 @@ impl World {
     pub(super) fn object(&mut self, at: &str, kind: &str, key: &str) -> Value {
         let slot = (kept_as(at, kind), self::key(key));
         let objects = &self.api(at).objects;
-        let names: Vec<String> = objects
-            .keys()
-            .map(|(kind, key)| format!("{kind} {key}"))
-            .collect();
-        objects
-            .get(&slot)
-            .cloned()
-            .unwrap_or_else(|| panic!("{slot:?} is not among {names:#?}"))
+        let names: Vec<String> =
+            objects.keys().map(|(kind, key)| format!("{kind} {key}")).collect();
+        objects.get(&slot).cloned().unwrap_or_else(|| panic!("{slot:?} is not among {names:#?}"))
     }
 
     /// Names of all objects of a kind that we made in namespace `shop`.
@@ -587,38 +517,23 @@ impl World {
     pub(super) fn slice(&mut self, at: &str, name: &str) -> String {
         let object = self.object(at, "EndpointSlice", &format!("shop/{name}"));
         let ports = object["ports"].as_array().unwrap().iter();
-        let ports: Vec<String> = ports
-            .map(|p| format!("{} -> {}", p["name"].as_str().unwrap(), p["port"]))
-            .collect();
-        let endpoints = object["endpoints"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|endpoint| {
-                let ip = endpoint["addresses"][0].as_str().unwrap();
-                match (
-                    &endpoint["conditions"]["ready"],
-                    &endpoint["conditions"]["serving"],
-                ) {
-                    (Value::Bool(true), _) => format!("{ip} ready"),
-                    (Value::Bool(false), Value::Bool(false)) => format!("{ip} not ready"),
-                    other => panic!("{other:?}"),
-                }
-            });
-        format!(
-            "[{}] [{}]",
-            ports.join(", "),
-            endpoints.collect::<Vec<_>>().join(", ")
-        )
+        let ports: Vec<String> =
+            ports.map(|p| format!("{} -> {}", p["name"].as_str().unwrap(), p["port"])).collect();
+        let endpoints = object["endpoints"].as_array().unwrap().iter().map(|endpoint| {
+            let ip = endpoint["addresses"][0].as_str().unwrap();
+            match (&endpoint["conditions"]["ready"], &endpoint["conditions"]["serving"]) {
+                (Value::Bool(true), _) => format!("{ip} ready"),
+                (Value::Bool(false), Value::Bool(false)) => format!("{ip} not ready"),
+                other => panic!("{other:?}"),
+            }
+        });
+        format!("[{}] [{}]", ports.join(", "), endpoints.collect::<Vec<_>>().join(", "))
     }
 
     /// `Valid=True/Valid`, with the message where there is one.
     pub(super) fn conditions(&mut self, at: &str, kind: &str, key: &str) -> Vec<String> {
         let object = self.object(at, kind, key);
-        let conditions = object["status"]["conditions"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
         conditions
             .iter()
             .map(|c| {
@@ -729,10 +644,5 @@ fn port(text: &str) -> (&str, u16, u16, &str) {
     let (text, protocol) = text.split_once('/').unwrap_or((text, "TCP"));
     let (name, numbers) = text.split_once(' ').unwrap_or(("", text));
     let (port, target) = numbers.split_once("->").unwrap();
-    (
-        name,
-        port.parse().unwrap(),
-        target.parse().unwrap(),
-        protocol,
-    )
+    (name, port.parse().unwrap(), target.parse().unwrap(), protocol)
 }
