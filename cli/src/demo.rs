@@ -59,6 +59,9 @@ enum Output {
     Json,
 }
 
+/// The file with the hub's kubeconfig, beside those of the clusters.
+const HUB_KUBECONFIG: &str = "hub.kubeconfig";
+
 /// The clusters of a demo, running.
 struct Stage {
     sites: Vec<Site>,
@@ -118,13 +121,14 @@ pub(crate) async fn run(
         narrator.say(&format!("This did not go as it should: {error:#}"));
     }
     report.ok = matches!(told, Some(Ok(())));
+    let mut stayed = Ok(());
     if json {
         let mut out = std::io::stdout().lock();
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else if report.ok && !args.once {
-        stay(&mut narrator, &mut stage, &workloads, &mut report, &interrupted).await?;
+        stayed = stay(&mut narrator, &mut stage, &workloads, &mut report, &interrupted).await;
     }
-    stage.strike().await?;
+    stage.strike().await.and(stayed)?;
     Ok(if report.ok || told.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -155,7 +159,7 @@ impl Stage {
             .context("a temporary folder")?;
         let mut tasks = Tasks::new(CancellationToken::new());
         let hub = Hub::start(layout, &places).await?;
-        std::fs::write(folder.path().join("hub.kubeconfig"), hub.cluster().kubeconfig())?;
+        std::fs::write(folder.path().join(HUB_KUBECONFIG), hub.cluster().kubeconfig())?;
         let wan = Wan::new(layout, places.len());
         let arrivals = Arrivals::default();
         let mut sites = Vec::new();
@@ -198,19 +202,10 @@ fn story<'a>(
 fn introduce(narrator: &mut Narrator, stage: &Stage, report: &Report) {
     let ready = report.ready_ms.map(|ms| format!(" after {ms}")).unwrap_or_default();
     narrator.step(&format!("0. The clusters are up{ready}"));
-    narrator.say(&format!(
-        "{:<10} {:<20} {:<20} {:<22}",
-        "", "Kubernetes API", "DNS", "gateway (QUIC)"
-    ));
+    narrator.say(&format!("{:<10} {:<20} {:<20} gateway (QUIC)", "", "Kubernetes API", "DNS"));
     for site in &stage.sites {
-        let place = &site.place;
-        narrator.say(&format!(
-            "{:<10} {:<20} {:<20} {:<22}",
-            site.name(),
-            place.api().to_string(),
-            place.dns().to_string(),
-            place.public().to_string()
-        ));
+        let (api, dns) = (site.place.api().to_string(), site.place.dns().to_string());
+        narrator.say(&format!("{:<10} {api:<20} {dns:<20} {}", site.name(), site.place.public()));
     }
     narrator.say("Ports are above 1024, since no privilege is asked for.");
 }
@@ -240,6 +235,10 @@ async fn stay(
     ));
     narrator.say(&format!("curl --interface {} http://{target}/", calling.caller_address()));
     narrator.say(&format!("curl http://{}/metrics", place.gateway_admin()));
+    narrator.say(&format!(
+        "kubectl --kubeconfig {} get members,clusterexports -A",
+        stage.folder.path().join(HUB_KUBECONFIG).display()
+    ));
     narrator.say(&format!(
         "kubectl --kubeconfig {} delete serviceexport -n {} {}",
         exporter.kubeconfig.display(),

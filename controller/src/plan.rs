@@ -17,7 +17,7 @@
 //! | [`home`] | which pods of this cluster serve which port? |
 //! | [`remote`] | which pods of this network's other clusters serve which port? |
 //! | [`headless`] | which address has each endpoint of another network? |
-//! | [`gateways`] | which gateways does this cluster have? |
+//! | [`gateways`](mod@gateways) | which gateways does this cluster have? |
 //! | [`slices`] | where does each port lead? |
 //! | [`membership`] | who are the peers, and what does this member say of itself? |
 

@@ -7,7 +7,7 @@
 //! | [`name`] | is this text a cluster id, a namespace, a port name…? |
 //! | [`port`] | what is a service port, and which are the same one? |
 //! | [`export`] | what does one cluster claim to serve? |
-//! | [`merge`] | what do all the exports of one service add up to, and who disagrees? |
+//! | [`merge`](mod@merge) | what do all the exports of one service add up to, and who disagrees? |
 //! | [`derived`] | what are the objects called that are made for an import? |
 //! | [`allotment`] | which gateway port means which service port? |
 //! | [`peer`] | what is known of another cluster's gateways? |

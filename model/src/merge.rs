@@ -2,7 +2,7 @@
 //!
 //! The hub stores, it does not decide: every member runs this function over the same exports and comes to the same
 //! import. The oldest export wins, ties go to the lower cluster id, and the order in which exports are given does
-//! not matter. [`ports`] answers which ports there are and who serves each, [`properties`] everything else.
+//! not matter. `ports` answers which ports there are and who serves each, `properties` everything else.
 
 mod ports;
 mod properties;

@@ -71,6 +71,11 @@ async fn strangers_can_use_what_the_demo_leaves_running() {
     if let Some(told) = demo.paste(&kubectl) {
         assert!(told.contains("ClusterSetIP") && told.contains(&address.to_string()), "{told}");
     }
+    let of_hub =
+        demo.lines("kubectl --kubeconfig").into_iter().find(|line| line[2].contains("hub."));
+    if let Some(told) = demo.paste(&of_hub.unwrap()) {
+        assert!(told.contains("berlin") && told.contains("demo.echo"), "{told}");
+    }
     if let Some(told) = demo.paste(&dig) {
         assert!(told.contains(&address.to_string()), "{told}");
     }

@@ -52,12 +52,16 @@ impl Staying {
         Self { child, told }
     }
 
-    /// The words of the printed line that begins with `program`.
+    /// The words of each printed line that begins with `program`.
+    pub(crate) fn lines(&self, program: &str) -> Vec<Vec<&str>> {
+        let lines = self.told.lines().map(str::trim).filter(|line| line.starts_with(program));
+        lines.map(|line| line.split(' ').collect()).collect()
+    }
+
+    /// The words of the first of them.
     pub(crate) fn line(&self, program: &str) -> Vec<&str> {
-        let line = self.told.lines().map(str::trim).find(|line| line.starts_with(program));
-        line.unwrap_or_else(|| panic!("no line for {program} in\n{}", self.told))
-            .split(' ')
-            .collect()
+        let lines = self.lines(program).into_iter().next();
+        lines.unwrap_or_else(|| panic!("no line for {program} in\n{}", self.told))
     }
 
     /// Runs a printed line as it stands; none where this machine lacks the program.
