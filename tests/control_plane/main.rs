@@ -8,8 +8,6 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
-// The embedded API has a format of its own.
-#[rustfmt::skip]
 #[path = "../../embedded/tests/conventions/mod.rs"]
 mod conventions;
 mod members;
