@@ -29,6 +29,9 @@ use crate::store::Store;
 /// watches each, their other requests and a few `kubectl`s stay well below.
 const MAX_CONNECTIONS: usize = 1024;
 
+/// The waits of a cluster that resumes for its address: a second in all is long for a program to start.
+const BIND_PAUSES: [Duration; 50] = [Duration::from_millis(20); 50];
+
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
@@ -105,7 +108,7 @@ impl Cluster {
             let made = store.create(object);
             made.map_err(|source| StartError::Crd { name, source })?;
         }
-        let (listener, address) = bind(config.listen).await?;
+        let (address, listener) = bind(config.listen).await?;
         let name = config.name;
         let serving = Mutex::new(Some(serve(&name, listener, store.clone())));
         Ok(Self { name, address, store, serving })
@@ -142,7 +145,8 @@ impl Cluster {
         )
     }
 
-    /// Makes the API unreachable: open connections end, new ones are refused. The objects stay.
+    /// Makes the API unreachable: open connections end, new ones are refused. The objects stay. The port is free
+    /// meanwhile: whoever resumes should listen on an address of its own.
     pub async fn pause(&self) {
         if let Some(serving) = self.serving.lock().await.take() {
             serving.end().await;
@@ -156,8 +160,16 @@ impl Cluster {
     pub async fn resume(&self) -> Result<(), StartError> {
         let mut serving = self.serving.lock().await;
         if serving.is_none() {
-            let (listener, _) = bind(self.address).await?;
-            *serving = Some(serve(&self.name, listener, self.store.clone()));
+            // A program that this process is just starting holds copies of all its sockets until it
+            // executes, so that a listener may outlive its end by a moment.
+            let mut bound = bind(self.address).await;
+            for pause in BIND_PAUSES {
+                if bound.is_err() {
+                    sleep(pause).await;
+                    bound = bind(self.address).await;
+                }
+            }
+            *serving = Some(serve(&self.name, bound?.1, self.store.clone()));
         }
         Ok(())
     }
@@ -196,20 +208,18 @@ impl Serving {
 }
 
 /// Listens on an address, and says which one it is when any port would do.
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let refused = |source| StartError::Bind { address, source };
-    let listener = TcpListener::bind(address).await.map_err(refused)?;
-    let bound = listener.local_addr().map_err(refused)?;
-    Ok((listener, bound))
+async fn bind(address: SocketAddr) -> Result<(SocketAddr, TcpListener), StartError> {
+    let listener = TcpListener::bind(address).await;
+    let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    bound.map_err(|source| StartError::Bind { address, source })
 }
 
 /// Spawns the task that accepts connections.
 fn serve(name: &str, listener: TcpListener, store: Store) -> Serving {
     let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let span = tracing::info_span!("embedded-api", cluster = name);
     let accept = accept(listener, store, cancel.clone(), tasks.clone());
     let accept = cancel.clone().run_until_cancelled_owned(accept);
-    tasks.spawn(accept.instrument(span));
+    tasks.spawn(accept.instrument(tracing::info_span!("embedded-api", cluster = name)));
     Serving { cancel, tasks }
 }
 

@@ -1,5 +1,7 @@
 //! What the tests here share: a cluster on a free port, and waiting by asking again.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -25,11 +27,19 @@ impl Embedded {
     }
 }
 
+/// An address that no connection of another test leaves from: a cluster that pauses gives its port back, and a client
+/// of 127.0.0.1 could be given it meanwhile.
+fn own_address() -> SocketAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let process = u8::try_from(std::process::id() % 251).unwrap();
+    (Ipv4Addr::new(127, 214, process, NEXT.fetch_add(1, Ordering::Relaxed)), 0).into()
+}
+
 /// A cluster on a free port, with ClusterIPs from `range`.
 pub(crate) async fn cluster_with(range: &str, crds: Vec<CustomResourceDefinition>) -> Cluster {
     let config = ClusterConfig {
         name: "paris".into(),
-        listen: "127.0.0.1:0".parse().unwrap(),
+        listen: own_address(),
         service_range_v4: range.parse().unwrap(),
         service_range_v6: None,
         crds,
