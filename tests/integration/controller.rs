@@ -125,6 +125,12 @@ impl Set {
             ready.then_some(()).ok_or_else(|| "not ready".to_owned())
         })
         .await;
+        // A controller makes the namespace that gateways register in as soon as it has read its cluster.
+        for member in [set.paris(), set.berlin()] {
+            let namespace = ("", "landbridge-system");
+            set.becomes("the namespace is there", || find(member, ("v1", "Namespace"), namespace))
+                .await;
+        }
         set
     }
 
@@ -228,13 +234,7 @@ pub(crate) async fn gateway(running: &Running, name: &str, last: u8) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_becomes_an_import_in_every_cluster_and_goes_again() {
     let set = Set::start().await;
-    // Controllers make the namespace that gateways register in.
     for running in [set.paris(), set.berlin()] {
-        let namespace = ("v1", "Namespace");
-        set.becomes("the namespace is there", || {
-            find(running, namespace, ("", "landbridge-system"))
-        })
-        .await;
         gateway(running, "gateway", 3).await;
     }
     let start = Instant::now();
