@@ -2,6 +2,7 @@
 //!
 //! | file | what is held |
 //! | --- | --- |
+//! | [`calls`] | calls over the whole path: headless endpoints of another network, pods of the same one |
 //! | [`controller`] | controllers over two members and a hub: export, import, restarts, an absent hub |
 //! | [`headless`] | endpoints of a headless service in the other member: addresses, numbers, restarts, the end |
 //! | [`life`] | controllers and gateways that die: who takes over, what is withdrawn, how few writes that costs |
@@ -10,6 +11,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod calls;
 mod controller;
 mod headless;
 mod life;

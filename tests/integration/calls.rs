@@ -1,0 +1,274 @@
+//! Calls over the whole path: controllers, gateways and service proxies of several clusters, and pods that answer.
+
+use std::{io, net::SocketAddr};
+
+use landbridge_embedded::proxy::Proxy;
+use landbridge_gateway::{Config, Gateway, Handle, Register, pki};
+use landbridge_model::{ClusterId, Hostname, Namespace, Timestamp};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    controller::{Controlling, EXPORT, IMPORT, MEMBER, SERVICE, SLICE, create, find},
+    support::{Running, eventually, start},
+};
+
+/// The last numbers of addresses in a cluster's block.
+const GATEWAY: u8 = 2;
+const CLIENT: u8 = 100;
+/// Where pods are called from by a gateway, which leaves the choice of its address to the system.
+const BY_GATEWAY: &str = "127.0.0.1";
+
+/// The clusters of a set, all of whose parts run; paris has a network to itself, berlin and oslo share one.
+struct Set {
+    clusters: [Running; 4],
+    proxies: Vec<Proxy>,
+    controllers: Vec<Controlling>,
+    /// Gateways and what stands beside them run until this goes.
+    _gateways: DropGuard,
+}
+
+fn network(cluster: &str) -> &str {
+    if cluster == "paris" { "south" } else { "north" }
+}
+
+fn now() -> Timestamp {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Timestamp::from_millis(i64::try_from(now.as_millis()).unwrap())
+}
+
+fn namespace(running: &Running, name: &str) {
+    create(running, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+}
+
+/// Says which ports a gateway listens on, as its admin endpoint does.
+async fn tell_listening(address: SocketAddr, handle: Handle, stop: CancellationToken) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    tokio::spawn(stop.run_until_cancelled_owned(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let ports = handle
+                .listening()
+                .into_iter()
+                .map(|(protocol, port)| json!({"protocol": protocol.to_string(), "port": port}));
+            let body = json!({"listening": ports.collect::<Vec<_>>()}).to_string();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    }));
+}
+
+async fn run_gateway(running: &Running, root: &pki::Root, stop: &CancellationToken) {
+    let cluster = ClusterId::parse(running.cluster.name()).unwrap();
+    let name = Hostname::parse("gw-0").unwrap();
+    let member = root.issue_member(&cluster, now()).unwrap();
+    let leaf = member.issue_gateway(1, &name, now()).unwrap();
+    let identity =
+        pki::Identity::from_pem(&leaf.chain_pem(), &leaf.key_pem(), &root.cert_pem()).unwrap();
+    let listen = running.block.address(GATEWAY);
+    let admin = SocketAddr::new(listen, 9_090);
+    let config = Config {
+        cluster,
+        set: root.set().clone(),
+        name,
+        system_namespace: Namespace::parse("landbridge-system").unwrap(),
+        listen,
+        link: SocketAddr::new(listen, 4433),
+        identity,
+        register: Some(Register { admin_port: admin.port() }),
+    };
+    let mut registry = Registry::with_prefix("landbridge");
+    let gateway = Gateway::bind(config, running.client.clone(), &mut registry).await.unwrap();
+    tell_listening(admin, gateway.handle(), stop.clone()).await;
+    let until = stop.clone();
+    tokio::spawn(async move { gateway.run(until).await.unwrap() });
+}
+
+impl Set {
+    async fn start() -> Self {
+        let clusters = start(["hub", "paris", "berlin", "oslo"]).await;
+        let [hub, members @ ..] = &clusters;
+        let root = pki::Root::generate(&"demo".parse().unwrap(), now()).unwrap();
+        let stop = CancellationToken::new();
+        let (mut proxies, mut controllers) = (Vec::new(), Vec::new());
+        for running in members {
+            let name = running.cluster.name();
+            namespace(hub, &format!("cluster-{name}"));
+            create(
+                hub,
+                json!({"apiVersion": MEMBER.0, "kind": MEMBER.1, "metadata": {"name": name},
+                    "spec": {"generation": 1, "network": network(name)}}),
+            );
+            namespace(running, "shop");
+            namespace(running, "landbridge-system");
+            proxies.push(Proxy::start(name, running.cluster.store()).unwrap());
+            run_gateway(running, &root, &stop).await;
+            let network = network(name).parse().unwrap();
+            let controller =
+                Controlling::start_as(running, hub, |config| config.network = network).await;
+            controllers.push(controller);
+        }
+        Self { clusters, proxies, controllers, _gateways: stop.drop_guard() }
+    }
+
+    fn member(&self, name: &str) -> &Running {
+        self.clusters.iter().find(|running| running.cluster.name() == name).unwrap()
+    }
+
+    /// Waits until a client in `from` that calls `to` is answered so.
+    async fn answers(&self, from: &str, to: SocketAddr, expected: &str) {
+        let what = format!("{from} that calls {to} is answered {expected:?}");
+        let client = SocketAddr::new(self.member(from).block.address(CLIENT), 0);
+        eventually(&what, &self.clusters, async || match ask(client, to).await {
+            Ok(answer) if answer == expected => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+
+    /// The ClusterIP of a Service of shop in `cluster`, once it is there.
+    async fn address(&self, cluster: &str, service: &str, port: u16) -> SocketAddr {
+        let what = format!("{cluster} has {service}");
+        let ip = eventually(&what, &self.clusters, async || {
+            let service = find(self.member(cluster), SERVICE, ("shop", service));
+            let ip =
+                service.and_then(|service| service["spec"]["clusterIP"].as_str()?.parse().ok());
+            ip.ok_or_else(|| "not yet".to_owned())
+        });
+        SocketAddr::new(ip.await, port)
+    }
+
+    async fn stop(self) {
+        for controller in self.controllers {
+            controller.stop().await;
+        }
+        for proxy in self.proxies {
+            proxy.stop().await;
+        }
+    }
+}
+
+/// One question and its answer.
+async fn ask(from: SocketAddr, to: SocketAddr) -> io::Result<String> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(from)?;
+    let mut stream = socket.connect(to).await?;
+    stream.write_all(b"who?").await?;
+    stream.shutdown().await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// A pod that says its name, and from which address it was called.
+async fn pod(running: &Running, last: u8, port: u16, name: &'static str) -> Value {
+    let address = running.block.address(last);
+    let listener = TcpListener::bind((address, port)).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, peer)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut question = String::new();
+                if stream.read_to_string(&mut question).await.is_ok() {
+                    let answer = format!("{name} to {}", peer.ip());
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+        }
+    });
+    json!({"addresses": [address.to_string()], "conditions": {"ready": true},
+        "targetRef": {"kind": "Pod", "uid": format!("uid-of-{name}")}})
+}
+
+fn slice(service: &str, port: &Value, endpoints: &[Value]) -> Value {
+    json!({"apiVersion": SLICE.0, "kind": SLICE.1, "addressType": "IPv4",
+        "metadata": {"namespace": "shop", "name": format!("{service}-x7k2p"),
+            "labels": {"kubernetes.io/service-name": service}},
+        "ports": [port], "endpoints": endpoints})
+}
+
+fn export(running: &Running, service: Value, slice: Value) {
+    let metadata = service["metadata"].clone();
+    create(running, service);
+    create(running, slice);
+    create(running, json!({"apiVersion": EXPORT.0, "kind": EXPORT.1, "metadata": metadata}));
+}
+
+/// A web server in `cluster` that is exported.
+async fn export_web(running: &Running, name: &'static str) {
+    let pod = pod(running, 10, 8080, name).await;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "web"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}});
+    let port = json!({"name": "http", "protocol": "TCP", "port": 8080});
+    export(running, service, slice("web", &port, &[pod]));
+}
+
+/// Design, "Import": "Headless across networks: every remote endpoint gets an address that works here […] so that a
+/// name means the same pod in every cluster"; worked example B: "db-0 restarts […] same Service, ClusterIPs, 10010 and
+/// name".
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_headless_endpoint_of_another_network_answers_at_its_own_address() {
+    let set = Set::start().await;
+    let paris = set.member("paris");
+    let mut endpoints = Vec::new();
+    for (last, name) in [(10, "db-0"), (11, "db-1")] {
+        let mut endpoint = pod(paris, last, 6432, name).await;
+        endpoint["hostname"] = json!(name);
+        endpoints.push(endpoint);
+    }
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "db"},
+        "spec": {"clusterIP": "None", "selector": {"app": "db"},
+            "ports": [{"name": "pg", "port": 5432, "targetPort": 6432}]}});
+    let port = json!({"name": "pg", "protocol": "TCP", "port": 6432});
+    export(paris, service, slice("db", &port, &endpoints));
+
+    let [first, second] = ["derived-endjhegtnc", "derived-iip7hlvkla"];
+    let first = set.address("berlin", first, 6432).await;
+    let second = set.address("berlin", second, 6432).await;
+    set.answers("berlin", first, &format!("db-0 to {BY_GATEWAY}")).await;
+    set.answers("berlin", second, &format!("db-1 to {BY_GATEWAY}")).await;
+
+    endpoints[0] = pod(paris, 31, 6432, "db-0 again").await;
+    endpoints[0]["hostname"] = json!("db-0");
+    let mut moved = find(paris, SLICE, ("shop", "db-x7k2p")).unwrap();
+    moved["endpoints"] = json!(endpoints);
+    paris.cluster.store().update(moved).unwrap();
+    set.answers("berlin", first, &format!("db-0 again to {BY_GATEWAY}")).await;
+    set.answers("berlin", second, &format!("db-1 to {BY_GATEWAY}")).await;
+    set.stop().await;
+}
+
+/// Design, "Import": "ready pods of an export here; else pods of same-network members […]; else the local gateways at
+/// the port allotted to this service port; never mixed".
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_one_network_call_pods_directly_and_gateways_where_none_is_ready() {
+    let set = Set::start().await;
+    let [paris, berlin] = ["paris", "berlin"].map(|name| set.member(name));
+    export_web(berlin, "berlin's pod").await;
+    let [oslo, far] = [
+        set.address("oslo", "derived-isrlchlhrq", 80).await,
+        set.address("paris", "derived-isrlchlhrq", 80).await,
+    ];
+    let client = set.member("oslo").block.address(CLIENT);
+    set.answers("oslo", oslo, &format!("berlin's pod to {client}")).await;
+    let import = find(set.member("oslo"), IMPORT, ("shop", "web"));
+    let import =
+        import.map(|import| import["status"]["conditions"].to_string()).unwrap_or_default();
+    assert!(import.contains("DirectRoute"), "direct traffic is told: {import}");
+    set.answers("paris", far, &format!("berlin's pod to {BY_GATEWAY}")).await;
+
+    export_web(paris, "paris's pod").await;
+    let client = paris.block.address(CLIENT);
+    set.answers("paris", far, &format!("paris's pod to {client}")).await;
+    let mut unready = find(berlin, SLICE, ("shop", "web-x7k2p")).unwrap();
+    unready["endpoints"][0]["conditions"] = json!({"ready": false});
+    berlin.cluster.store().update(unready).unwrap();
+    set.answers("oslo", oslo, &format!("paris's pod to {BY_GATEWAY}")).await;
+    let berlin = set.address("berlin", "derived-isrlchlhrq", 80).await;
+    set.answers("berlin", berlin, &format!("paris's pod to {BY_GATEWAY}")).await;
+    set.stop().await;
+}
