@@ -4,6 +4,8 @@
 //! brought to what upstream publishes: no defaults, an optional `spec`, lists that are maps, two served versions and
 //! the labels that keep a newer release from being downgraded.
 
+pub mod installed;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -21,6 +23,12 @@ use crate::{
 
 /// The release of the Multi-Cluster Services API whose schema this is.
 pub const MCS_RELEASE: &str = "v0.5.2";
+/// On definitions of that API: the release that they are of.
+const MCS_RELEASE_LABEL: &str = "multicluster.x-k8s.io/release-version";
+/// On definitions of that API: how often the schema has changed within a release.
+const MCS_REVISION_LABEL: &str = "multicluster.x-k8s.io/crd-schema-revision";
+/// On all other definitions of ours: the version of Landbridge that they are of.
+const APP_VERSION: &str = "app.kubernetes.io/version";
 
 /// All of them: the standard ones first.
 #[must_use]
@@ -66,8 +74,8 @@ fn mcs(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     };
     crd.spec.versions = vec![alpha, stored];
     let labels = crd.metadata.labels.get_or_insert_default();
-    labels.insert("multicluster.x-k8s.io/release-version".into(), MCS_RELEASE.into());
-    labels.insert("multicluster.x-k8s.io/crd-schema-revision".into(), "0".into());
+    labels.insert(MCS_RELEASE_LABEL.into(), MCS_RELEASE.into());
+    labels.insert(MCS_REVISION_LABEL.into(), "0".into());
     crd
 }
 
@@ -84,6 +92,10 @@ fn approved(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
 /// conventions say of them, and takes out what only the generator needs: defaults, titles, and nulls, which an API
 /// server prunes where a field may not be null.
 fn tidy(crd: &mut CustomResourceDefinition) {
+    let labels = crd.metadata.labels.get_or_insert_default();
+    if !labels.contains_key(MCS_RELEASE_LABEL) {
+        labels.insert(APP_VERSION.into(), env!("CARGO_PKG_VERSION").into());
+    }
     for version in &mut crd.spec.versions {
         let Some(root) = root(version) else { continue };
         plain(root);

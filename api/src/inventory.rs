@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
     derive = "Default",
     derive = "PartialEq",
     doc = "A member of the set, for tools that read the cluster inventory.",
+    printcolumn = r#"{"name":"Healthy","type":"string","jsonPath":".status.conditions[?(@.type==\"ControlPlaneHealthy\")].status"}"#,
+    printcolumn = r#"{"name":"Kubernetes","type":"string","jsonPath":".status.version.kubernetes"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -39,7 +41,7 @@ pub struct ClusterManager {
 /// What is known of a member.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 pub struct ClusterProfileStatus {
-    /// ControlPlaneHealthy, Joined.
+    /// ControlPlaneHealthy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// What it runs.

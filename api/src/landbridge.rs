@@ -72,6 +72,9 @@ pub struct MemberStatus {
     /// The version of Landbridge that it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The version of Kubernetes that its API server has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_version: Option<String>,
     /// The newest merge rules that it knows; the set uses the lowest of all members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub merge_revision: Option<u32>,

@@ -22,5 +22,6 @@ pub mod crds;
 pub mod inventory;
 pub mod landbridge;
 pub mod mcs;
+pub mod served;
 pub mod watch;
 pub mod wellknown;

@@ -36,6 +36,17 @@ pub const CLUSTER_ID_PROPERTY: &str = "cluster.clusterset.k8s.io";
 /// The ClusterProperty that names the set, present while a cluster is a member (KEP-2149).
 pub const CLUSTER_SET_PROPERTY: &str = "clusterset.k8s.io";
 
+/// On a ClusterProfile: who keeps it, the same as in its spec (KEP-4322).
+pub const CLUSTER_MANAGER: &str = "x-k8s.io/cluster-manager";
+/// On a ClusterProfile: the set that its cluster is a member of (KEP-4322).
+pub const CLUSTER_SET: &str = "multicluster.x-k8s.io/clusterset";
+/// In a ClusterProfile, beside [`CLUSTER_ID_PROPERTY`] and [`CLUSTER_SET_PROPERTY`]: the member's network.
+pub const NETWORK_PROPERTY: &str = "network.landbridge.dev";
+/// In a ClusterProfile: the member's region.
+pub const REGION_PROPERTY: &str = "region.landbridge.dev";
+/// In a ClusterProfile: the version of Landbridge that the member runs.
+pub const VERSION_PROPERTY: &str = "version.landbridge.dev";
+
 /// Where Landbridge itself lives in each cluster, unless told otherwise.
 pub const SYSTEM_NAMESPACE: &str = "landbridge-system";
 /// The Service whose EndpointSlices name the local gateways.
@@ -44,6 +55,12 @@ pub const GATEWAY_SERVICE: &str = "landbridge-gateway";
 pub const GATEWAY_PORT_LINK: &str = "link";
 /// In those slices: the HTTP port that tells which allotted ports are being listened on, at `/listening`.
 pub const GATEWAY_PORT_ADMIN: &str = "admin";
+
+/// The name of the Lease, in each cluster's system namespace, that is renewed while something is heard of a member.
+#[must_use]
+pub fn member_lease(cluster: &str) -> String {
+    format!("landbridge-member-{cluster}")
+}
 
 /// The namespace on the hub in which a member keeps its exports.
 #[must_use]

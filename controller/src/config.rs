@@ -1,10 +1,13 @@
 //! Pure: what a controller is told before it starts.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use landbridge_model::{ClusterId, ClusterSetId, GatewayAddress, Namespace, NetworkName};
 
-use crate::liveness::MEMBER_SILENCE;
+use crate::{liveness::MEMBER_SILENCE, selector::Selector};
 
 /// What a controller is told before it starts: values that have been checked, whatever they came from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,6 +28,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// The namespaces that services are imported of; all, where none are named.
     pub import_namespaces: Option<BTreeSet<Namespace>>,
+    /// Of those, the ones that services are imported of, by their labels; all, where it has no terms.
+    pub import_namespace_selector: Selector,
     /// How many Services may be made for imports, each of which takes an address of the cluster.
     pub max_derived_services: usize,
     /// What this controller is called where several serve one cluster: the name of its pod or machine. What tells two
@@ -58,15 +63,21 @@ impl Config {
             region: None,
             heartbeat: Self::HEARTBEAT,
             import_namespaces: None,
+            import_namespace_selector: Selector::default(),
             max_derived_services: Self::MAX_DERIVED_SERVICES,
             replica: "controller".to_owned(),
         }
     }
 
-    /// Whether services of a namespace are wanted here.
-    pub(crate) fn imports(&self, namespace: &Namespace) -> bool {
-        let selected = self.import_namespaces.as_ref();
-        selected.is_none_or(|selected| selected.contains(namespace))
+    /// Whether services of a namespace with these labels are wanted here.
+    pub(crate) fn imports(
+        &self,
+        namespace: &str,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> bool {
+        let named = self.import_namespaces.as_ref();
+        named.is_none_or(|named| named.iter().any(|one| one.as_str() == namespace))
+            && self.import_namespace_selector.matches(labels)
     }
 
     /// Whether heartbeats come often enough to be missed only when something is wrong.

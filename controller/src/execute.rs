@@ -21,6 +21,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use landbridge_api::{
+    inventory::ClusterProfile,
     landbridge::{ClusterExport, Member, Peer},
     mcs::{ServiceExport, ServiceImport},
     watch::{Change, ObjectKey},
@@ -33,7 +34,7 @@ use tokio::{
 
 use crate::{
     election::{Bid, LEASE},
-    metrics::{Metrics, Word, WriteLabels},
+    metrics::{FailureLabels, Metrics, Word, WriteLabels},
     observed::Event,
     plan::{Kind, Object, Plan, Write},
     probe,
@@ -66,6 +67,16 @@ pub(crate) enum Fault {
     Outdated,
     /// The API has said no, and will say it again.
     Refused,
+}
+
+impl Fault {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Outdated => "outdated",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 impl Failure {
@@ -151,7 +162,7 @@ impl Executor {
         };
         let (fault, message) = match time::timeout(LONGEST_BID, answer).await {
             Ok(Ok(lease)) => return Ok(lease),
-            Ok(Err(error)) => (fault(&error), error.to_string()),
+            Ok(Err(error)) => (fault(&error), said(&error)),
             Err(_) => (Fault::Api, format!("no answer within {LONGEST_BID:?}")),
         };
         Err(Failure { write: format!("bid for Lease {LEASE}"), message, fault })
@@ -198,9 +209,11 @@ impl Executor {
                 tracing::debug!(verb, kind = kind.as_str(), %name, "written");
                 return Ok(answer);
             }
-            Ok(Err(error)) => (fault(&error), error.to_string()),
+            Ok(Err(error)) => (fault(&error), said(&error)),
             Err(_) => (Fault::Api, format!("no answer within {LONGEST_REQUEST:?}")),
         };
+        let labels =
+            FailureLabels { verb: labels.verb, kind: labels.kind, fault: Word(fault.as_str()) };
         self.metrics.failures.get_or_create(&labels).inc();
         Err(Failure { write: format!("{verb} {} {name}", kind.as_str()), message, fault })
     }
@@ -222,6 +235,10 @@ impl Executor {
                 let api = within(&self.hub, &object.metadata.namespace);
                 apply(api, *object, update, Event::ClusterExport).await
             }
+            Object::ClusterProfile(object) => {
+                let api = within(&self.local, &object.metadata.namespace);
+                apply(api, *object, update, Event::ClusterProfile).await
+            }
             Object::EndpointSlice(object) => {
                 let api = within(&self.local, &object.metadata.namespace);
                 apply(api, *object, update, Event::EndpointSlice).await
@@ -229,6 +246,10 @@ impl Executor {
             Object::HubSlice(object) => {
                 let api = within(&self.hub, &object.metadata.namespace);
                 apply(api, *object, update, Event::HubSlice).await
+            }
+            Object::Lease(object) => {
+                let api = within(&self.local, &object.metadata.namespace);
+                apply(api, *object, update, Event::MemberLease).await
             }
             Object::Namespace(object) => {
                 apply(Api::all(self.local.clone()), *object, update, Event::Namespace).await
@@ -255,6 +276,10 @@ impl Executor {
                 let api: Api<ClusterExport> = within(hub, &namespace);
                 remove(api, key, uid, Event::ClusterExport).await
             }
+            Kind::ClusterProfile => {
+                let api: Api<ClusterProfile> = within(local, &namespace);
+                remove(api, key, uid, Event::ClusterProfile).await
+            }
             Kind::EndpointSlice => {
                 let api: Api<EndpointSlice> = within(local, &namespace);
                 remove(api, key, uid, Event::EndpointSlice).await
@@ -262,6 +287,10 @@ impl Executor {
             Kind::HubSlice => {
                 let api: Api<EndpointSlice> = within(hub, &namespace);
                 remove(api, key, uid, Event::HubSlice).await
+            }
+            Kind::Lease => {
+                let api: Api<Lease> = within(local, &namespace);
+                remove(api, key, uid, Event::MemberLease).await
             }
             Kind::Member => remove(Api::<Member>::all(hub.clone()), key, uid, Event::Member).await,
             Kind::Namespace => {
@@ -292,6 +321,9 @@ impl Executor {
     ) -> kube::Result<Option<Event>> {
         let namespace = Some(key.namespace.clone());
         match kind {
+            Kind::ClusterProfile => {
+                patch(within(&self.local, &namespace), key, status, Event::ClusterProfile).await
+            }
             Kind::Member => {
                 let api = Api::all(self.hub.clone());
                 patch(api, key, status, Event::Member).await
@@ -305,6 +337,7 @@ impl Executor {
             Kind::ClusterExport
             | Kind::EndpointSlice
             | Kind::HubSlice
+            | Kind::Lease
             | Kind::Namespace
             | Kind::Peer
             | Kind::Service => Ok(None),
@@ -376,6 +409,14 @@ where
     }
 }
 
+/// What an API server has said, for people; kube adds the whole of the answer to that.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        error => error.to_string(),
+    }
+}
+
 fn fault(error: &kube::Error) -> Fault {
     match error {
         kube::Error::Api(status) if status.code == 409 => Fault::Outdated,
@@ -395,8 +436,10 @@ fn describe(write: &Write) -> (&'static str, Kind, String) {
     };
     let (kind, metadata) = match object {
         Object::ClusterExport(object) => (Kind::ClusterExport, &object.metadata),
+        Object::ClusterProfile(object) => (Kind::ClusterProfile, &object.metadata),
         Object::EndpointSlice(object) => (Kind::EndpointSlice, &object.metadata),
         Object::HubSlice(object) => (Kind::HubSlice, &object.metadata),
+        Object::Lease(object) => (Kind::Lease, &object.metadata),
         Object::Namespace(object) => (Kind::Namespace, &object.metadata),
         Object::Peer(object) => (Kind::Peer, &object.metadata),
         Object::Service(object) => (Kind::Service, &object.metadata),

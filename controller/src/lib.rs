@@ -17,7 +17,9 @@ pub mod presence;
 mod probe;
 pub mod queue;
 mod run;
+pub mod selector;
 mod start;
 
 pub use config::Config;
+pub use selector::Selector;
 pub use start::{Controller, Handle, RunError, StartError};

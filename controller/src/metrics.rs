@@ -36,6 +36,14 @@ pub(crate) struct WriteLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct FailureLabels {
+    pub(crate) verb: Word,
+    pub(crate) kind: Word,
+    /// `api` where it was away, `outdated` where something had changed, `refused` where it has said no.
+    pub(crate) fault: Word,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub(crate) struct StageLabels {
     pub(crate) stage: Word,
 }
@@ -54,7 +62,7 @@ pub(crate) enum Stage {
 pub(crate) struct Metrics {
     pub(crate) empty_plans: Counter,
     pub(crate) events_left_out: Counter,
-    pub(crate) failures: Family<WriteLabels, Counter>,
+    pub(crate) failures: Family<FailureLabels, Counter>,
     pub(crate) hub_reachable: Gauge,
     pub(crate) leading: Gauge,
     pub(crate) problems: Counter,
@@ -84,13 +92,20 @@ impl Metrics {
             untimed: Counter::default(),
             writes: Family::default(),
         };
-        let registry = registry.sub_registry_with_prefix("controller");
         let m = &metrics;
+        // What all of Landbridge is measured by has no component in its name.
+        registry.register(
+            "export_propagation_seconds",
+            "From the first sight of a ServiceExport until the hub has it (publish), and from the first sight of it there until the import exists (import)",
+            m.propagation.clone(),
+        );
+        let registry = registry.sub_registry_with_prefix("controller");
         registry.register("writes", "Writes that an API took", m.writes.clone());
-        registry.register("write_failures", "Writes that failed", m.failures.clone());
+        registry.register("write_failures",
+            "Writes that failed, by whose fault it was: objects that an API refused are those with fault=\"refused\"", m.failures.clone());
         registry.register(
             "empty_plans",
-            "Plans that were already true, so that nothing was written",
+            "Plans that were already true: writes avoided because nothing would have changed",
             m.empty_plans.clone(),
         );
         registry.register(
@@ -119,11 +134,6 @@ impl Metrics {
             "silent_members",
             "Members of whom nothing is heard",
             m.silent_members.clone(),
-        );
-        registry.register(
-            "export_propagation_seconds",
-            "From the first sight of a ServiceExport until the hub has it (publish), and from the first sight of it there until the import exists (import)",
-            m.propagation.clone(),
         );
         registry.register(
             "export_propagation_untimed",

@@ -12,16 +12,11 @@ use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta},
 };
-use kube::Resource;
-use landbridge_api::{
-    convert,
-    mcs::{ServiceExport, ServiceImport},
-    watch::ObjectKey,
-};
-use landbridge_model::Timestamp;
+use landbridge_api::{convert, watch::ObjectKey};
+use landbridge_model::{Namespace, Timestamp};
 
 use crate::{
-    observed::Observed,
+    observed::{Observed, Withheld},
     plan::{Kind, Object, Plan, Write},
 };
 
@@ -67,7 +62,16 @@ fn of_write(observed: &Observed, write: &Write) -> Vec<Note> {
             vec![import(&key, "Imported", "The service can be called here.")]
         }
         Write::Delete { kind: Kind::ServiceImport, key, .. } => {
-            vec![import(key, "Removed", "No cluster exports the service to this one.")]
+            let namespace = Namespace::parse(&key.namespace).ok();
+            let withheld = namespace.and_then(|namespace| observed.withheld(&namespace));
+            let removed = match withheld {
+                Some(Withheld::NotSelected) => (
+                    "NotSelected",
+                    "The controller imports services of other namespaces only (--import-namespaces, --import-namespace-selector).",
+                ),
+                _ => ("Removed", "No cluster exports the service to this one."),
+            };
+            vec![import(key, removed.0, removed.1)]
         }
         Write::Status { kind: kind @ Kind::ServiceExport, key, status } => {
             let before = observed.service_exports.find(key);
@@ -166,15 +170,11 @@ impl Notebook {
     }
 
     fn event(&self, observed: &Observed, note: Note, wall: Timestamp) -> Event {
-        let (api_version, uid) = match note.kind {
-            Kind::ServiceImport => (
-                ServiceImport::api_version(&()),
-                observed.service_imports.row(&note.key).map(|row| row.uid.clone()),
-            ),
-            _ => (
-                ServiceExport::api_version(&()),
-                observed.service_exports.row(&note.key).map(|row| row.uid.clone()),
-            ),
+        let uid = match note.kind {
+            Kind::ServiceImport => {
+                observed.service_imports.row(&note.key).map(|row| row.uid.clone())
+            }
+            _ => observed.service_exports.row(&note.key).map(|row| row.uid.clone()),
         };
         let verb = if note.kind == Kind::ServiceImport { "Import" } else { "Export" };
         Event {
@@ -188,7 +188,7 @@ impl Notebook {
             note: Some(note.sentence.chars().take(LONGEST).collect()),
             reason: Some(note.reason.chars().take(128).collect()),
             regarding: Some(ObjectReference {
-                api_version: Some(api_version.into_owned()),
+                api_version: Some(observed.mcs.api_version().to_owned()),
                 kind: Some(note.kind.as_str().to_owned()),
                 name: Some(note.key.name),
                 namespace: Some(note.key.namespace),
@@ -206,7 +206,7 @@ impl Notebook {
 #[cfg(test)]
 mod tests {
     use landbridge_api::condition::{Wanted, apply};
-    use landbridge_model::{ClusterId, Namespace};
+    use landbridge_model::ClusterId;
 
     use super::*;
     use crate::Config;

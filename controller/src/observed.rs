@@ -6,6 +6,7 @@
 
 mod bounds;
 mod hub;
+mod inventory;
 mod snapshot;
 mod table;
 mod view;
@@ -22,8 +23,10 @@ use k8s_openapi::api::{
 };
 use kube::Resource;
 use landbridge_api::{
+    inventory::ClusterProfile,
     landbridge::{ClusterExport, Member, Peer, PeerSpec},
     mcs::{ServiceExport, ServiceImport},
+    served::McsVersion,
     watch::{Change, ObjectKey},
     wellknown::{cluster_export_name, hub_namespace},
 };
@@ -37,7 +40,8 @@ pub(crate) use hub::HubSliceView;
 use table::Taken;
 pub(crate) use table::{Row, Table};
 pub(crate) use view::{
-    ClusterExportView, ExportView, Form, MemberView, ServiceView, SliceRole, SliceView, is_ours,
+    ClusterExportView, ExportView, Form, MemberView, NamespaceView, ServiceView, SliceRole,
+    SliceView, is_ours,
 };
 
 /// News of one kind of object.
@@ -45,14 +49,20 @@ pub(crate) use view::{
 pub enum Event {
     /// From the hub: what members export.
     ClusterExport(Change<ClusterExport>),
+    /// What tools are told of members.
+    ClusterProfile(Change<ClusterProfile>),
     /// Endpoints: of pods, of gateways, and the slices that we make.
     EndpointSlice(Change<EndpointSlice>),
     /// From the hub: the pods of what members export, where they are told.
     HubSlice(Change<EndpointSlice>),
+    /// What the cluster's API server says which version it has.
+    Kubernetes(String),
     /// Leases in the system namespace, by which gateways show that they live.
     Lease(Change<Lease>),
     /// From the hub: who is a member.
     Member(Change<Member>),
+    /// The Leases that tell tools of which members something is heard.
+    MemberLease(Change<Lease>),
     /// Which namespaces exist.
     Namespace(Change<Namespace>),
     /// The peers that gateways are told of.
@@ -61,6 +71,8 @@ pub enum Event {
     Probed(ServiceKey, BTreeSet<Number>),
     /// Services: of users, and those that we make.
     Service(Change<Service>),
+    /// Which version of the Multi-Cluster Services API is served here.
+    Served(McsVersion),
     /// What this cluster wants to export.
     ServiceExport(Change<ServiceExport>),
     /// What this cluster imports.
@@ -83,6 +95,8 @@ pub struct Touched {
     pub everything: bool,
     /// The gateways of this cluster: every service, but not for each gateway anew where many come and go.
     pub gateways: bool,
+    /// What tools are told of members.
+    pub inventory: bool,
     /// Members, and the peers that they become.
     pub members: bool,
     /// These services.
@@ -100,19 +114,34 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// Why services of a namespace are not imported.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Withheld {
+    /// It is not here, or about to go.
+    NoNamespace,
+    /// It is here, and the controller was told to import of others.
+    NotSelected,
+}
+
 /// Everything that was seen.
 #[derive(Debug, PartialEq)]
 pub struct Observed {
     pub(crate) config: Config,
     pub(crate) cluster_exports: Table<ClusterExportView>,
+    pub(crate) cluster_profiles: Table<ClusterProfile>,
     /// Imports for whose Service the API server has no address, and what it said.
     pub(crate) exhausted: BTreeMap<ServiceKey, String>,
     pub(crate) hub_slices: Table<HubSliceView>,
+    /// The version of Kubernetes here, once its API server has said it.
+    pub(crate) kubernetes: Option<String>,
     pub(crate) leases: Table<String>,
+    /// The version of the Multi-Cluster Services API that objects here are read and written in.
+    pub(crate) mcs: McsVersion,
+    pub(crate) member_leases: Table<Lease>,
     pub(crate) members: Table<MemberView>,
     /// Gateways that do not answer, by where they are asked.
     pub(crate) mute_gateways: BTreeSet<SocketAddr>,
-    pub(crate) namespaces: Table<bool>,
+    pub(crate) namespaces: Table<NamespaceView>,
     pub(crate) peers: Table<(PeerSpec, Peer)>,
     pub(crate) ports: Ports,
     pub(crate) refusals: BTreeMap<ServiceKey, Refusal>,
@@ -143,13 +172,17 @@ impl Observed {
         Self {
             config,
             cluster_exports: Table::default(),
+            cluster_profiles: Table::default(),
             exports: BTreeMap::new(),
             derived: BTreeSet::new(),
             exhausted: BTreeMap::new(),
             gateway_slices: BTreeSet::new(),
             making: BTreeSet::new(),
             hub_slices: Table::default(),
+            kubernetes: None,
             leases: Table::default(),
+            mcs: McsVersion::default(),
+            member_leases: Table::default(),
             members: Table::default(),
             mute_gateways: BTreeSet::new(),
             namespaces: Table::default(),
@@ -175,13 +208,16 @@ impl Observed {
         let before = (self.is_local_synced(), self.is_hub_synced());
         let mut touched = match event {
             Event::ClusterExport(change) => self.take_cluster_export(change),
+            Event::ClusterProfile(change) => self.take_cluster_profile(change),
             Event::EndpointSlice(change) => self.take_slice(change),
             Event::HubSlice(change) => self.take_hub_slice(change),
+            Event::Kubernetes(version) => self.take_kubernetes(version),
             Event::Lease(change) => {
                 let taken = self.leases.take(change, |object| Ok(view::lease(&object)));
                 problems::<_, Lease>(taken).0
             }
             Event::Member(change) => self.take_member(change),
+            Event::MemberLease(change) => self.take_member_lease(change),
             Event::Namespace(change) => self.take_namespace(change),
             Event::Peer(change) => {
                 let taken = self.peers.take(change, |mut object: Peer| {
@@ -195,6 +231,10 @@ impl Observed {
             Event::Probed(service, numbers) => {
                 self.ports.probed(numbers);
                 Touched::service(service)
+            }
+            Event::Served(version) => {
+                let is_news = std::mem::replace(&mut self.mcs, version) != version;
+                Touched { everything: is_news, ..Touched::default() }
             }
             Event::Service(change) => self.take_service(change),
             Event::ServiceExport(change) => self.take_service_export(change),
@@ -286,7 +326,8 @@ impl Observed {
     }
 
     fn take_namespace(&mut self, change: Change<Namespace>) -> Touched {
-        let taken = self.namespaces.take(change, |object| Ok(view::namespace_is_open(&object)));
+        let config = &self.config;
+        let taken = self.namespaces.take(change, |object| Ok(view::namespace(&object, config)));
         let (mut touched, steps) = problems::<_, Namespace>(taken);
         let turned: BTreeSet<&str> = steps.iter().map(|(key, _)| key.name.as_str()).collect();
         if turned.is_empty() {
@@ -459,13 +500,14 @@ impl Observed {
         self.members.find(&ObjectKey { namespace: String::new(), name: cluster.to_string() })
     }
 
-    /// Whether services of a namespace are imported: it is selected, and objects can be made in it.
-    pub(crate) fn namespace_is_open(&self, namespace: &NamespaceName) -> bool {
-        if !self.config.imports(namespace) {
-            return false;
-        }
+    /// Why services of a namespace are not imported; none where they are.
+    pub(crate) fn withheld(&self, namespace: &NamespaceName) -> Option<Withheld> {
         let key = ObjectKey { namespace: String::new(), name: namespace.to_string() };
-        self.namespaces.find(&key).is_some_and(|open| *open)
+        match self.namespaces.find(&key) {
+            Some(NamespaceView { is_selected: false, .. }) => Some(Withheld::NotSelected),
+            Some(NamespaceView { is_open: true, .. }) => None,
+            _ => Some(Withheld::NoNamespace),
+        }
     }
 }
 

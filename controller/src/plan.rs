@@ -19,6 +19,7 @@
 //! | [`headless`] | which address has each endpoint of another network? |
 //! | [`gateways`](mod@gateways) | which gateways does this cluster have? |
 //! | [`slices`] | where does each port lead? |
+//! | [`inventory`] | what are tools told of members? |
 //! | [`membership`] | who are the peers, and what does this member say of itself? |
 
 mod address;
@@ -28,7 +29,8 @@ mod headless;
 mod home;
 mod hub_slices;
 mod import;
-mod labels;
+mod inventory;
+pub(crate) mod labels;
 mod membership;
 mod publish;
 mod remote;
@@ -45,10 +47,12 @@ use std::{
 };
 
 use k8s_openapi::api::{
+    coordination::v1::Lease,
     core::v1::{Namespace, Service},
     discovery::v1::EndpointSlice,
 };
 use landbridge_api::{
+    inventory::ClusterProfile,
     landbridge::{ClusterExport, Peer},
     mcs::ServiceImport,
     watch::ObjectKey,
@@ -69,6 +73,8 @@ pub enum Work {
     Home,
     /// What this cluster imports of a service.
     Import(ServiceKey),
+    /// What tools are told of the set's members.
+    Inventory,
     /// What this member says of itself.
     Member,
     /// The peers that gateways are told of.
@@ -94,7 +100,9 @@ impl Work {
     pub fn side(&self) -> Side {
         match self {
             Self::Member | Self::Publish(_) => Side::Hub,
-            Self::Home | Self::Import(_) | Self::Peers | Self::Tell(_) => Side::Local,
+            Self::Home | Self::Import(_) | Self::Inventory | Self::Peers | Self::Tell(_) => {
+                Side::Local
+            }
         }
     }
 }
@@ -104,6 +112,7 @@ impl fmt::Display for Work {
         match self {
             Self::Home => f.write_str("home"),
             Self::Import(service) => write!(f, "import {service}"),
+            Self::Inventory => f.write_str("inventory"),
             Self::Member => f.write_str("member"),
             Self::Peers => f.write_str("peers"),
             Self::Publish(service) => write!(f, "publish {service}"),
@@ -118,9 +127,13 @@ pub enum Kind {
     /// On the hub.
     ClusterExport,
     /// In this cluster.
+    ClusterProfile,
+    /// In this cluster.
     EndpointSlice,
     /// On the hub: an EndpointSlice.
     HubSlice,
+    /// In this cluster: of a member.
+    Lease,
     /// On the hub.
     Member,
     /// In this cluster.
@@ -141,7 +154,9 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ClusterExport => "ClusterExport",
+            Self::ClusterProfile => "ClusterProfile",
             Self::EndpointSlice | Self::HubSlice => "EndpointSlice",
+            Self::Lease => "Lease",
             Self::Member => "Member",
             Self::Namespace => "Namespace",
             Self::Peer => "Peer",
@@ -157,10 +172,14 @@ impl Kind {
 pub enum Object {
     /// One of this cluster's exports, on the hub.
     ClusterExport(Box<ClusterExport>),
+    /// A member, for tools.
+    ClusterProfile(Box<ClusterProfile>),
     /// A derived slice or an MCS slice.
     EndpointSlice(Box<EndpointSlice>),
     /// Pods of one of this cluster's exports, on the hub.
     HubSlice(Box<EndpointSlice>),
+    /// A member that something is heard of.
+    Lease(Box<Lease>),
     /// The namespace that Landbridge lives in.
     Namespace(Box<Namespace>),
     /// Another member.
@@ -256,6 +275,7 @@ pub fn plan(observed: &Observed, work: &Work, now: Timestamp) -> Plan {
     }
     match work {
         Work::Home => membership::home(observed),
+        Work::Inventory => inventory::plan(observed, now),
         Work::Tell(service) => tell::plan(observed, service, now),
         _ if !observed.is_hub_synced() => Plan::default(),
         // Another cluster lives under this one's id: until that is settled, neither takes anything from the other.

@@ -158,7 +158,10 @@ impl Owner {
                     }
                 }
                 () = sleep_until(wakeup), if wakeup.is_some() => self.wake(Instant::now()),
-                _ = heartbeat.tick() => self.queue.touch(Work::Member),
+                _ = heartbeat.tick() => {
+                    self.queue.touch(Work::Member);
+                    self.queue.touch(Work::Inventory);
+                }
                 _ = sweep.tick() => self.sweep(Instant::now()),
                 _ = ask.tick() => self.ask(Instant::now()),
                 _ = resync.tick() => self.touch(Touched { everything: true, ..Touched::default() }),
@@ -456,6 +459,9 @@ impl Owner {
             for work in [Work::Home, Work::Member, Work::Peers] {
                 self.queue.touch(work);
             }
+        }
+        if touched.everything || touched.members || touched.inventory {
+            self.queue.touch(Work::Inventory);
         }
         let services =
             if touched.everything { self.observed.known_services() } else { touched.services };

@@ -9,8 +9,9 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, stream};
 use kube::{Api, Client, Resource};
 use landbridge_api::{
+    served,
     watch::{Change, Guard, WatchConfig, watch},
-    wellknown::{CLUSTER, LANDBRIDGE, MANAGED_BY},
+    wellknown::{CLUSTER, LANDBRIDGE, MANAGED_BY, SOURCE_CLUSTER},
 };
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -119,13 +120,11 @@ impl Controller {
     /// [`RunError`] where it has ended by itself.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
         let span = info_span!("controller", cluster = %self.config.cluster);
-        let events = events(&self.local, &self.hub, &self.config);
-        let owner = Owner::new(
-            self.config,
-            (self.local, self.hub),
-            self.metrics,
-            (self.ready, self.snapshot),
-        );
+        let (local, served) = served::adapt(self.local);
+        let served = served.versions().map(Event::Served);
+        let events = stream::select(events(&local, &self.hub, &self.config), served);
+        let owner =
+            Owner::new(self.config, (local, self.hub), self.metrics, (self.ready, self.snapshot));
         Box::pin(owner.run(events, shutdown)).instrument(span).await
     }
 }
@@ -149,7 +148,11 @@ fn events(
         let api: Api<Guard<K>> = Api::all(client.clone());
         watch(api, WatchConfig::default()).map(event).boxed()
     }
-    let leases = Api::namespaced(local.clone(), config.system_namespace.as_str());
+    let system = config.system_namespace.as_str();
+    let leases = || Api::namespaced(local.clone(), system);
+    let of_members = WatchConfig::default().labels(SOURCE_CLUSTER);
+    let of_others = WatchConfig::default().labels(&format!("!{SOURCE_CLUSTER}"));
+    let profiles = Api::namespaced(local.clone(), system);
     let members = format!("{MANAGED_BY}={LANDBRIDGE},{CLUSTER}");
     let members = WatchConfig::default().labels(&members);
     let hub_slices = watch(Api::all(hub.clone()), members).map(Event::HubSlice);
@@ -164,6 +167,26 @@ fn events(
         all(local, Event::Service),
         all(local, Event::ServiceExport),
         all(local, Event::ServiceImport),
-        watch(leases, WatchConfig::default()).map(Event::Lease).boxed(),
+        watch(leases(), of_others).map(Event::Lease).boxed(),
+        watch(leases(), of_members).map(Event::MemberLease).boxed(),
+        watch(profiles, WatchConfig::default()).map(Event::ClusterProfile).boxed(),
+        kubernetes(local.clone()).boxed(),
     ])
+}
+
+/// The version of the cluster's API server, for tools: asked for at the start and now and then, since servers are
+/// upgraded while controllers run.
+fn kubernetes(local: Client) -> impl Stream<Item = Event> + Send {
+    const AGAIN: Duration = Duration::from_secs(300);
+    const RETRY: Duration = Duration::from_secs(10);
+    stream::unfold((local, Duration::ZERO), |(local, mut wait)| async move {
+        loop {
+            tokio::time::sleep(wait).await;
+            match local.apiserver_version().await {
+                Ok(said) => return Some((Event::Kubernetes(said.git_version), (local, AGAIN))),
+                Err(error) => tracing::debug!(%error, "the API server does not tell its version"),
+            }
+            wait = RETRY;
+        }
+    })
 }

@@ -10,7 +10,10 @@ use std::{
 
 use futures::{FutureExt, StreamExt, stream::SelectAll};
 use kube::{Api, Client, Resource};
-use landbridge_api::watch::{Change, Guard, WatchConfig, watch};
+use landbridge_api::{
+    served,
+    watch::{Change, Guard, WatchConfig, watch},
+};
 use landbridge_model::{ClusterId, ClusterSetId, Hostname, Namespace, Protocol};
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
@@ -205,6 +208,7 @@ impl Gateway {
 
 /// Watches everything and publishes snapshots. Ends only if every watch does.
 async fn feed(core: &Core, client: &Client) {
+    let client = &served::adapt(client.clone()).0;
     let mut events = SelectAll::new();
     events.push(events_of(client, Event::Export));
     events.push(events_of(client, Event::Import));

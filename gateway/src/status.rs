@@ -91,7 +91,9 @@ async fn write(
     told: &Told,
 ) -> Result<(), kube::Error> {
     let now = jiff::Timestamp::now();
-    let status = peers.get(cluster.as_str()).await?.status.unwrap_or_default();
+    let peer = peers.get(cluster.as_str()).await?;
+    let generation = peer.metadata.generation;
+    let status = peer.status.unwrap_or_default();
     let before = status.links.get(gateway.as_str());
     let link = LinkStatus {
         state: told.state.to_owned(),
@@ -106,7 +108,7 @@ async fn write(
     links.insert(gateway.to_string(), link.clone());
     let wanted = connected(&links, told);
     let now = Timestamp::from_millis(now.as_millisecond());
-    let conditions = condition::apply(&status.conditions, &[wanted], None, now);
+    let conditions = condition::apply(&status.conditions, &[wanted], generation, now);
     let same = before
         .is_some_and(|before| before.state == link.state && before.last_error == link.last_error);
     if same && conditions == status.conditions {

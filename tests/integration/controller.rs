@@ -287,7 +287,7 @@ async fn an_export_becomes_an_import_in_every_cluster_and_goes_again() {
     }
     let mut metrics = String::new();
     encode(&mut metrics, &set.controllers[1].registry).unwrap();
-    let counted = "landbridge_controller_export_propagation_seconds_count{stage=\"import\"} 1";
+    let counted = "landbridge_export_propagation_seconds_count{stage=\"import\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
     assert!(
         metrics.contains(

@@ -14,6 +14,7 @@
 mod calls;
 mod controller;
 mod headless;
+mod leaving;
 mod life;
 mod support;
 mod watch;

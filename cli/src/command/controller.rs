@@ -57,6 +57,7 @@ impl Component for Settings {
             heartbeat: self.heartbeat,
             import_namespaces: (!self.import_namespaces.is_empty())
                 .then(|| self.import_namespaces.into_iter().collect()),
+            import_namespace_selector: self.import_namespace_selector,
             max_derived_services: self.max_derived_services,
             replica: self.replica.unwrap_or_else(machine),
             ..Config::new(cluster, set, network, self.membership.system_namespace)

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use landbridge_controller::Selector;
 use landbridge_model::{GatewayAddress, Namespace, NetworkName};
 
 use super::{
@@ -53,6 +54,11 @@ const IMPORT_NAMESPACES: Setting = Setting::list(
     "NAME",
     "Import services of these namespaces only [default: all that exist here]",
 );
+const IMPORT_NAMESPACE_SELECTOR: Setting = Setting::one(
+    "import-namespace-selector",
+    "SELECTOR",
+    "Import services of namespaces with these labels only, such as team=red,!private [default: all that exist here]",
+);
 const MAX_DERIVED_SERVICES: Setting = Setting::one(
     "max-derived-services",
     "NUMBER",
@@ -77,6 +83,8 @@ pub(crate) struct Settings {
     pub(crate) hub: Option<Reach>,
     /// All where none are named.
     pub(crate) import_namespaces: Vec<Namespace>,
+    /// Everything where it has no terms.
+    pub(crate) import_namespace_selector: Selector,
     pub(crate) max_derived_services: usize,
     pub(crate) membership: Membership,
     /// The cluster's id where absent.
@@ -88,7 +96,7 @@ pub(crate) struct Settings {
 
 impl super::Settings for Settings {
     fn table() -> Vec<&'static Setting> {
-        let own: [&Setting; 10] = [
+        let own: [&Setting; 11] = [
             &HUB_KUBECONFIG,
             &HUB_CONTEXT,
             &NETWORK,
@@ -96,6 +104,7 @@ impl super::Settings for Settings {
             &REGION,
             &HEARTBEAT,
             &IMPORT_NAMESPACES,
+            &IMPORT_NAMESPACE_SELECTOR,
             &MAX_DERIVED_SERVICES,
             &NAME,
             &ADMIN_LISTEN,
@@ -119,6 +128,7 @@ impl super::Settings for Settings {
         let advertise = reader.list(&ADVERTISE, value::gateway_address);
         let region = reader.optional(&REGION, value::label_value);
         let import_namespaces = reader.list(&IMPORT_NAMESPACES, Namespace::parse);
+        let selector = reader.optional(&IMPORT_NAMESPACE_SELECTOR, str::parse::<Selector>);
         let max_derived_services = reader.required(&MAX_DERIVED_SERVICES, number);
         let replica = reader.optional(&NAME, value::label_value);
         let heartbeat = reader.required(&HEARTBEAT, heartbeat);
@@ -130,6 +140,7 @@ impl super::Settings for Settings {
             heartbeat: heartbeat?,
             hub,
             import_namespaces,
+            import_namespace_selector: selector.unwrap_or_default(),
             max_derived_services: max_derived_services?,
             membership: membership?,
             network,
@@ -186,6 +197,7 @@ region: eu-west-1
 heartbeat: 500ms
 name: controller-0
 import-namespaces: [shop, bank]
+import-namespace-selector: team in (red, blue)
 max-derived-services: 10
 system-namespace: lb
 admin-listen: 127.0.0.2:1",
@@ -216,6 +228,7 @@ admin-listen: 127.0.0.2:1",
         );
         let namespaces: Vec<_> = settings.import_namespaces.iter().map(Namespace::as_str).collect();
         assert_eq!((namespaces, settings.max_derived_services), (vec!["shop", "bank"], 10));
+        assert_eq!(settings.import_namespace_selector, "team in (red,blue)".parse().unwrap());
         let advertised: Vec<_> = settings.advertise.iter().map(ToString::to_string).collect();
         assert_eq!(advertised, ["192.0.2.1:4433", "[2001:db8::1]:4433"]);
     }
@@ -227,6 +240,7 @@ admin-listen: 127.0.0.2:1",
              --advertise 0.0.0.0:4433
              --heartbeat 5s
              --hub-context a
+             --import-namespace-selector =red,team of (a)
              --kubeconfig /nowhere
              LANDBRIDGE_LOG=landbridge=loud
              LANDBRIDGE_LOG_FORMAT=xml
@@ -234,10 +248,12 @@ admin-listen: 127.0.0.2:1",
         )
         .unwrap_err();
         for culprit in [
-            "8 settings are wrong",
+            "9 settings are wrong",
             "--cluster \"Paris\": cluster id \"Paris\" is not valid: use lower-case",
             "--advertise \"0.0.0.0:4433\": cannot be dialled by others",
             "--heartbeat \"5s\": is out of range",
+            "--import-namespace-selector \"=red,team of (a)\": is no label selector: \"=red\" does not name a label",
+            "\"team of (a)\" has a set without",
             "--hub-context \"a\": names a context of no file",
             "--kubeconfig \"/nowhere\": cannot be read",
             "LANDBRIDGE_LOG=\"landbridge=loud\":",

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{landbridge, out};
+use crate::{err, landbridge, out};
 
 const KINDS: [&str; 7] = [
     "ClusterExport",
@@ -56,4 +56,39 @@ fn crds_are_written_as_files_named_by_the_definition() {
         written.push(definition);
     }
     assert_eq!(kinds(&written), KINDS);
+}
+
+/// `kubectl get crds -o json | landbridge crds --installed - | kubectl apply -f -` takes no newer definition away.
+#[test]
+fn crds_that_are_newer_in_the_cluster_are_left_out_and_named() {
+    let list: Value = serde_json::from_str(&out(&landbridge(&["crds", "-o", "json"]))).unwrap();
+    let mut installed = list.clone();
+    let items = installed["items"].as_array_mut().unwrap();
+    let mut newer = |kind: &str, label: &str, value: &str| {
+        let mut items = items.iter_mut();
+        let crd = items.find(|crd| crd["spec"]["names"]["kind"] == kind).unwrap();
+        crd["metadata"]["labels"][label] = Value::from(value);
+        // As an API server adds it.
+        crd["status"] = serde_json::json!({"storedVersions": ["v1beta1"]});
+    };
+    newer("ServiceExport", "multicluster.x-k8s.io/release-version", "v0.6.0");
+    newer("ServiceImport", "multicluster.x-k8s.io/crd-schema-revision", "7");
+    newer("Peer", "app.kubernetes.io/version", "0.0.1");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("installed.json");
+    std::fs::write(&file, installed.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    let answer = landbridge(&["crds", "-o", "json", "--installed", file]);
+    let applied: Value = serde_json::from_str(&out(&answer)).unwrap();
+    let wanted = ["ClusterExport", "ClusterProfile", "ClusterProperty", "Member", "Peer"];
+    assert_eq!(kinds(applied["items"].as_array().unwrap()), wanted);
+    let told = err(&answer);
+    let sentence = "serviceexports.multicluster.x-k8s.io is newer: release v0.6.0, schema revision 0: it is left as it is";
+    assert!(told.contains(sentence), "{told}");
+    assert!(told.contains("release v0.5.2, schema revision 7"), "{told}");
+
+    std::fs::write(file, "no resources found").unwrap();
+    let answer = landbridge(&["crds", "--installed", file]);
+    assert_eq!(answer.status.code(), Some(2));
+    assert!(err(&answer).contains("is not what `kubectl get crds -o json` prints"));
 }

@@ -63,10 +63,8 @@ impl Observed {
             let slices: Vec<&str> = slices.map(|(key, _)| key.name.as_str()).collect();
             let mut state =
                 json!({"exporters": exporters, "ips": ips, "ports": numbers, "slices": slices});
-            if !self.config.imports(&service.namespace) {
-                state["withheld"] = json!("NotSelected");
-            } else if !self.namespace_is_open(&service.namespace) {
-                state["withheld"] = json!("NoNamespace");
+            if let Some(withheld) = self.withheld(&service.namespace) {
+                state["withheld"] = json!(format!("{withheld:?}"));
             }
             Some((service.to_string(), state))
         });

@@ -27,6 +27,8 @@ use landbridge_model::{
     SessionAffinity, Timestamp,
 };
 
+use crate::config::Config;
+
 /// What a Service is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Form {
@@ -49,6 +51,15 @@ pub(crate) struct ServiceView {
     pub(crate) traffic_distribution: Option<String>,
     /// The whole of it, and the import that it was made for, where it is ours.
     pub(crate) ours: Option<(ServiceKey, Box<Service>)>,
+}
+
+/// A namespace.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct NamespaceView {
+    /// Whether objects can be made in it: one that is going takes no new ones.
+    pub(crate) is_open: bool,
+    /// Whether services of it are wanted here.
+    pub(crate) is_selected: bool,
 }
 
 /// A ServiceExport.
@@ -209,10 +220,14 @@ pub(super) fn member(object: Member) -> Result<MemberView, String> {
     })
 }
 
-/// Whether objects can be made in a namespace: one that is going takes no new ones.
-pub(super) fn namespace_is_open(object: &Namespace) -> bool {
+pub(super) fn namespace(object: &Namespace, config: &Config) -> NamespaceView {
     let phase = object.status.as_ref().and_then(|status| status.phase.as_deref());
-    object.metadata.deletion_timestamp.is_none() && phase != Some("Terminating")
+    let metadata = &object.metadata;
+    let name = metadata.name.as_deref().unwrap_or_default();
+    NamespaceView {
+        is_open: metadata.deletion_timestamp.is_none() && phase != Some("Terminating"),
+        is_selected: config.imports(name, metadata.labels.as_ref()),
+    }
 }
 
 /// What the holder of a Lease says to show that it lives.

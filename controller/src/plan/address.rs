@@ -18,6 +18,7 @@ use k8s_openapi::{
 use kube::Resource;
 use landbridge_api::{
     mcs::ServiceImport,
+    served::McsVersion,
     wellknown::{APP_MANAGED_BY, ENDPOINT, IMPORT, LANDBRIDGE},
 };
 use landbridge_model::{
@@ -75,7 +76,7 @@ pub(super) fn address<'a>(
 ) -> Address<'a> {
     let key = object_key(asked.service, name(asked.service, asked.endpoint).as_str());
     let Some(row) = observed.services.row(&key) else {
-        let service = shape(Service::default(), asked, import);
+        let service = shape(observed, Service::default(), asked, import);
         return Address {
             write: Some(Write::Create(Object::Service(Box::new(service)))),
             ips: None,
@@ -87,7 +88,7 @@ pub(super) fn address<'a>(
     else {
         return Address { write: None, ips: None, foreign: Some(&row.kept) };
     };
-    let mut wanted = shape((**current).clone(), asked, import);
+    let mut wanted = shape(observed, (**current).clone(), asked, import);
     let write = (wanted != **current).then(|| {
         versioned(&mut wanted.metadata, &row.version);
         Write::Update(Object::Service(Box::new(wanted)))
@@ -130,7 +131,13 @@ fn is_made_for(row: &Row<ServiceView>, service: &ServiceKey) -> bool {
     made.metadata.name.as_deref() == expected.as_ref().map(DerivedName::as_str)
 }
 
-fn shape(mut service: Service, asked: &Asked<'_>, import: Option<&ServiceImport>) -> Service {
+fn shape(
+    observed: &Observed,
+    mut service: Service,
+    asked: &Asked<'_>,
+    import: Option<&ServiceImport>,
+) -> Service {
+    let owned_by = |import| owned_by(import, observed.mcs);
     let owner = service.metadata.owner_references.take();
     let mut annotations = BTreeMap::from([(IMPORT.to_owned(), asked.service.name.to_string())]);
     if let Some(EndpointRef { cluster, hostname }) = asked.endpoint {
@@ -168,9 +175,9 @@ fn shape(mut service: Service, asked: &Asked<'_>, import: Option<&ServiceImport>
     service
 }
 
-fn owned_by(import: &ServiceImport) -> Option<OwnerReference> {
+fn owned_by(import: &ServiceImport, version: McsVersion) -> Option<OwnerReference> {
     Some(OwnerReference {
-        api_version: ServiceImport::api_version(&()).into_owned(),
+        api_version: version.api_version().to_owned(),
         kind: ServiceImport::kind(&()).into_owned(),
         name: import.metadata.name.clone()?,
         uid: import.metadata.uid.clone()?,

@@ -46,8 +46,8 @@ use crate::{
 };
 
 pub(super) fn plan(observed: &Observed, service: &ServiceKey, now: Timestamp) -> Plan {
-    let is_open = observed.namespace_is_open(&service.namespace);
-    match merged(observed, service).filter(|_| is_open) {
+    let is_withheld = observed.withheld(&service.namespace).is_some();
+    match merged(observed, service).filter(|_| !is_withheld) {
         Some(merged) => keep(observed, &merged, now),
         None => remove(observed, service),
     }
@@ -126,8 +126,10 @@ fn keep(observed: &Observed, merged: &Merged, now: Timestamp) -> Plan {
         let families = families(merged, &ips, &slices);
         let conditions = [Some(ready), encrypted(observed, merged, row)];
         let conditions: Vec<Wanted> = conditions.into_iter().flatten().collect();
-        plan.step(write(merged, row, &ips, &families));
-        plan.step(status(merged, row, &slices, &conditions, now));
+        let write = write(merged, row, &ips, &families);
+        let generation = generation(row, write.as_ref());
+        plan.step(write);
+        plan.step(status(merged, row, generation, &slices, &conditions, now));
     }
     addresses(&mut plan, observed, merged, &headless);
     plan.step(no_room.and_then(|no_room| no_room.last));
@@ -348,9 +350,23 @@ fn shape(
     import
 }
 
+/// The generation that the import has once it is written: API servers count what is wished for from 1, so that its
+/// status need not wait for their answer.
+fn generation(row: Option<&Row<ServiceImport>>, write: Option<&Write>) -> Option<i64> {
+    let Some(Row { kept, .. }) = row else {
+        return Some(1);
+    };
+    let is_rewritten = match write {
+        Some(Write::Update(Object::ServiceImport(wanted))) => wanted.spec != kept.spec,
+        _ => false,
+    };
+    kept.metadata.generation.map(|generation| generation + i64::from(is_rewritten))
+}
+
 fn status(
     merged: &Merged,
     row: Option<&Row<ServiceImport>>,
+    generation: Option<i64>,
     slices: &Slices,
     conditions: &[Wanted],
     now: Timestamp,
@@ -359,7 +375,7 @@ fn status(
     let clusters = merged.clusters.iter();
     let wanted = ServiceImportStatus {
         clusters: clusters.map(|cluster| ClusterStatus { cluster: cluster.to_string() }).collect(),
-        conditions: condition::apply(&current.conditions, conditions, None, now),
+        conditions: condition::apply(&current.conditions, conditions, generation, now),
         endpoint_slice_objects: Some(if slices.has_mcs {
             EndpointSliceObjects::Present
         } else {

@@ -70,7 +70,7 @@ fn is_reserved(key: &str) -> bool {
         && (below("kubernetes.io") || below("k8s.io") || below("landbridge.dev"))
 }
 
-fn is_key(key: &str) -> bool {
+pub(crate) fn is_key(key: &str) -> bool {
     match key.split_once('/') {
         Some((prefix, name)) => is_subdomain(prefix) && is_name(name),
         None => is_name(key),
@@ -92,7 +92,7 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && is_value(text)
 }
 
-fn is_value(text: &str) -> bool {
+pub(crate) fn is_value(text: &str) -> bool {
     let bytes = text.as_bytes();
     let ends = bytes.first().is_none_or(u8::is_ascii_alphanumeric)
         && bytes.last().is_none_or(u8::is_ascii_alphanumeric);

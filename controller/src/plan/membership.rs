@@ -144,6 +144,10 @@ pub(super) fn member(observed: &Observed, now: Timestamp) -> Plan {
     let wanted = MemberStatus {
         heartbeat: view.status.heartbeat.clone(),
         version: Some(VERSION.to_owned()),
+        kubernetes_version: observed
+            .kubernetes
+            .clone()
+            .or_else(|| view.status.kubernetes_version.clone()),
         merge_revision: Some(MERGE_REVISION),
         region: config.region.clone(),
         gateways: convert::gateway_endpoints(&config.advertise),

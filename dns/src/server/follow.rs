@@ -13,6 +13,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client};
 use landbridge_api::{
     mcs::ServiceImport,
+    served,
     watch::{Guard, WatchConfig, watch},
     wellknown::SERVICE_NAME,
 };
@@ -31,6 +32,7 @@ const MAX_BATCH: usize = 256;
 
 /// The watches that feed the server: all imports, and the slices that say that they are an import's.
 pub(super) fn events(client: Client) -> BoxStream<'static, Event> {
+    let (client, _) = served::adapt(client);
     let imports = Api::<Guard<ServiceImport>>::all(client.clone());
     let slices = Api::<Guard<EndpointSlice>>::all(client);
     let imports = watch(imports, WatchConfig::default()).map(Event::Import);

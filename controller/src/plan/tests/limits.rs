@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use landbridge_api::watch::Change;
 use landbridge_model::{Namespace, Timestamp};
 use serde_json::json;
 
@@ -9,6 +10,7 @@ use super::{
     super::{Object, Work, Write, plan},
     world::{World, service},
 };
+use crate::{notes::notes, observed::Event};
 
 const NAMES: [&str; 3] = ["shop/a", "shop/b", "shop/c"];
 
@@ -17,6 +19,8 @@ fn world(change: impl FnOnce(&mut crate::Config)) -> World {
     let mut world = World::example();
     let berlin = world.clusters.get_mut("berlin").unwrap();
     change(&mut berlin.observed.config);
+    // What was seen before was seen by another one's settings.
+    world.restart("berlin");
     for name in NAMES {
         world.service("paris", name, &["http 80->8080"], json!({}));
         world.pods("paris", name, &["http 80->8080"], &[("10.244.0.5", true)]);
@@ -110,6 +114,48 @@ fn only_selected_namespaces_are_imported() {
     world.restart("berlin");
     world.settle();
     assert_eq!(world.names("berlin", "ServiceImport"), ["a", "b", "c"]);
+}
+
+/// "Of those only what its selector allows": by labels, and a namespace whose labels change gains or loses its imports
+/// without error.
+#[test]
+fn a_namespace_whose_labels_change_gains_and_loses_its_imports() {
+    let selector = "team in (red, blue), !private";
+    let mut world = world(|config| config.import_namespace_selector = selector.parse().unwrap());
+    let label = |world: &mut World, labels: serde_json::Value| {
+        let metadata = json!({"name": "shop", "labels": labels});
+        world.put("berlin", json!({"kind": "Namespace", "metadata": metadata}));
+        world.settle();
+        world.names("berlin", "ServiceImport").len()
+    };
+    world.settle();
+    assert_eq!(world.names("berlin", "ServiceImport"), [""; 0]);
+    assert_eq!(label(&mut world, json!({"team": "red"})), 3);
+    assert_eq!(label(&mut world, json!({"team": "blue", "note": "x"})), 3);
+    let kept = world.object("berlin", "ServiceImport", "shop/a");
+
+    // What goes is told as what it is.
+    let berlin = &world.clusters["berlin"];
+    let work = Work::Import(service("shop/a"));
+    let mut observed = world.observer("berlin");
+    let private = json!({"metadata": {"name": "shop", "labels": {"team": "red", "private": ""}}});
+    let private = serde_json::from_value(private).unwrap();
+    observed.take(Event::Namespace(Change::Apply(private)));
+    let told = notes(&observed, &plan(&observed, &work, Timestamp::from_millis(0)));
+    assert!(format!("{told:?}").contains("reason: \"NotSelected\""), "{told:?}");
+    assert_eq!(berlin.problems, []);
+
+    assert_eq!(label(&mut world, json!({"team": "red", "private": ""})), 0);
+    for kind in ["Service", "EndpointSlice"] {
+        assert_eq!(world.names("berlin", kind), [""; 0], "{kind}");
+    }
+    let snapshot = world.clusters["berlin"].observed.snapshot();
+    assert_eq!(snapshot["imports"]["shop/a"]["withheld"], "NotSelected");
+    assert_eq!(label(&mut world, json!({"team": "red"})), 3);
+    let anew = world.object("berlin", "ServiceImport", "shop/a");
+    assert_ne!(anew["metadata"]["uid"], kept["metadata"]["uid"]);
+    assert_eq!(world.clusters["berlin"].problems, []);
+    assert_eq!(world.names("tokyo", "ServiceImport"), ["a", "b", "c"]);
 }
 
 /// "A namespace that appears later gets its imports, one that goes loses them without error."

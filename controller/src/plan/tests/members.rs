@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use landbridge_api::watch::Change;
 use landbridge_model::Timestamp;
 use serde_json::json;
 
 use super::{
-    super::{Plan, Work, Write, plan},
+    super::{Object, Plan, Work, Write, plan},
     world::{World, merge},
 };
+use crate::observed::Event;
 
 fn member(name: &str, gateways: &[&str]) -> serde_json::Value {
     let gateways: Vec<_> = gateways.iter().map(|address| json!({"address": address})).collect();
@@ -142,6 +144,21 @@ fn a_heartbeat_from_the_future_is_a_heartbeat() {
     assert_eq!(world.names("paris", "Peer"), ["berlin", "tokyo"]);
 }
 
+/// An id that no member can have: the object that bears it is told, and is nobody's peer.
+#[test]
+fn a_member_whose_id_is_too_long_is_nobody() {
+    let mut world = World::example();
+    let long = "x".repeat(56);
+    world.put("hub", member(&long, &["192.0.2.20:4433"]));
+    world.put("hub", member("rome", &["192.0.2.21:4433"]));
+    world.settle();
+    assert_eq!(world.names("paris", "Peer"), ["berlin", "rome", "tokyo"]);
+    let problems = &world.clusters["paris"].problems;
+    let about = format!("Member {long}");
+    let told = problems.iter().find(|problem| problem.about == about).unwrap();
+    assert!(told.sentence.contains("at most 55"), "{}", told.sentence);
+}
+
 /// Two clusters that were given one id, by mistake: the one that came second stands back and says so, until the
 /// first one has been silent.
 #[test]
@@ -175,6 +192,88 @@ fn of_two_clusters_with_one_id_the_second_is_told() {
     assert_ne!(status["clusterUid"], "another", "it is this one's id now");
 }
 
+/// Everything in namespace `shop` of a cluster that does not speak of `but`, without what changes with each write.
+fn shop(world: &World, at: &str, but: &str) -> Vec<String> {
+    let objects = world.clusters[at].api.objects.iter();
+    let here = objects.filter(|((_, key), _)| key.namespace == "shop");
+    let here = here.map(|(_, object)| object.to_string());
+    here.filter(|object| !object.contains(but)).collect()
+}
+
+/// Paris and tokyo export one service, and each one of its own.
+fn three_services() -> World {
+    let mut world = World::example();
+    for (cluster, name) in [
+        ("paris", "shop/both"),
+        ("tokyo", "shop/both"),
+        ("paris", "shop/lent"),
+        ("tokyo", "shop/zoo"),
+    ] {
+        world.service(cluster, name, &["http 80->8080"], json!({}));
+        world.pods(cluster, name, &["http 80->8080"], &[("10.244.0.5", true)]);
+        world.export(cluster, name, 0);
+    }
+    world.settle();
+    world
+}
+
+/// Design, "Joining, liveness, leaving": "all that the member gave goes, and nothing else […] A member that returns is
+/// restored from its own state."
+#[test]
+fn what_a_member_gave_goes_with_it_and_nothing_else_and_comes_again() {
+    let mut world = three_services();
+    let before: Vec<(String, String)> = world.clusters["berlin"]
+        .api
+        .objects
+        .iter()
+        .filter(|((_, key), _)| key.namespace == "shop")
+        .map(|((kind, key), _)| ((*kind).to_owned(), key.to_string()))
+        .collect();
+    let own = |world: &World| {
+        let all = shop(world, "berlin", "paris");
+        all.into_iter().filter(|object| object.contains("zoo")).collect::<Vec<_>>()
+    };
+    let (untouched, address) =
+        (own(&world), world.object("berlin", "ServiceImport", "shop/both")["spec"]["ips"].clone());
+    assert!(untouched.len() >= 4, "{untouched:#?}");
+
+    world.delete("hub", "Member", "paris");
+    let written = world.settle();
+    assert!(!written.iter().any(|write| write.contains("zoo")), "{written:#?}");
+    for at in ["berlin", "tokyo"] {
+        let left = shop(&world, at, "nothing is called so");
+        assert!(!left.iter().any(|object| object.contains("paris")), "{at}: {left:#?}");
+        assert_eq!(world.names(at, "ServiceImport"), ["both", "zoo"]);
+        assert!(!world.names(at, "Peer").contains(&"paris".to_owned()));
+        let both = world.object(at, "ServiceImport", "shop/both");
+        assert_eq!(both["status"]["clusters"], json!([{"cluster": "tokyo"}]));
+    }
+    assert_eq!(own(&world), untouched);
+    assert_eq!(world.object("berlin", "ServiceImport", "shop/both")["spec"]["ips"], address);
+    // Paris sees it too, takes its exports back, and says why; its own Services are its own.
+    assert_eq!(world.names("hub", "ClusterExport"), ["shop.both", "shop.zoo"]);
+    let told = world.conditions("paris", "ServiceExport", "shop/lent");
+    assert!(told[1].contains("is no member of the set"), "{told:?}");
+
+    world.put(
+        "hub",
+        json!({"kind": "Member", "metadata": {"name": "paris"},
+            "spec": {"generation": 2, "network": "a"}}),
+    );
+    world.settle();
+    let after: Vec<(String, String)> = world.clusters["berlin"]
+        .api
+        .objects
+        .iter()
+        .filter(|((_, key), _)| key.namespace == "shop")
+        .map(|((kind, key), _)| ((*kind).to_owned(), key.to_string()))
+        .collect();
+    assert_eq!(after, before);
+    assert_eq!(world.object("berlin", "ServiceImport", "shop/both")["spec"]["ips"], address);
+    assert_eq!(own(&world), untouched);
+    assert_eq!(world.object("berlin", "Peer", "paris")["spec"]["generation"], 2);
+}
+
 /// Design, "Joining, liveness, leaving": "for what goes through gateways, links decide".
 #[test]
 fn silence_takes_no_endpoint_away() {
@@ -187,4 +286,162 @@ fn silence_takes_no_endpoint_away() {
     let touched = berlin.observed.silence(BTreeSet::new(), BTreeSet::from(["paris".to_owned()]));
     berlin.touch(touched);
     assert_eq!(world.settle(), [""; 0]);
+}
+
+/// What one more plan for tools writes in berlin.
+fn inventory(world: &mut World) -> Vec<String> {
+    let before = world.log.len();
+    world.run("berlin", &Work::Inventory);
+    world.log[before..].to_vec()
+}
+
+/// Design, "Objects": "ClusterProfile (inventory, one per member, for tools)"; KEP-4322: "The value of the label MUST be
+/// the same as the name of the cluster manager."
+#[test]
+fn tools_are_told_of_every_member() {
+    let mut world = World::example();
+    let mut tokyo = world.object("hub", "Member", "tokyo");
+    tokyo["status"] = json!({"heartbeat": "2026-01-01T10:00:00.000000Z", "region": "asia",
+        "version": "0.1.0", "kubernetesVersion": "v1.34.2"});
+    world.put("hub", tokyo);
+    inventory(&mut world);
+    assert_eq!(inventory(&mut world), [""; 0], "what is true is not written again");
+    assert_eq!(world.settle(), [""; 0]);
+    let profile = world.object("berlin", "ClusterProfile", "landbridge-system/tokyo");
+    assert_eq!(
+        profile["spec"],
+        json!({"displayName": "tokyo", "clusterManager": {"name": "landbridge.dev"}})
+    );
+    assert_eq!(profile["metadata"]["labels"]["x-k8s.io/cluster-manager"], "landbridge.dev");
+    assert_eq!(profile["metadata"]["labels"]["multicluster.x-k8s.io/clusterset"], "demo");
+    assert_eq!(profile["status"]["version"], json!({"kubernetes": "v1.34.2"}));
+    assert_eq!(
+        profile["status"]["properties"],
+        json!([
+            {"name": "cluster.clusterset.k8s.io", "value": "tokyo"},
+            {"name": "clusterset.k8s.io", "value": "demo"},
+            {"name": "network.landbridge.dev", "value": "b"},
+            {"name": "region.landbridge.dev", "value": "asia"},
+            {"name": "version.landbridge.dev", "value": "0.1.0"},
+        ])
+    );
+    assert_eq!(profile["status"]["conditions"][0]["observedGeneration"], 1);
+    let healthy = |world: &mut World, name: &str| {
+        let key = format!("landbridge-system/{name}");
+        world.conditions("berlin", "ClusterProfile", &key).remove(0)
+    };
+    assert_eq!(healthy(&mut world, "tokyo"), "ControlPlaneHealthy=True/Alive");
+    assert!(healthy(&mut world, "paris").starts_with("ControlPlaneHealthy=Unknown/NotHeardYet"));
+
+    // What people and other programs add stays: a name, a property.
+    let mut edited = profile;
+    edited["spec"]["displayName"] = json!("Tokyo");
+    let mine = json!({"name": "location", "value": "apac"});
+    edited["status"]["properties"].as_array_mut().unwrap().insert(0, mine.clone());
+    world.put("berlin", edited);
+    inventory(&mut world);
+    let edited = world.object("berlin", "ClusterProfile", "landbridge-system/tokyo");
+    assert_eq!(edited["spec"]["displayName"], "Tokyo");
+    assert_eq!(edited["status"]["properties"][0], mine);
+    assert_eq!(inventory(&mut world), [""; 0]);
+}
+
+/// KEP-1645: "These leases should be periodically renewed by the mcs-controller while the connection with the source
+/// cluster is confirmed alive."
+#[test]
+fn the_lease_of_a_member_is_renewed_while_it_is_heard() {
+    let mut world = World::example();
+    inventory(&mut world);
+    let lease = |world: &mut World, name: &str| {
+        world.object("berlin", "Lease", &format!("landbridge-system/landbridge-member-{name}"))
+    };
+    let first = lease(&mut world, "tokyo");
+    assert_eq!(
+        first["spec"],
+        json!({"holderIdentity": "tokyo", "leaseDurationSeconds": 40,
+            "renewTime": "2026-01-01T10:01:00.000000Z"})
+    );
+    let labels = &first["metadata"]["labels"];
+    assert_eq!(labels["multicluster.kubernetes.io/source-cluster"], "tokyo");
+    world.seconds += 8;
+    assert_eq!(inventory(&mut world), [""; 0]);
+    world.seconds += 2;
+    let renewed = |name| format!("berlin: update Lease landbridge-system/landbridge-member-{name}");
+    assert_eq!(inventory(&mut world), ["berlin", "paris", "tokyo"].map(renewed));
+    assert_eq!(lease(&mut world, "tokyo")["spec"]["renewTime"], "2026-01-01T10:01:10.000000Z");
+
+    // Tokyo falls silent, and the observer itself, which needs no word of its own, stays.
+    let silence = |world: &mut World, names: &[&str]| {
+        let names = names.iter().map(ToString::to_string).collect();
+        let berlin = world.clusters.get_mut("berlin").unwrap();
+        let touched = berlin.observed.silence(BTreeSet::new(), names);
+        assert!(touched.members);
+        world.seconds += 10;
+        inventory(world)
+    };
+    let written = silence(&mut world, &["berlin", "tokyo"]);
+    let told = "berlin: status ClusterProfile landbridge-system/tokyo".to_owned();
+    assert_eq!(written, [renewed("berlin"), renewed("paris"), told.clone()]);
+    let health = world.conditions("berlin", "ClusterProfile", "landbridge-system/tokyo");
+    assert!(health[0].starts_with("ControlPlaneHealthy=Unknown/HeartbeatMissed"), "{health:?}");
+    let written = silence(&mut world, &[]);
+    assert_eq!(written, [renewed("berlin"), renewed("paris"), renewed("tokyo"), told]);
+
+    // Design: "A hub that cannot be read means unknown, never expired", also for a controller that has just started.
+    world.seconds += 10;
+    let mut observed = world.observer("berlin");
+    let mut blind = world.observer_without_hub("berlin");
+    for observed in [&mut observed, &mut blind] {
+        let trouble = Change::Interrupted("refused".to_owned());
+        observed.take(Event::Member(trouble));
+        let now = Timestamp::from_millis((1_767_261_600 + world.seconds) * 1000);
+        let writes = plan(observed, &Work::Inventory, now).steps.concat();
+        let renewed = |write: &Write| matches!(write, Write::Update(Object::Lease(_)));
+        assert_eq!(writes.iter().filter(|write| renewed(write)).count(), 3, "{writes:?}");
+        assert_eq!(writes.len(), 3, "nothing is made or taken away: {writes:?}");
+    }
+}
+
+#[test]
+fn what_tools_are_told_of_a_member_goes_with_it_and_what_is_of_others_stays() {
+    let mut world = World::example();
+    let foreign = [
+        json!({"kind": "ClusterProfile", "metadata": {"namespace": "landbridge-system", "name": "oslo"},
+            "spec": {"clusterManager": {"name": "another"}}}),
+        json!({"kind": "ClusterProfile", "metadata": {"namespace": "fleet", "name": "tokyo",
+            "labels": {"app.kubernetes.io/managed-by": "landbridge.dev"}},
+            "spec": {"clusterManager": {"name": "another"}}}),
+        json!({"kind": "ClusterProfile", "metadata": {"namespace": "landbridge-system", "name": "paris"},
+            "spec": {"clusterManager": {"name": "another"}}}),
+        json!({"kind": "Lease", "metadata": {"namespace": "landbridge-system", "name": "theirs",
+            "labels": {"multicluster.kubernetes.io/source-cluster": "tokyo"}}}),
+    ];
+    for object in &foreign {
+        world.put("berlin", object.clone());
+    }
+    inventory(&mut world);
+    let problems = &world.clusters["berlin"].problems;
+    let about = "ClusterProfile landbridge-system/paris";
+    assert!(problems.iter().any(|problem| problem.about == about), "{problems:?}");
+    world.delete("hub", "Member", "tokyo");
+    assert_eq!(
+        inventory(&mut world),
+        [
+            "berlin: delete Lease landbridge-system/landbridge-member-tokyo",
+            "berlin: delete ClusterProfile landbridge-system/tokyo",
+        ]
+    );
+    for object in foreign {
+        let text = |part: &str| object["metadata"][part].as_str().unwrap().to_owned();
+        let key = format!("{}/{}", text("namespace"), text("name"));
+        let stands = world.object("berlin", object["kind"].as_str().unwrap(), &key);
+        assert_eq!(
+            stands["metadata"]["uid"].as_str().map(|uid| uid.starts_with("uid-")),
+            Some(true)
+        );
+    }
+
+    // One that cannot be read is still a member.
+    world.put("hub", member("paris", &["nowhere"]));
+    assert_eq!(inventory(&mut world), [""; 0]);
 }

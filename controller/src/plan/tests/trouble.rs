@@ -294,8 +294,38 @@ proptest! {
         for event in news {
             heard.take(event);
         }
+        prop_assert_eq!(relisted.snapshot().to_string(), heard.snapshot().to_string());
         prop_assert_eq!(relisted, heard);
     }
+}
+
+/// "`/debug/snapshot` sorted and stable": what people compare differs only where something differs.
+#[test]
+fn the_snapshot_is_sorted_and_says_the_same_of_the_same() {
+    fn check(value: &serde_json::Value) {
+        match value {
+            serde_json::Value::Object(map) => {
+                let keys: Vec<&String> = map.keys().collect();
+                assert!(keys.is_sorted(), "{keys:?}");
+                map.values().for_each(check);
+            }
+            serde_json::Value::Array(items) if items.iter().all(serde_json::Value::is_string) => {
+                let items: Vec<&str> = items.iter().filter_map(|item| item.as_str()).collect();
+                assert!(items.is_sorted(), "{items:?}");
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(check),
+            _ => {}
+        }
+    }
+    let mut world = busy();
+    let snapshot = world.clusters["berlin"].observed.snapshot();
+    check(&snapshot);
+    assert!(snapshot["imports"]["shop/web"]["slices"].as_array().unwrap().len() > 1);
+    let member = world.object("hub", "Member", "tokyo");
+    world.put("hub", member);
+    world.settle();
+    let again = world.clusters["berlin"].observed.snapshot();
+    assert_eq!(again.to_string(), snapshot.to_string(), "what is written anew says the same");
 }
 
 /// What one changed object costs does not grow with the number of services.

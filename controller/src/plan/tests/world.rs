@@ -56,12 +56,14 @@ pub(super) struct World {
     pub(super) log: Vec<String>,
 }
 
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 12] = [
     "ClusterExport",
+    "ClusterProfile",
     "EndpointSlice",
     "HubSlice",
     "Lease",
     "Member",
+    "MemberLease",
     "Namespace",
     "Peer",
     "Service",
@@ -81,6 +83,8 @@ fn is_on_hub(kind: &str) -> bool {
 fn kept_as(at: &str, kind: &str) -> &'static str {
     interned(match (at, kind) {
         ("hub", "EndpointSlice") => "HubSlice",
+        // The only ones that plans write.
+        (_, "Lease") => "MemberLease",
         _ => kind,
     })
 }
@@ -116,10 +120,12 @@ fn to_event(kind: &str, change: Change<Value>) -> Event {
     }
     match kind {
         "ClusterExport" => Event::ClusterExport(typed(change)),
+        "ClusterProfile" => Event::ClusterProfile(typed(change)),
         "EndpointSlice" => Event::EndpointSlice(typed(change)),
         "HubSlice" => Event::HubSlice(typed(change)),
         "Lease" => Event::Lease(typed(change)),
         "Member" => Event::Member(typed(change)),
+        "MemberLease" => Event::MemberLease(typed(change)),
         "Namespace" => Event::Namespace(typed(change)),
         "Peer" => Event::Peer(typed(change)),
         "Service" => Event::Service(typed(change)),
@@ -302,6 +308,13 @@ impl World {
         metadata.insert("uid".into(), of("uid").unwrap_or_else(|| json!(format!("uid-{serial}"))));
         let created = of("creationTimestamp").unwrap_or_else(|| json!(created));
         metadata.entry("creationTimestamp").or_insert(created);
+        if matches!(kind, "ClusterProfile" | "Member" | "ServiceExport" | "ServiceImport") {
+            let of = |name: &str| known.and_then(|known| known.get(name));
+            let is_rewritten = known.is_some() && of("spec") != object.get("spec");
+            let before = of("metadata").and_then(|known| known["generation"].as_i64());
+            let generation = before.unwrap_or(1) + i64::from(is_rewritten);
+            object["metadata"]["generation"] = json!(generation);
+        }
         if let Some(status) = known.and_then(|known| known.get("status")).cloned() {
             object.as_object_mut().unwrap().entry("status").or_insert(status);
         }
@@ -449,6 +462,18 @@ impl World {
     pub(super) fn observer_of_nothing(&self, name: &str) -> Observed {
         let mut fresh = self.newcomer(name);
         fresh.news_from(&Api::default(), &Api::default());
+        fresh.observed
+    }
+
+    /// What a controller of `name` knows that starts while the hub is away.
+    pub(super) fn observer_without_hub(&self, name: &str) -> Observed {
+        let mut fresh = self.newcomer(name);
+        for kind in KINDS.into_iter().filter(|kind| !is_on_hub(kind)) {
+            let objects = &self.clusters[name].api.objects;
+            let objects = objects.iter().filter(|((of, _), _)| *of == kind);
+            let objects = objects.map(|(_, object)| object.clone()).collect();
+            fresh.news(to_event(kind, Change::Reset { objects, malformed: Vec::new() }));
+        }
         fresh.observed
     }
 
@@ -611,8 +636,10 @@ fn value(object: Object) -> Value {
     }
     match object {
         Object::ClusterExport(object) => of::<ClusterExport>(&object),
+        Object::ClusterProfile(object) => of(&*object),
         Object::EndpointSlice(object) => of(&*object),
         Object::HubSlice(object) => of(&*object),
+        Object::Lease(object) => of(&*object),
         Object::Namespace(object) => of(&*object),
         Object::Peer(object) => of::<Peer>(&object),
         Object::Service(object) => of(&*object),
