@@ -2,17 +2,23 @@
 //!
 //! | file | what is held |
 //! | --- | --- |
+//! | [`components`] | the DNS server and a gateway with the roles of `deploy/rbac` |
 //! | [`conventions`] | the embedded API's own battery: where a real one differs, the embedded one is wrong |
 //! | [`members`] | a hub and two members: controllers with the roles of `deploy/rbac`, and what the hub refuses |
+//! | [`older`] | a cluster that serves v1alpha1 alone, and its upgrade |
+//! | [`quota`] | a hub that takes no more of a member than its quota says |
 //! | [`process`], [`programs`], [`server`] | where the programs come from, and that none outlives its tests |
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod components;
 #[path = "../../embedded/tests/conventions/mod.rs"]
 mod conventions;
 mod members;
+mod older;
 mod process;
 mod programs;
+mod quota;
 mod server;
 
 /// A real API server for the battery of conventions: one for all cases, as each has a namespace to itself.

@@ -1,11 +1,15 @@
 //! Controllers on real API servers, each with the roles of `deploy/rbac` and no others: an export becomes an import and
 //! goes again, and the hub refuses what a member has no right to.
 
-use std::{fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Client,
-    api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams},
+    api::{
+        Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch,
+        PatchParams, PostParams,
+    },
 };
 use landbridge_controller::{Config, Controller};
 use landbridge_model::{ClusterId, Namespace};
@@ -17,21 +21,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::server::ApiServer;
 
-const LANDBRIDGE: &str = "landbridge.dev/v1alpha1";
-const MCS: &str = "multicluster.x-k8s.io/v1beta1";
-const SLICES: &str = "discovery.k8s.io/v1";
+pub(crate) const LANDBRIDGE: &str = "landbridge.dev/v1alpha1";
+pub(crate) const MCS: &str = "multicluster.x-k8s.io/v1beta1";
+pub(crate) const SLICES: &str = "discovery.k8s.io/v1";
 /// The name of the Service derived from shop/web.
-const DERIVED: &str = "derived-isrlchlhrq";
+pub(crate) const DERIVED: &str = "derived-isrlchlhrq";
 /// How long is waited for what comes within a second on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A cluster, as its administrator sees it.
-struct Cluster {
-    server: &'static ApiServer,
-    admin: Client,
+pub(crate) struct Cluster {
+    pub(crate) server: &'static ApiServer,
+    pub(crate) admin: Client,
 }
 
-fn api(client: &Client, version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
+pub(crate) fn api(
+    client: &Client,
+    version: &str,
+    kind: &str,
+    namespace: &str,
+) -> Api<DynamicObject> {
     let (group, version) = version.split_once('/').unwrap_or(("", version));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
     if namespace.is_empty() {
@@ -41,7 +50,7 @@ fn api(client: &Client, version: &str, kind: &str, namespace: &str) -> Api<Dynam
     }
 }
 
-async fn create(client: &Client, object: Value) -> kube::Result<DynamicObject> {
+pub(crate) async fn create(client: &Client, object: Value) -> kube::Result<DynamicObject> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let api = api(
         client,
@@ -53,7 +62,7 @@ async fn create(client: &Client, object: Value) -> kube::Result<DynamicObject> {
     api.create(&PostParams::default(), &object).await
 }
 
-async fn becomes<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn becomes<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         match check().await {
@@ -66,10 +75,18 @@ async fn becomes<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T 
 
 impl Cluster {
     /// A cluster with every kind that Landbridge reads or writes.
-    async fn start(name: &'static str) -> Self {
+    pub(crate) async fn start(name: &'static str) -> Self {
+        Self::start_with(name, landbridge_api::crds::all()).await
+    }
+
+    /// A cluster with these kinds.
+    pub(crate) async fn start_with(
+        name: &'static str,
+        crds: Vec<CustomResourceDefinition>,
+    ) -> Self {
         let server = ApiServer::shared(name).await;
         let cluster = Self { server, admin: server.admin() };
-        for crd in landbridge_api::crds::all() {
+        for crd in crds {
             let name = crd.metadata.name.clone().unwrap();
             create(&cluster.admin, serde_json::to_value(crd).unwrap()).await.unwrap();
             becomes(&name, async || {
@@ -87,17 +104,33 @@ impl Cluster {
     }
 
     /// Applies a file of `deploy/rbac`, for a member where it is made for one.
-    async fn apply(&self, file: &str, member: &str) {
+    pub(crate) async fn apply(&self, file: &str, member: &str) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/rbac");
         let text = fs::read_to_string(folder.join(file)).unwrap();
         for document in serde_norway::Deserializer::from_str(&text.replace("CLUSTER", member)) {
             let object = Value::deserialize(document).unwrap();
-            create(&self.admin, object).await.unwrap();
+            create(&self.admin, object.clone()).await.unwrap();
+            if object["kind"] == "ResourceQuota" {
+                self.count(&object, 0).await;
+            }
         }
     }
 
+    /// Says of a ResourceQuota what kube-controller-manager says, which does not run here: how much is allowed, and
+    /// that so much is used. Until that is said, an API server takes nothing; from then on it counts by itself.
+    pub(crate) async fn count(&self, quota: &Value, used: u32) {
+        let text = |name: &str| quota["metadata"][name].as_str().unwrap().to_owned();
+        let hard = quota["spec"]["hard"].as_object().unwrap();
+        let used: BTreeMap<&String, String> =
+            hard.keys().map(|resource| (resource, used.to_string())).collect();
+        let status = json!({"status": {"hard": hard, "used": used}});
+        let quotas = api(&self.admin, "v1", "ResourceQuota", &text("namespace"));
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&status));
+        quotas.patch_status(&text("name"), &params, &patch).await.unwrap();
+    }
+
     /// A client with a token of a service account.
-    async fn client_of(&self, namespace: &str, account: &str) -> Client {
+    pub(crate) async fn client_of(&self, namespace: &str, account: &str) -> Client {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let body =
             json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
@@ -109,18 +142,18 @@ impl Cluster {
         self.server.client(answer["status"]["token"].as_str().unwrap())
     }
 
-    async fn find(&self, version: &str, kind: &str, name: &str) -> Option<Value> {
+    pub(crate) async fn find(&self, version: &str, kind: &str, name: &str) -> Option<Value> {
         let found = api(&self.admin, version, kind, "shop").get_opt(name).await;
         Some(serde_json::to_value(found.unwrap()?).unwrap())
     }
 
-    async fn create(&self, object: Value) {
+    pub(crate) async fn create(&self, object: Value) {
         create(&self.admin, object).await.unwrap();
     }
 }
 
 /// Makes a cluster a member of the set, with whatever its Member says besides; returns its client of the hub.
-async fn join(hub: &Cluster, member: &'static str, spec: &Value) -> Client {
+pub(crate) async fn join(hub: &Cluster, member: &'static str, spec: &Value) -> Client {
     let mut object = json!({"apiVersion": LANDBRIDGE, "kind": "Member", "metadata": {"name": member},
         "spec": {"generation": 1, "network": member}});
     let fields = object["spec"].as_object_mut().unwrap();
@@ -131,7 +164,7 @@ async fn join(hub: &Cluster, member: &'static str, spec: &Value) -> Client {
 }
 
 /// Runs a controller with the rights of its role until the token is cancelled.
-async fn control(hub: &Cluster, member: &Cluster, stop: &CancellationToken) {
+pub(crate) async fn control(hub: &Cluster, member: &Cluster, stop: &CancellationToken) {
     let name = member.server.name;
     member.apply("controller.yaml", name).await;
     member
@@ -151,17 +184,27 @@ async fn control(hub: &Cluster, member: &Cluster, stop: &CancellationToken) {
     tokio::spawn(async move { controller.run(until).await.unwrap() });
 }
 
-fn export() -> [Value; 3] {
-    let name = json!({"namespace": "shop", "name": "web"});
+/// What exports `shop/<name>`, with a pod.
+pub(crate) fn export(name: &str, mcs: &str) -> [Value; 3] {
+    let slice = format!("{name}-x7k2p");
+    let labels = json!({"kubernetes.io/service-name": name});
+    let name = json!({"namespace": "shop", "name": name});
     [
         json!({"apiVersion": "v1", "kind": "Service", "metadata": name,
             "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}}),
         json!({"apiVersion": SLICES, "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {"namespace": "shop", "name": "web-x7k2p", "labels": {"kubernetes.io/service-name": "web"}},
+            "metadata": {"namespace": "shop", "name": slice, "labels": labels},
             "ports": [{"name": "http", "protocol": "TCP", "port": 8080}],
             "endpoints": [{"addresses": ["198.51.100.5"], "conditions": {"ready": true}}]}),
-        json!({"apiVersion": MCS, "kind": "ServiceExport", "metadata": name}),
+        json!({"apiVersion": mcs, "kind": "ServiceExport", "metadata": name}),
     ]
+}
+
+/// The object, where its condition of this type is true.
+pub(crate) fn is_ready(object: Value, type_: &str) -> Option<Value> {
+    let conditions = object["status"]["conditions"].as_array().cloned();
+    let is = |one: &Value| one["type"] == type_ && one["status"] == "True";
+    conditions.unwrap_or_default().iter().any(is).then_some(object)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,14 +225,9 @@ async fn controllers_with_their_roles_alone_export_import_and_take_back() {
             "ports": [{"name": "link", "protocol": "UDP", "port": 4433}, {"name": "admin", "protocol": "TCP", "port": 9}],
             "endpoints": [{"addresses": ["192.0.2.3"]}]}))
         .await;
-    for object in export() {
+    for object in export("web", MCS) {
         paris.create(object).await;
     }
-    let is_ready = |object: Value, type_: &str| {
-        let conditions = object["status"]["conditions"].as_array().cloned();
-        let is = |one: &Value| one["type"] == type_ && one["status"] == "True";
-        conditions.unwrap_or_default().iter().any(is).then_some(object)
-    };
     for member in [&berlin, &paris] {
         let import = becomes("the import is ready", async || {
             is_ready(member.find(MCS, "ServiceImport", "web").await?, "Ready")
@@ -202,6 +240,25 @@ async fn controllers_with_their_roles_alone_export_import_and_take_back() {
             let service = member.find("v1", "Service", DERIVED).await?;
             (service["metadata"]["ownerReferences"][0]["uid"] == import["metadata"]["uid"])
                 .then_some(())
+        })
+        .await;
+    }
+    for member in ["berlin", "paris"] {
+        becomes("tools are told of the member", async || {
+            let profiles = api(
+                &berlin.admin,
+                "multicluster.x-k8s.io/v1alpha1",
+                "ClusterProfile",
+                "landbridge-system",
+            );
+            let profile = serde_json::to_value(profiles.get_opt(member).await.unwrap()?).unwrap();
+            is_ready(profile, "ControlPlaneHealthy")
+                .filter(|profile| profile["status"]["version"]["kubernetes"].is_string())
+        })
+        .await;
+        let leases = api(&berlin.admin, "coordination.k8s.io/v1", "Lease", "landbridge-system");
+        becomes("the member has a Lease", async || {
+            leases.get_opt(&format!("landbridge-member-{member}")).await.unwrap()
         })
         .await;
     }
@@ -293,14 +350,49 @@ async fn a_hub_refuses_what_a_member_has_no_right_to() {
     )
     .await;
     assert!(said.contains("forbidden"), "{said}");
+    let lease = |cluster: &str| {
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"namespace": format!("cluster-{cluster}"), "name": "mine"}, "spec": {}})
+    };
+    create(&lyon, lease("lyon")).await.unwrap();
+    let elsewhere = [
+        lease("oslo"),
+        json!({"apiVersion": SLICES, "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"namespace": "cluster-oslo", "name": "s"}, "endpoints": []}),
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"namespace": "cluster-lyon", "name": "mine"}}),
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "cluster-rome"}}),
+    ];
+    for object in &elsewhere {
+        let said = refused(&lyon, object).await;
+        assert!(said.contains("forbidden"), "{said}");
+    }
+    // "read Members, ClusterExports and their slices".
+    for (version, kind, may) in [
+        (LANDBRIDGE, "Member", true),
+        (LANDBRIDGE, "ClusterExport", true),
+        (SLICES, "EndpointSlice", true),
+        ("v1", "Secret", false),
+        ("v1", "ResourceQuota", false),
+        ("v1", "Service", false),
+    ] {
+        let answer = api(&lyon, version, kind, "").list(&ListParams::default()).await;
+        assert_eq!(answer.is_ok(), may, "{kind}: {:?}", answer.err());
+    }
+    let members = api(&lyon, LANDBRIDGE, "Member", "");
+    let spec = Patch::Merge(json!({"spec": {"suspended": false, "namespaces": null}}));
+    let answer = members.patch("lyon", &PatchParams::default(), &spec).await;
+    assert!(answer.is_err(), "a member says nothing of what it may: {answer:?}");
+    let answer = members.delete("oslo", &DeleteParams::default()).await;
+    assert!(answer.is_err(), "{answer:?}");
     let status = json!({"status": {"version": "9"}});
     for (member, may) in [("lyon", true), ("oslo", false)] {
         let members = api(&lyon, LANDBRIDGE, "Member", "");
-        let patch = kube::api::Patch::Merge(&status);
-        let answer = members.patch_status(member, &kube::api::PatchParams::default(), &patch).await;
+        let patch = Patch::Merge(&status);
+        let answer = members.patch_status(member, &PatchParams::default(), &patch).await;
         assert_eq!(answer.is_ok(), may, "{member}: {answer:?}");
     }
     // What fails the tests of controllers is seen.
     let forbidden = hub.server.forbidden();
-    assert_eq!(forbidden.len(), 3, "{forbidden:?}");
+    assert_eq!(forbidden.len(), 12, "{forbidden:?}");
 }

@@ -181,11 +181,16 @@ impl ApiServer {
         }
     }
 
+    /// What service accounts have asked for.
+    pub(crate) fn audited(&self) -> Vec<Value> {
+        let log = fs::read_to_string(self.folder.join("audit.log")).unwrap_or_default();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     /// What service accounts have been refused for want of a right.
     pub(crate) fn forbidden(&self) -> Vec<String> {
-        let log = fs::read_to_string(self.folder.join("audit.log")).unwrap_or_default();
-        log.lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        self.audited()
+            .iter()
             .filter(|event| event["responseStatus"]["code"] == 403)
             .map(|event| {
                 format!(
