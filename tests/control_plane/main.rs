@@ -7,7 +7,6 @@
 //! | [`members`] | a hub and two members: controllers with the roles of `deploy/rbac`, and what the hub refuses |
 //! | [`older`] | a cluster that serves v1alpha1 alone, and its upgrade |
 //! | [`quota`] | a hub that takes no more of a member than its quota says |
-//! | [`process`], [`programs`], [`server`] | where the programs come from, and that none outlives its tests |
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,17 +15,25 @@ mod components;
 mod conventions;
 mod members;
 mod older;
-mod process;
-mod programs;
 mod quota;
-mod server;
+
+use landbridge_xtask::{
+    apiserver::{self, ApiServer},
+    rung::CONTROL_PLANE,
+};
+
+/// An API server, the same one for every test that names it; ends the process where there can be none.
+async fn api_server(name: &'static str) -> &'static ApiServer {
+    CONTROL_PLANE.need(&apiserver::TOOLS);
+    ApiServer::shared(name).await.unwrap()
+}
 
 /// A real API server for the battery of conventions: one for all cases, as each has a namespace to itself.
-struct Real(&'static server::ApiServer);
+struct Real(&'static ApiServer);
 
 impl Real {
     async fn start() -> Self {
-        Self(server::ApiServer::shared("conventions").await)
+        Self(api_server("conventions").await)
     }
 
     fn client(&self) -> kube::Client {

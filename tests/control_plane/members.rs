@@ -13,13 +13,14 @@ use kube::{
 };
 use landbridge_controller::{Config, Controller};
 use landbridge_model::{ClusterId, Namespace};
+use landbridge_xtask::apiserver::ApiServer;
 use prometheus_client::registry::Registry;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::server::ApiServer;
+use crate::api_server;
 
 pub(crate) const LANDBRIDGE: &str = "landbridge.dev/v1alpha1";
 pub(crate) const MCS: &str = "multicluster.x-k8s.io/v1beta1";
@@ -84,7 +85,7 @@ impl Cluster {
         name: &'static str,
         crds: Vec<CustomResourceDefinition>,
     ) -> Self {
-        let server = ApiServer::shared(name).await;
+        let server = api_server(name).await;
         let cluster = Self { server, admin: server.admin() };
         for crd in crds {
             let name = crd.metadata.name.clone().unwrap();
@@ -165,7 +166,7 @@ pub(crate) async fn join(hub: &Cluster, member: &'static str, spec: &Value) -> C
 
 /// Runs a controller with the rights of its role until the token is cancelled.
 pub(crate) async fn control(hub: &Cluster, member: &Cluster, stop: &CancellationToken) {
-    let name = member.server.name;
+    let name = member.server.name();
     member.apply("controller.yaml", name).await;
     member
         .create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}))

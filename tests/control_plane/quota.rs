@@ -13,7 +13,7 @@ const EXPORTS: &str = "count/clusterexports.landbridge.dev";
 
 /// Lets the member have so many exports, of which one is there.
 async fn allow(hub: &Cluster, number: u32) {
-    let namespace = format!("cluster-{}", hub.server.name);
+    let namespace = format!("cluster-{}", hub.server.name());
     let quotas = api(&hub.admin, "v1", "ResourceQuota", &namespace);
     let spec = Patch::Merge(json!({"spec": {"hard": {EXPORTS: number.to_string()}}}));
     let params = PatchParams::default();

@@ -144,7 +144,7 @@ fn cargo(arguments: &[&str]) -> String {
 
 /// ```text
 /// model ◄── api ◄── controller, dns, gateway ◄── cli
-///                   embedded ◄── cli, tests
+///                   embedded ◄── cli, tests ──► xtask
 /// ```
 /// "Never: dns, gateway and controller on one another; anything on `tests`."
 #[test]

@@ -1,11 +1,11 @@
-//! A program that does not outlive the tests, however they end.
+//! A program that does not outlive who started it, however that one ends.
 //!
-//! Each has a keeper, a shell that waits for the end of its standard input. That end comes when the test process stops
-//! the program, and also when it exits, panics or is killed; then the keeper kills the program by its id. A keeper is
-//! in a process group of its own, so that an interrupt from a terminal reaches the tests only.
+//! Each has a keeper, a shell that waits for the end of its standard input. That end comes when our process stops the
+//! program, and also when it exits, panics or is killed; then the keeper kills the program by its id. A keeper is in a
+//! process group of its own, so that an interrupt from a terminal reaches our process only.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -31,14 +31,17 @@ const SHOWN: usize = 4_000;
 
 /// A running program.
 #[derive(Debug)]
-pub(crate) struct Program {
+pub struct Program {
     keeper: Child,
     log: PathBuf,
 }
 
 impl Program {
     /// Starts `command`, whose output goes to `log`; with its end goes the folder `remove`.
-    pub(crate) fn start(command: &[String], log: &Path, remove: Option<&Path>) -> Self {
+    ///
+    /// # Errors
+    /// Where there is no `sh`. What becomes of the command itself is in the log.
+    pub fn start(command: &[String], log: &Path, remove: Option<&Path>) -> io::Result<Self> {
         let keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .args([log, remove.unwrap_or_else(|| Path::new(""))])
@@ -47,19 +50,20 @@ impl Program {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0)
-            .spawn()
-            .unwrap();
-        Self { keeper, log: log.to_owned() }
+            .spawn()?;
+        Ok(Self { keeper, log: log.to_owned() })
     }
 
     /// Kills it and waits until it is gone.
-    pub(crate) fn stop(mut self) {
+    pub fn stop(mut self) {
         drop(self.keeper.stdin.take());
-        self.keeper.wait().unwrap();
+        // It fails only where somebody else has waited for it already: then it is gone.
+        let _ = self.keeper.wait();
     }
 
     /// The end of what it has said.
-    pub(crate) fn said(&self) -> String {
+    #[must_use]
+    pub fn said(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let from = log.len().saturating_sub(SHOWN);
         String::from_utf8_lossy(&log[from..]).into_owned()
@@ -72,7 +76,7 @@ fn a_program_ends_when_it_is_let_go_and_its_folder_goes_with_it() {
     fs::create_dir_all(&folder).unwrap();
     let log = folder.join("log");
     let command = ["sh", "-c", "echo $$; exec sleep 600"].map(String::from);
-    let program = Program::start(&command, &log, Some(&folder));
+    let program = Program::start(&command, &log, Some(&folder)).unwrap();
     let pid = loop {
         match program.said().trim().parse::<u32>() {
             Ok(pid) => break pid,

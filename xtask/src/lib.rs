@@ -1,0 +1,15 @@
+//! What contributors run, as a library, so that tests and benchmarks can run it too.
+//!
+//! | module | question |
+//! | --- | --- |
+//! | [`programs`] | where are etcd, CoreDNS and the programs of Kubernetes, in the versions that are pinned here? |
+//! | [`process`] | how does a program end when whoever started it does? |
+//! | [`apiserver`] | how does a test get a real API server? |
+//! | [`rung`] | what does a rung of the test ladder do where it cannot run? |
+//!
+//! No crate of ours is used here, so that tests of each of them can use this one.
+
+pub mod apiserver;
+pub mod process;
+pub mod programs;
+pub mod rung;

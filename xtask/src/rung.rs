@@ -1,0 +1,53 @@
+//! A rung of the test ladder that a machine may not be able to run: it is skipped with a line that says why, or fails
+//! where it is demanded.
+
+use std::{
+    env,
+    io::{self, Write as _},
+    process,
+};
+
+use crate::programs::Tool;
+
+/// A rung that needs more than Rust.
+#[derive(Clone, Copy, Debug)]
+pub struct Rung {
+    /// What it is called where it is skipped.
+    pub name: &'static str,
+    /// The environment variable that demands it with the value `required`.
+    pub variable: &'static str,
+}
+
+/// Real API servers: kube-apiserver and etcd.
+pub const CONTROL_PLANE: Rung =
+    Rung { name: "control plane", variable: "LANDBRIDGE_CONTROL_PLANE" };
+
+impl Rung {
+    /// Whether it must run.
+    #[must_use]
+    pub fn required(&self) -> bool {
+        env::var(self.variable).is_ok_and(|value| value == "required")
+    }
+
+    /// Goes on where every program is there or can be built, and ends the process otherwise.
+    pub fn need(&self, tools: &[Tool]) {
+        for tool in tools {
+            if let Err(error) = tool.find() {
+                self.skip(&error.to_string());
+            }
+        }
+    }
+
+    /// Ends the process: nothing of this rung can be said.
+    ///
+    /// A single test cannot be skipped once it runs, so the first one ends all, before any other has begun.
+    #[expect(clippy::panic, reason = "a rung that is demanded fails")]
+    pub fn skip(&self, why: &str) -> ! {
+        if self.required() {
+            panic!("the {} rung is required, but {why}", self.name);
+        }
+        // Said where the test harness does not hold it back. Where standard error is closed, nobody listens.
+        let _ = writeln!(io::stderr(), "{}: skipped: {why}", self.name);
+        process::exit(0)
+    }
+}
