@@ -36,6 +36,7 @@ use crate::{
     election::{Bid, LEASE},
     metrics::{FailureLabels, Metrics, Word, WriteLabels},
     observed::Event,
+    outcome::{Failure, Fault, Outcome},
     plan::{Kind, Object, Plan, Write},
     probe,
 };
@@ -47,52 +48,6 @@ const MOST_REQUESTS: usize = 32;
 const LONGEST_REQUEST: Duration = Duration::from_secs(10);
 /// An answer to a bid that comes later is of no use: the holder has three seconds from when it asked.
 const LONGEST_BID: Duration = Duration::from_secs(2);
-
-/// Why a write did not succeed.
-#[derive(Clone, Debug)]
-pub(crate) struct Failure {
-    /// Verb, kind and name.
-    pub(crate) write: String,
-    /// What was said.
-    pub(crate) message: String,
-    pub(crate) fault: Fault,
-}
-
-/// Whose fault a failed write is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Fault {
-    /// The API was away, or too busy.
-    Api,
-    /// Something has changed since it was seen: the next plan knows better.
-    Outdated,
-    /// The API has said no, and will say it again.
-    Refused,
-}
-
-impl Fault {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Outdated => "outdated",
-            Self::Refused => "refused",
-        }
-    }
-}
-
-impl Failure {
-    /// Whether the API server has said that it has no ClusterIP left; it has no code of its own for that.
-    pub(crate) fn is_exhaustion(&self) -> bool {
-        self.message.contains("range is full")
-    }
-}
-
-/// What came of a plan.
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    /// What the APIs answered: news like any other.
-    pub(crate) answers: Vec<Event>,
-    pub(crate) failure: Option<Failure>,
-}
 
 /// Speaks to the two APIs.
 pub(crate) struct Executor {
@@ -419,9 +374,7 @@ fn said(error: &kube::Error) -> String {
 
 fn fault(error: &kube::Error) -> Fault {
     match error {
-        kube::Error::Api(status) if status.code == 409 => Fault::Outdated,
-        kube::Error::Api(status) if status.code == 429 || status.code >= 500 => Fault::Api,
-        kube::Error::Api(_) => Fault::Refused,
+        kube::Error::Api(status) => Fault::of_status(status.code),
         _ => Fault::Api,
     }
 }

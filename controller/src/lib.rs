@@ -2,7 +2,7 @@
 //!
 //! One controller serves one cluster. It watches the cluster and the hub, plans what belongs where, and writes it:
 //! exports to the hub, imports with their Services and slices into the cluster, peers for the gateways. Everything
-//! that decides is in [`plan`] and what it uses, and is pure; [`run`](Controller::run) is the only task.
+//! that decides is in [`reconciler`], [`plan`] and what they use, and is pure; [`run`](Controller::run) is the only task.
 
 pub mod config;
 pub mod election;
@@ -11,11 +11,13 @@ pub mod liveness;
 mod metrics;
 pub mod notes;
 pub mod observed;
+pub mod outcome;
 pub mod plan;
 pub mod ports;
 pub mod presence;
 mod probe;
 pub mod queue;
+pub mod reconciler;
 mod run;
 pub mod selector;
 mod start;

@@ -1,23 +1,14 @@
-//! What the controller counts, and how long exports take to get through.
+//! What the controller counts.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write,
-    time::{Duration, Instant},
-};
+use std::{fmt::Write, time::Duration};
 
-use landbridge_api::watch::Change;
-use landbridge_model::ServiceKey;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
-use crate::observed::{Event, Observed, object_key};
-
-/// How many exports are timed at once. More at the same moment is a cold start, which is not a propagation.
-const MOST_TIMED: usize = 10_000;
+use crate::reconciler::{Stage, Told};
 
 /// Text known when the program was built.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -48,24 +39,15 @@ pub(crate) struct StageLabels {
     pub(crate) stage: Word,
 }
 
-/// How far an export has come.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Stage {
-    /// From the ClusterExport to the ServiceImport.
-    Import,
-    /// From the ServiceExport to the ClusterExport.
-    Publish,
-}
-
 /// The controller's metrics.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    pub(crate) empty_plans: Counter,
+    empty_plans: Counter,
     pub(crate) events_left_out: Counter,
     pub(crate) failures: Family<FailureLabels, Counter>,
     pub(crate) hub_reachable: Gauge,
     pub(crate) leading: Gauge,
-    pub(crate) problems: Counter,
+    problems: Counter,
     pub(crate) probe_timeouts: Counter,
     pub(crate) queue_depth: Gauge,
     pub(crate) silent_members: Gauge,
@@ -143,6 +125,32 @@ impl Metrics {
         metrics
     }
 
+    /// Counts what is told.
+    pub(crate) fn count(&self, told: &Told) {
+        match told {
+            Told::EmptyPlan => {
+                self.empty_plans.inc();
+            }
+            Told::EventsLeftOut(number) => {
+                self.events_left_out.inc_by(*number);
+            }
+            Told::Problem(_) => {
+                self.problems.inc();
+            }
+            Told::Propagated(stage, took) => self.propagated(*stage, *took),
+            Told::Untimed => {
+                self.untimed.inc();
+            }
+            Told::BidRefused(_)
+            | Told::Failed(..)
+            | Told::Heard(..)
+            | Told::HubAway(_)
+            | Told::HubBack
+            | Told::Leads(..)
+            | Told::Silent(..) => {}
+        }
+    }
+
     fn propagated(&self, stage: Stage, took: Duration) {
         let stage = Word(match stage {
             Stage::Import => "import",
@@ -150,80 +158,5 @@ impl Metrics {
         });
         let histogram = self.propagation.get_or_create(&StageLabels { stage });
         histogram.observe(took.as_secs_f64());
-    }
-}
-
-/// Since when exports are on their way. `creationTimestamp` has whole seconds, so the controller's first sight
-/// counts.
-#[derive(Debug, Default)]
-pub(crate) struct Propagation(BTreeMap<(Stage, ServiceKey), Instant>);
-
-impl Propagation {
-    /// News is about to be taken in: exports that are new start their time.
-    pub(crate) fn before(
-        &mut self,
-        event: &Event,
-        observed: &Observed,
-        metrics: &Metrics,
-        now: Instant,
-    ) {
-        let new = match event {
-            Event::ClusterExport(Change::Apply(object)) => {
-                let service = &object.spec.service;
-                let service = ServiceKey::parse(&service.namespace, &service.name).ok();
-                let is_new = |service: &ServiceKey| observed.exports_of(service).next().is_none();
-                service.filter(is_new).map(|service| (Stage::Import, service))
-            }
-            Event::ServiceExport(Change::Apply(object)) => {
-                let meta = &object.metadata;
-                let namespace = meta.namespace.as_deref().unwrap_or_default();
-                let service =
-                    ServiceKey::parse(namespace, meta.name.as_deref().unwrap_or_default()).ok();
-                let is_new = |service: &ServiceKey| {
-                    let key = object_key(service, service.name.as_str());
-                    observed.service_exports.find(&key).is_none()
-                };
-                service.filter(is_new).map(|service| (Stage::Publish, service))
-            }
-            _ => None,
-        };
-        match new {
-            Some(_) if self.0.len() >= MOST_TIMED => {
-                metrics.untimed.inc();
-            }
-            Some(stage) => {
-                self.0.entry(stage).or_insert(now);
-            }
-            None => {}
-        }
-    }
-
-    /// An API has answered a write: exports that have got through end their time.
-    pub(crate) fn answered(&mut self, event: &Event, metrics: &Metrics, now: Instant) {
-        let through = match event {
-            Event::ClusterExport(Change::Apply(object)) => {
-                let service = &object.spec.service;
-                let service = ServiceKey::parse(&service.namespace, &service.name).ok();
-                service.map(|service| (Stage::Publish, service))
-            }
-            Event::ServiceImport(Change::Apply(object)) => {
-                let meta = &object.metadata;
-                let namespace = meta.namespace.as_deref().unwrap_or_default();
-                let name = meta.name.as_deref().unwrap_or_default();
-                ServiceKey::parse(namespace, name).ok().map(|service| (Stage::Import, service))
-            }
-            _ => None,
-        };
-        if let Some((stage, service)) = through
-            && let Some(since) = self.0.remove(&(stage, service))
-        {
-            metrics.propagated(stage, now.saturating_duration_since(since));
-        }
-    }
-
-    /// Forgets exports that are gone or will not get through, such as those of namespaces that do not exist here.
-    pub(crate) fn expire(&mut self, now: Instant) {
-        const LONGEST: Duration = Duration::from_secs(60);
-        self.0.retain(|_, since| now.saturating_duration_since(*since) < LONGEST);
     }
 }
