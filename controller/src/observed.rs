@@ -30,7 +30,7 @@ use landbridge_api::{
     watch::{Change, ObjectKey},
     wellknown::{cluster_export_name, hub_namespace},
 };
-use landbridge_model::{ClusterId, Namespace as NamespaceName, ServiceKey};
+use landbridge_model::{ClusterId, Namespace as NamespaceName, Rulebook, ServiceKey};
 
 use crate::{
     config::Config,
@@ -145,6 +145,7 @@ pub struct Observed {
     pub(crate) peers: Table<(PeerSpec, Peer)>,
     pub(crate) ports: Ports,
     pub(crate) refusals: BTreeMap<ServiceKey, Refusal>,
+    rules: Rulebook,
     pub(crate) service_exports: Table<ExportView>,
     pub(crate) service_imports: Table<ServiceImport>,
     pub(crate) services: Table<ServiceView>,
@@ -169,6 +170,12 @@ impl Observed {
     /// Nothing yet, in the cluster that `config` names.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        Self::with_rules(config, Rulebook::OURS)
+    }
+
+    /// The same, by a controller that knows these merge rules.
+    #[must_use]
+    pub fn with_rules(config: Config, rules: Rulebook) -> Self {
         Self {
             config,
             cluster_exports: Table::default(),
@@ -192,6 +199,7 @@ impl Observed {
             pod_slices: BTreeMap::new(),
             ports: Ports::default(),
             refusals: BTreeMap::new(),
+            rules,
             service_exports: Table::default(),
             service_imports: Table::default(),
             services: Table::default(),

@@ -301,7 +301,8 @@ fn exports<'a>(
 }
 
 fn merged(observed: &Observed, service: &ServiceKey) -> Option<Merged> {
-    landbridge_model::merge(exports(observed, service))
+    let exports: Vec<&Export> = exports(observed, service).collect();
+    observed.rulebook().merge(observed.lowest_revision(), &exports)
 }
 
 /// What each row of a table must have back before it is written.

@@ -26,7 +26,7 @@ use std::{
 use k8s_openapi::api::{coordination::v1::Lease, events::v1::Event as News};
 use kube::ResourceExt;
 use landbridge_api::{landbridge::Member, watch::Change};
-use landbridge_model::Timestamp;
+use landbridge_model::{Rulebook, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
@@ -123,9 +123,10 @@ pub struct Reconciler {
 }
 
 impl Reconciler {
-    /// A controller that has seen nothing yet. No other one of its cluster may have its `name`.
+    /// A controller that has seen nothing yet and knows these merge rules. No other one of its cluster may have its
+    /// `name`.
     #[must_use]
-    pub fn new(config: Config, name: String, now: Instant) -> Self {
+    pub fn new(config: Config, rules: Rulebook, name: String, now: Instant) -> Self {
         Self {
             ask: Pace::new(ASK, now),
             carried: BTreeMap::new(),
@@ -140,7 +141,7 @@ impl Reconciler {
             leads: false,
             members: Liveness::new(MEMBER_SILENCE),
             notebook: Notebook::new(name, now),
-            observed: Observed::new(config),
+            observed: Observed::with_rules(config, rules),
             presence: Presence::default(),
             problems: BTreeMap::new(),
             propagation: Propagation::default(),

@@ -12,7 +12,7 @@ use std::{
 
 use futures::{FutureExt, Stream, StreamExt};
 use kube::Client;
-use landbridge_model::Timestamp;
+use landbridge_model::{Rulebook, Timestamp};
 use serde_json::Value;
 use tokio::{sync::watch as latest, task::JoinSet, time};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +63,7 @@ impl Owner {
             jobs: JoinSet::new(),
             metrics,
             ready,
-            reconciler: Reconciler::new(config, name, Instant::now()),
+            reconciler: Reconciler::new(config, Rulebook::OURS, name, Instant::now()),
             snapshot,
         }
     }

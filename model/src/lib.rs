@@ -23,7 +23,7 @@ pub mod time;
 
 pub use allotment::{AllottedPort, Target};
 pub use export::{Export, IpFamily, ServiceKind, SessionAffinity, ZoneCapacity};
-pub use merge::{Conflict, ConflictReason, MERGE_REVISION, Merged, MergedPort, merge};
+pub use merge::{Conflict, ConflictReason, Merged, MergedPort, Rulebook, merge};
 pub use name::{
     ClusterId, ClusterSetId, DerivedName, Hostname, NameError, Namespace, NetworkName, PortName,
     ServiceKey, ServiceName, ZoneName,

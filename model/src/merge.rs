@@ -6,6 +6,7 @@
 
 mod ports;
 mod properties;
+mod rules;
 
 use std::collections::BTreeMap;
 
@@ -16,9 +17,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// The revision of these rules. Each member publishes the one that it knows and the set uses the lowest, so that
-/// an upgrade under way cannot split opinions.
-pub const MERGE_REVISION: u32 = 1;
+pub use rules::{Rulebook, Rules};
 
 /// Why exports conflict: the reasons of the condition `Conflict` of a ServiceExport, in the order in which several
 /// are joined.
@@ -128,11 +127,17 @@ impl Merged {
     }
 }
 
-/// Merges all exports of one service; none where there are none. Exports of other services than the first one's are
-/// left out.
+/// Merges all exports of one service by the newest rules; none where there are none. Exports of other services than
+/// the first one's are left out.
 #[must_use]
 pub fn merge<'a>(exports: impl IntoIterator<Item = &'a Export>) -> Option<Merged> {
-    let mut exports: Vec<&Export> = exports.into_iter().collect();
+    let exports: Vec<&Export> = exports.into_iter().collect();
+    Rulebook::OURS.merge(u32::MAX, &exports)
+}
+
+/// Revision 1.
+fn by_oldest(exports: &[&Export]) -> Option<Merged> {
+    let mut exports = exports.to_vec();
     exports.sort_by(|a, b| age(a).cmp(&age(b)));
     let oldest = *exports.first()?;
     exports.retain(|export| export.service == oldest.service);

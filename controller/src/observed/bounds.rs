@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use landbridge_api::watch::ObjectKey;
-use landbridge_model::{MERGE_REVISION, ServiceKey};
+use landbridge_model::{Rulebook, ServiceKey};
 
 use super::{Observed, Touched};
 
@@ -27,12 +27,24 @@ impl Observed {
         (said != own && !self.silent_members.contains(id.as_str())).then_some(said)
     }
 
+    /// The merge rules that this controller knows.
+    #[must_use]
+    pub fn rulebook(&self) -> Rulebook {
+        self.rules
+    }
+
     /// The merge rules that the set uses: the newest that all of its members know, and this controller.
     #[must_use]
     pub fn merge_revision(&self) -> u32 {
+        self.rules.used(self.lowest_revision())
+    }
+
+    /// The lowest of the revisions that members publish, and never more than this controller knows, whatever an
+    /// earlier version of it has published. One that has just joined counts from when it first speaks.
+    pub(crate) fn lowest_revision(&self) -> u32 {
         let told = self.members.rows();
         let told = told.filter_map(|(_, row)| row.kept.status.merge_revision);
-        told.min().unwrap_or(MERGE_REVISION).min(MERGE_REVISION)
+        told.chain([self.rules.newest()]).min().unwrap_or_default()
     }
 
     /// Members that have spoken, but know no merge rules that this controller knows too.
@@ -40,7 +52,7 @@ impl Observed {
         let told = self.members.rows().filter(|(_, row)| {
             let status = &row.kept.status;
             status.heartbeat.is_some()
-                && status.merge_revision.is_none_or(|revision| revision < OLDEST_MERGE_REVISION)
+                && status.merge_revision.is_none_or(|revision| revision < self.rules.oldest())
         });
         told.map(|(key, _)| key.name.as_str())
     }
@@ -92,6 +104,3 @@ impl Observed {
         Touched { services: BTreeSet::from([service.clone()]), ..Touched::default() }
     }
 }
-
-/// The oldest merge rules that this controller can follow.
-const OLDEST_MERGE_REVISION: u32 = 1;

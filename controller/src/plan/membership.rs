@@ -16,7 +16,7 @@ use landbridge_api::{
     watch::ObjectKey,
     wellknown::{APP_MANAGED_BY, LANDBRIDGE},
 };
-use landbridge_model::{MERGE_REVISION, Timestamp};
+use landbridge_model::Timestamp;
 use serde_json::json;
 
 use super::{Kind, Object, Plan, Write, versioned};
@@ -148,7 +148,7 @@ pub(super) fn member(observed: &Observed, now: Timestamp) -> Plan {
             .kubernetes
             .clone()
             .or_else(|| view.status.kubernetes_version.clone()),
-        merge_revision: Some(MERGE_REVISION),
+        merge_revision: Some(observed.rulebook().newest()),
         region: config.region.clone(),
         gateways: convert::gateway_endpoints(&config.advertise),
         cluster_uid: observed

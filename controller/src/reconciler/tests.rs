@@ -29,7 +29,7 @@ impl World {
             Namespace::parse("landbridge-system").unwrap(),
         );
         let start = Instant::now();
-        let reconciler = Reconciler::new(config, "me".into(), start);
+        let reconciler = Reconciler::new(config, Rulebook::OURS, "me".into(), start);
         let mut world = Self { reconciler, start, millis: 0 };
         let spec = MemberSpec { generation: 1, network: "a".into(), ..MemberSpec::default() };
         let member = Member::new("paris", spec);

@@ -125,7 +125,7 @@ fn the_lowest_merge_revision_is_used_and_one_that_nobody_knows_is_told() {
         (json!({}), "Compatible", 1),
         (json!({"heartbeat": beat, "mergeRevision": 1}), "Compatible", 1),
         (json!({"heartbeat": beat, "mergeRevision": 7}), "Compatible", 1),
-        (json!({"heartbeat": beat, "mergeRevision": 0}), "RevisionTooOld", 0),
+        (json!({"heartbeat": beat, "mergeRevision": 0}), "RevisionTooOld", 1),
         (json!({"heartbeat": beat}), "RevisionTooOld", 1),
     ] {
         assert_eq!(compatible(&mut world, &status), (told.to_owned(), used), "{status}");
