@@ -5,6 +5,7 @@
 //! changes that led to it. Nothing is decided here.
 
 mod bounds;
+mod gone;
 mod hub;
 mod inventory;
 mod snapshot;
