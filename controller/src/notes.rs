@@ -41,11 +41,13 @@ pub struct Note {
     sentence: String,
 }
 
-/// What `plan` will have turned once it is carried out.
+/// What `plan` will have turned once it is carried out. Where a namespace goes, nobody is left to be told there, and an
+/// API server takes nothing new.
 #[must_use]
 pub fn notes(observed: &Observed, plan: &Plan) -> Vec<Note> {
     let writes = plan.steps.iter().flatten();
-    writes.flat_map(|write| of_write(observed, write)).collect()
+    let notes = writes.flat_map(|write| of_write(observed, write));
+    notes.filter(|note| observed.is_open(&note.key.namespace)).collect()
 }
 
 fn of_write(observed: &Observed, write: &Write) -> Vec<Note> {

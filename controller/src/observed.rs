@@ -509,6 +509,12 @@ impl Observed {
         self.members.find(&ObjectKey { namespace: String::new(), name: cluster.to_string() })
     }
 
+    /// Whether objects can be made in a namespace: it is there, and not on its way out.
+    pub(crate) fn is_open(&self, namespace: &str) -> bool {
+        let key = ObjectKey { namespace: String::new(), name: namespace.to_owned() };
+        self.namespaces.find(&key).is_some_and(|namespace| namespace.is_open)
+    }
+
     /// Why services of a namespace are not imported; none where they are.
     pub(crate) fn withheld(&self, namespace: &NamespaceName) -> Option<Withheld> {
         let key = ObjectKey { namespace: String::new(), name: namespace.to_string() };

@@ -174,6 +174,11 @@ fn namespaces_come_and_go() {
     let mut going = namespace;
     going["metadata"]["deletionTimestamp"] = json!("2026-01-01T10:00:00Z");
     world.put("berlin", going);
+    // What goes is not told there: an API server takes no Event in a namespace on its way out.
+    let work = Work::Import(service("shop/a"));
+    let plan = plan(&world.clusters["berlin"].observed, &work, Timestamp::from_millis(0));
+    assert!(!plan.is_empty());
+    assert_eq!(notes(&world.clusters["berlin"].observed, &plan), []);
     world.settle();
     for kind in ["ServiceImport", "Service", "EndpointSlice"] {
         assert_eq!(world.names("berlin", kind), [""; 0], "{kind}");
