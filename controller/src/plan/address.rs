@@ -163,6 +163,10 @@ fn shape(
         }
     });
     service.spec = Some(ServiceSpec {
+        // With a selector, Kubernetes would add slices of its own; with external addresses, nodes would take calls for
+        // them.
+        external_ips: None,
+        selector: None,
         // `Cluster` whatever the import says, else kube-proxy drops what has no endpoint on the caller's node.
         internal_traffic_policy: Some("Cluster".to_owned()),
         ip_family_policy: Some("PreferDualStack".to_owned()),

@@ -34,7 +34,7 @@ use super::{
     gateways::{Gateways, family_of, gateways},
     headless::{Headless, MOST_PLACES, headless},
     home::home,
-    merged,
+    labels, merged,
     remote::remote,
     room, slices,
     slices::{Route, Slices, Source, route},
@@ -320,9 +320,10 @@ fn shape(
     ips: &[IpAddr],
     families: &[IpFamily],
 ) -> ServiceImport {
-    let mut labels = merged.labels.clone();
+    // The source has left out what no API takes, if it checks as this version does.
+    let labels::Carried { mut labels, mut annotations, .. } =
+        labels::carried(&merged.labels, &merged.annotations);
     labels.insert(APP_MANAGED_BY.to_owned(), LANDBRIDGE.to_owned());
-    let mut annotations = merged.annotations.clone();
     if merged.kind == ServiceKind::ClusterSetIp {
         let derived = derived::service(&merged.service).to_string();
         annotations.insert(DERIVED_SERVICE.to_owned(), derived);

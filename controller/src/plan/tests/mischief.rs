@@ -40,6 +40,8 @@ fn what_users_edit_of_ours_is_put_back() {
             json!({"spec": {"ports": [{"name": "x", "port": 1, "protocol": "TCP", "targetPort": 1}]}}),
         ),
         ("Service", DERIVED, json!({"spec": {"internalTrafficPolicy": "Local"}})),
+        ("Service", DERIVED, json!({"spec": {"selector": {"app": "mine"}}})),
+        ("Service", DERIVED, json!({"spec": {"externalIPs": ["192.0.2.1"]}})),
         ("EndpointSlice", "shop/derived-isrlchlhrq-gw-v4", json!({"endpoints": []})),
         ("EndpointSlice", "shop/web-paris-v4", json!({"ports": []})),
     ];
@@ -69,6 +71,28 @@ fn what_users_edit_of_ours_is_put_back() {
             assert_eq!(after["metadata"]["generation"], after_generation);
         }
     }
+}
+
+/// "importers check it again": a label that no API takes, from a member that has not left it out, costs the import
+/// nothing but the label.
+#[test]
+fn labels_that_a_member_should_have_left_out_are_left_out_here() {
+    let mut world = exported(&["shop/web"]);
+    let mut export = world.object("hub", "ClusterExport", "cluster-paris/shop.web");
+    let huge = "x".repeat(300_000);
+    export["spec"]["exportedLabels"] =
+        json!({"team": "not a value!", "k8s.io/a": "x", "good": "yes"});
+    export["spec"]["exportedAnnotations"] = json!({ "huge": huge });
+    let berlin = world.clusters.get_mut("berlin").unwrap();
+    // Its own controller would put it right; here only what others make of it counts.
+    berlin.news(crate::observed::Event::ClusterExport(landbridge_api::watch::Change::Apply(
+        serde_json::from_value(export).unwrap(),
+    )));
+    world.run("berlin", &super::super::Work::Import(super::world::service("shop/web")));
+    let import = world.object("berlin", "ServiceImport", "shop/web");
+    let labels = json!({"good": "yes", "app.kubernetes.io/managed-by": "landbridge.dev"});
+    assert_eq!(import["metadata"]["labels"], labels);
+    assert!(import["metadata"]["annotations"].get("huge").is_none());
 }
 
 /// Two slices that claim one gateway port: the older import keeps it, the other is allotted anew and says so.
