@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -241,6 +241,34 @@ impl ApiServer {
     pub fn audited(&self) -> Vec<Value> {
         let log = fs::read_to_string(self.folder.join("audit.log")).unwrap_or_default();
         log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Lets kube-controller-manager run these of its controllers, until what is given back is dropped.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn manage(&self, manager: &Path, controllers: &[&str]) -> Result<Program, Error> {
+        let kubeconfig = self.folder.join("manager.yaml");
+        fs::write(
+            &kubeconfig,
+            format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: own\n\
+                 clusters:\n- name: own\n  cluster: {{server: \"https://127.0.0.1:{}\", insecure-skip-tls-verify: true}}\n\
+                 users:\n- name: admin\n  user: {{token: \"{}\"}}\n\
+                 contexts:\n- name: own\n  context: {{cluster: own, user: admin}}\n",
+                self.port, self.token
+            ),
+        )?;
+        let command = [
+            manager.display().to_string(),
+            format!("--kubeconfig={}", kubeconfig.display()),
+            format!("--controllers={}", controllers.join(",")),
+            format!("--cert-dir={}", self.folder.display()),
+            "--bind-address=127.0.0.1".into(),
+            format!("--secure-port={}", free_port()?),
+            "--leader-elect=false".into(),
+        ];
+        Ok(Program::start(&command, &self.folder.join("manager.log"), None)?)
     }
 
     /// What service accounts have been refused for want of a right.
