@@ -2,6 +2,7 @@
 //!
 //! | file | what is held |
 //! | --- | --- |
+//! | [`battery`], [`world`] | the Multi-Cluster Services API: the same cases as on the embedded API |
 //! | [`components`] | the DNS server and a gateway with the roles of `deploy/rbac` |
 //! | [`conventions`] | the embedded API's own battery: where a real one differs, the embedded one is wrong |
 //! | [`members`] | a hub and two members: controllers with the roles of `deploy/rbac`, and what the hub refuses |
@@ -10,12 +11,15 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../battery/mod.rs"]
+mod battery;
 mod components;
 #[path = "../../embedded/tests/conventions/mod.rs"]
 mod conventions;
 mod members;
 mod older;
 mod quota;
+mod world;
 
 use landbridge_xtask::{
     apiserver::{self, ApiServer},
@@ -41,4 +45,5 @@ impl Real {
     }
 }
 
+battery::battery!(kubernetes, crate::world::start);
 conventions::conventions!(real, crate::Real::start);

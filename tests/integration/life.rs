@@ -1,4 +1,4 @@
-//! Controllers and gateways that die: who takes over, what is withdrawn, and how few writes that costs.
+//! Gateways that die: what is withdrawn, and how few writes that costs; and a cluster that has no address left.
 
 use std::{
     net::SocketAddr,
@@ -18,9 +18,6 @@ use crate::{
     controller::{Controlling, IMPORT, MEMBER, SLICE, create, find},
     support::{Block, Running, eventually},
 };
-
-const LEASE: (&str, &str) = ("coordination.k8s.io/v1", "Lease");
-const CONTROLLER: (&str, &str) = ("landbridge-system", "landbridge-controller");
 
 /// A hub and one member, with room for more imports than a test's own loopback addresses: nothing is called here.
 async fn set(services: &str) -> [Running; 2] {
@@ -78,73 +75,6 @@ fn exported(hub: &Running, name: &str) {
 
 async fn becomes<T>(what: &str, running: &[Running], check: impl Fn() -> Option<T>) -> T {
     eventually(what, running, async || check().ok_or_else(|| "not yet".to_owned())).await
-}
-
-fn holder(running: &Running) -> Option<String> {
-    let lease = find(running, LEASE, CONTROLLER)?;
-    let holder = lease["spec"]["holderIdentity"].as_str()?;
-    (!holder.is_empty()).then(|| holder.to_owned())
-}
-
-/// "Two controllers in one member: Lease election, the standby takes over within 5 s, no double writes that differ."
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_standby_takes_over_from_a_controller_that_dies() {
-    let running = set("10.96.0.0/16").await;
-    let [hub, berlin] = &running;
-    let named = |name: &'static str| {
-        Controlling::start_as(berlin, hub, move |config| config.replica = name.into())
-    };
-    let first = named("first").await;
-    let held_by = |name: &'static str| move || holder(berlin).filter(|held| held.starts_with(name));
-    becomes("the first one holds the Lease", &running, held_by("first-")).await;
-    let second = named("second").await;
-    becomes("the standby is ready", &running, || second.handle.is_ready().then_some(())).await;
-    exported(hub, "web");
-    let web = becomes("web is imported", &running, || {
-        find(berlin, IMPORT, ("shop", "web"))
-            .filter(|import| import["status"].get("conditions").is_some())
-    })
-    .await;
-    becomes("an Event tells of the import", &running, || {
-        let events = berlin.cluster.store().list(("events.k8s.io/v1", "Event"), Some("shop"));
-        let events = events.unwrap().items;
-        let told = events.iter().find(|event| event["reason"] == json!("Imported"))?;
-        assert_eq!(told["regarding"]["uid"], web["metadata"]["uid"]);
-        assert_eq!(told["type"], json!("Normal"));
-        Some(())
-    })
-    .await;
-    // As long as the holder renews, the other one waits.
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    assert_eq!(second.count("writes_total", &[]), 0, "only one writes");
-    assert_eq!(second.handle.snapshot()["leads"], json!(false));
-    assert_eq!(first.handle.snapshot()["leads"], json!(true));
-
-    // It dies without a word.
-    first.task.abort();
-    let dead = Instant::now();
-    exported(hub, "late");
-    becomes("late is imported", &running, || find(berlin, IMPORT, ("shop", "late"))).await;
-    // Four seconds and what the import takes; the exact time is held where time is an argument.
-    let took = dead.elapsed();
-    assert!(took < Duration::from_secs(10), "{took:?}");
-    assert!(holder(berlin).unwrap().starts_with("second-"));
-    assert_eq!(
-        find(berlin, IMPORT, ("shop", "web")).unwrap(),
-        web,
-        "what is true is not written again"
-    );
-
-    // One that ends gives the Lease back, and the next one need not wait.
-    let third = named("third").await;
-    becomes("the third is ready", &running, || third.handle.is_ready().then_some(())).await;
-    let ended = Instant::now();
-    second.stop().await;
-    becomes("the third one holds the Lease", &running, held_by("third-")).await;
-    let took = ended.elapsed();
-    assert!(took < Duration::from_secs(3), "sooner than a Lease runs out: {took:?}");
-    third.stop().await;
-    assert_eq!(holder(berlin), None);
 }
 
 /// A gateway that answers whoever asks, until it is dropped.
@@ -314,36 +244,4 @@ async fn an_import_for_which_there_is_no_address_waits_for_one() {
     .await;
     assert_eq!(import["spec"]["ips"].as_array().map(Vec::len), Some(1));
     controller.stop().await;
-}
-
-/// Two clusters that were given one id by mistake: the second one stands back and says so.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_second_cluster_of_one_id_stands_back() {
-    let running = set("10.96.0.0/16").await;
-    let [hub, berlin] = &running;
-    let first = Controlling::start(berlin, hub).await;
-    let uid = |running: &Running| {
-        find(running, ("v1", "Namespace"), ("", "kube-system")).unwrap()["metadata"]["uid"].clone()
-    };
-    let told = || {
-        let member = find(hub, MEMBER, ("", "berlin"))?;
-        member["status"].get("clusterUid").cloned()
-    };
-    assert_eq!(becomes("the first one is heard", &running, told).await, uid(berlin));
-    let others = set("10.96.0.0/16").await;
-    let [_, other] = &others;
-    assert_ne!(uid(other), uid(berlin));
-    let second = Controlling::start(other, hub).await;
-    becomes("the second one says so", &running, || {
-        (second.handle.snapshot()["duplicateClusterUid"] == uid(berlin)).then_some(())
-    })
-    .await;
-    exported(hub, "web");
-    becomes("the first one imports", &running, || find(berlin, IMPORT, ("shop", "web"))).await;
-    assert_eq!(find(other, IMPORT, ("shop", "web")), None);
-    assert_eq!(told(), Some(uid(berlin)));
-    assert_eq!(second.count("writes_total", &["ClusterExport"]), 0);
-    assert_eq!(second.count("writes_total", &["Member"]), 0);
-    first.stop().await;
-    second.stop().await;
 }
