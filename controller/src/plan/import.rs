@@ -117,10 +117,10 @@ fn keep(observed: &Observed, merged: &Merged, now: Timestamp) -> Plan {
     plan.step(early);
     plan.step(probe(observed, service, &choice, &said, &gateways, row));
     plan.step(late);
-    let ready = no_room.as_ref().map_or_else(
-        || ready(merged, &choice, &gateways, address.as_ref(), &headless),
-        |no_room| no_room.ready.clone(),
-    );
+    let trouble = no_room.as_ref().map(|no_room| no_room.ready.clone());
+    let trouble = trouble.or_else(|| unsupported(address.as_ref(), &slices));
+    let ready =
+        trouble.unwrap_or_else(|| ready(merged, &choice, &gateways, address.as_ref(), &headless));
     let is_pending = headless.is_pending() && row.is_none();
     if let Some(ips) = ips(merged, address.as_ref(), &slices).filter(|_| !is_pending) {
         let families = families(merged, &ips, &slices);
@@ -265,6 +265,21 @@ fn probe(
         service: service.clone(),
         numbers,
         gateways: admin,
+    })
+}
+
+/// KEP-1645: "IP protocol incompatibilities (i.e.: importing an IPv6 only service in an IPv4 cluster) […] should be
+/// reported". Gateways carry the one to the other; pods that are called directly are of the families that they are of.
+fn unsupported(address: Option<&Address<'_>>, slices: &Slices) -> Option<Wanted> {
+    let ips = address?.ips.as_ref().filter(|ips| !ips.is_empty())?;
+    let is_served = ips.iter().any(|ip| slices.serving.contains(&family_of(*ip)));
+    let serving: Vec<&str> = slices.serving.iter().map(|family| family.as_str()).collect();
+    (!is_served && !serving.is_empty()).then(|| {
+        let message = format!(
+            "The service is served over {} alone, and Services of this cluster have no such addresses.",
+            serving.join(" and ")
+        );
+        Wanted::new("Ready", false, "IPFamilyNotSupported", message)
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::{
-    hub_slices::stateful,
+    hub_slices::{pods, stateful},
     world::{World, service},
 };
 
@@ -54,6 +54,26 @@ fn pods_of_the_same_network_are_called_directly() {
     assert_eq!(told[0], "Ready=True/Ready");
     assert!(told[1].starts_with("Encrypted=False/DirectRoute: Pods of \"paris\""), "{told:?}");
     assert_eq!(world.conditions("berlin", "ServiceImport", "shop/web"), ["Ready=True/Ready"]);
+}
+
+/// KEP-1645: "IP protocol incompatibilities (i.e.: importing an IPv6 only service in an IPv4 cluster)". Another network
+/// is reached through gateways, which carry the one to the other.
+#[test]
+fn pods_of_a_family_that_this_cluster_lacks_are_told() {
+    let mut world = example();
+    let port = json!([{"name": "http", "protocol": "TCP", "port": 8080}]);
+    let only = json!({"spec": {"clusterIP": "fd00::9", "ipFamilies": ["IPv6"]}});
+    world.service("paris", "shop/six", &["http 80->8080"], only);
+    pods(&mut world, "paris", "six", &port, &[("fd00:10:244::7", "", "u7", true)]);
+    world.export("paris", "shop/six", 0);
+    world.settle();
+    let told = world.conditions("lyon", "ServiceImport", "shop/six");
+    assert!(
+        told[0]
+            .starts_with("Ready=False/IPFamilyNotSupported: The service is served over IPv6 alone"),
+        "{told:?}"
+    );
+    assert_eq!(world.conditions("berlin", "ServiceImport", "shop/six"), ["Ready=True/Ready"]);
 }
 
 /// Design, "Import": "ready pods of an export **here**; else pods of same-network members …; else the local gateways
