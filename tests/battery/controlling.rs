@@ -37,6 +37,11 @@ impl Controlling {
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
 
+    /// Whether it holds the Lease.
+    pub(crate) fn leads(&self) -> bool {
+        self.count("leading", &[]) == 1
+    }
+
     /// The sum of all samples of a metric whose line begins so and holds every one of `labels`.
     pub(crate) fn count(&self, name: &str, labels: &[&str]) -> u64 {
         let mut metrics = String::new();

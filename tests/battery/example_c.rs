@@ -15,10 +15,15 @@ use super::{
         CLUSTER_EXPORT, EXPORT, IMPORT, MEMBER, SERVICE, SLICE, condition, gateways, namespace,
         pods, service,
     },
+    server::SINGLE_STACK,
     stage::{SHARED, SYSTEM, Seat, Set},
 };
 
-pub(crate) const SEATS: [Seat; 3] = SHARED;
+/// What others share, and a cluster of one family in tokyo's network.
+pub(crate) const SEATS: [Seat; 4] = {
+    let [paris, tokyo, berlin] = SHARED;
+    [paris, tokyo, berlin, Seat { name: SINGLE_STACK, network: "b", gateways: &["192.0.2.41"] }]
+};
 
 const HTTP: [&str; 1] = ["http 80->8080"];
 const PODS: [&str; 1] = ["198.51.100.5"];
@@ -174,4 +179,32 @@ pub(crate) async fn a_namespace_that_is_not_selected_is_not_imported(set: &Arc<S
     })
     .await;
     selective.stop().await;
+}
+
+/// "ServiceImport Ready: IPFamilyNotSupported": "importing an IPv6 only service in an IPv4 cluster" whose pods are called
+/// directly. Through gateways it can be called: they carry the one to the other.
+pub(crate) async fn row_an_import_of_an_unsupported_family_is_not_ready(set: &Arc<Set>) {
+    let case = &Case::new(set, "family").await;
+    let oslo = set.at(SINGLE_STACK, "family").await;
+    oslo.ensure(namespace("family")).await;
+    let Case { tokyo, paris, .. } = case;
+    let six = json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"]});
+    for at in [tokyo, paris] {
+        let name = format!("of-{}", at.name);
+        at.serve(&name, &HTTP, six.clone(), &["2001:db8:1::5 of u5"]).await;
+        at.export(&name).await;
+        case.imported(at, &name).await;
+    }
+    let told = case.import_says(&oslo, "of-tokyo", "Ready=False/IPFamilyNotSupported").await;
+    assert!(condition(&told, "Ready").contains("served over IPv6 alone"), "{told}");
+    let import = case.imported(&oslo, "of-paris").await;
+    assert_eq!(import["spec"]["ipFamilies"], json!(["IPv4"]));
+    // When tokyo serves both, it can be called there as well.
+    let name = "of-tokyo";
+    let both =
+        json!({"spec": {"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"]}});
+    tokyo.edit(SERVICE, name, both).await;
+    tokyo.create(pods(name, &HTTP, &["198.51.100.5 of u5"])).await;
+    let import = case.imported(&oslo, name).await;
+    assert_eq!(import["spec"]["ipFamilies"], json!(["IPv4"]));
 }

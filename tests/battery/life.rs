@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     case::{At, Case, What},
+    controlling::Controlling,
     objects::{
         CLUSTER_EXPORT, EVENT, EXPORT, IMPORT, Kind, LEASE, MEMBER, NAMESPACE, PEER, SERVICE,
         SLICE, condition, told,
@@ -48,9 +49,7 @@ pub(crate) async fn a_hub_that_is_away_takes_nothing_away(set: &Arc<Set>) {
     set.take("berlin").await.stop().await;
     set.start("berlin").await;
     case.becomes("it has the Lease", async || {
-        set.ask("berlin", |controller| controller.handle.snapshot()["leads"] == true)
-            .await
-            .then_some(())
+        set.ask("berlin", Controlling::leads).await.then_some(())
     })
     .await;
     assert!(!set.ask("berlin", |controller| controller.handle.is_ready()).await);
@@ -135,7 +134,7 @@ pub(crate) async fn the_standby_takes_over_from_a_controller_that_dies(set: &Arc
     case.becomes("the standby is ready", async || second.handle.is_ready().then_some(())).await;
     exported(case, "web").await;
     assert_eq!(second.count("writes_total", &[]), 0, "only one writes");
-    assert_eq!(second.handle.snapshot()["leads"], json!(false));
+    assert!(first.leads() && !second.leads());
     let web = case.berlin.get(IMPORT, "web").await;
 
     first.kill().await;

@@ -136,7 +136,8 @@ macro_rules! battery {
                     an_import_without_a_gateway_is_pending
                     an_import_beyond_the_limit_is_pending
                     an_import_of_too_many_endpoints_says_so
-                    a_namespace_that_is_not_selected_is_not_imported;
+                    a_namespace_that_is_not_selected_is_not_imported
+                    row_an_import_of_an_unsupported_family_is_not_ready;
                 stories life:
                     a_hub_that_is_away_takes_nothing_away
                     a_member_whose_api_is_away_catches_up

@@ -8,6 +8,9 @@ use kube::Client;
 /// Starts what serves the API of a cluster, with every kind that Landbridge reads or writes.
 pub(crate) type Start = fn(&'static str) -> LocalBoxFuture<'static, Arc<dyn Server>>;
 
+/// The cluster whose Services have IPv4 addresses alone; those of all others have two families.
+pub(crate) const SINGLE_STACK: &str = "oslo";
+
 /// The API of one cluster.
 pub(crate) trait Server: Send + Sync {
     /// A client that may do everything.

@@ -30,7 +30,7 @@ use super::{
         CLUSTER_EXPORT, EXPORT, IMPORT, Kind, LEASE, MEMBER, PEER, SERVICE, SLICE, gateways,
         namespace,
     },
-    server::{Server, Start},
+    server::{SINGLE_STACK, Server, Start},
 };
 
 /// How long is waited for what comes within a second on an idle machine.
@@ -39,7 +39,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 /// Where Landbridge lives.
 pub(crate) const SYSTEM: &str = "landbridge-system";
-/// The clusters; the hub is the first of them.
+/// The clusters that every case has.
 const NAMES: [&str; 4] = ["hub", "paris", "tokyo", "berlin"];
 /// What a set leaves in its clusters, and cases in their namespaces.
 const LEFT_OVER: [Kind; 8] = [EXPORT, CLUSTER_EXPORT, MEMBER, LEASE, IMPORT, PEER, SERVICE, SLICE];
@@ -99,6 +99,8 @@ enum Now {
 pub(crate) struct Stage {
     start: Start,
     clusters: OnceCell<BTreeMap<&'static str, Cluster>>,
+    /// What few stories need is started for the first of them.
+    single_stack: OnceCell<Cluster>,
     now: RwLock<Now>,
     /// What was forbidden and need not be told again.
     told: std::sync::Mutex<BTreeSet<String>>,
@@ -116,6 +118,7 @@ impl Stage {
         Self {
             start,
             clusters: OnceCell::const_new(),
+            single_stack: OnceCell::const_new(),
             now: RwLock::const_new(Now::Nothing),
             told: std::sync::Mutex::new(BTreeSet::new()),
         }
@@ -193,19 +196,22 @@ impl Stage {
     }
 
     async fn clusters(&self) -> &BTreeMap<&'static str, Cluster> {
+        let started = async || join_all(NAMES.map(|name| self.started(name))).await;
         self.clusters
-            .get_or_init(|| async {
-                let started = NAMES.map(|name| async move {
-                    let server = (self.start)(name).await;
-                    let (admin, members) = (server.admin(), Mutex::default());
-                    (name, Cluster { server, admin, controller: OnceCell::new(), members })
-                });
-                join_all(started).await.into_iter().collect()
-            })
+            .get_or_init(|| async { NAMES.into_iter().zip(started().await).collect() })
             .await
     }
 
+    async fn started(&self, name: &'static str) -> Cluster {
+        let server = (self.start)(name).await;
+        let (admin, members) = (server.admin(), Mutex::default());
+        Cluster { server, admin, controller: OnceCell::new(), members }
+    }
+
     async fn cluster(&self, name: &str) -> &Cluster {
+        if name == SINGLE_STACK {
+            return self.single_stack.get_or_init(|| self.started(SINGLE_STACK)).await;
+        }
         &self.clusters().await[name]
     }
 
@@ -217,7 +223,7 @@ impl Stage {
 
     /// What was forbidden since this was asked last.
     async fn forbidden(&self) -> Vec<String> {
-        let clusters = self.clusters().await.values();
+        let clusters = self.clusters().await.values().chain(self.single_stack.get());
         let all: BTreeSet<String> =
             clusters.flat_map(|cluster| cluster.server.forbidden()).collect();
         let mut told = self.told.lock().unwrap();
@@ -230,7 +236,9 @@ impl Stage {
 impl Set {
     /// Sweeps the clusters, makes members of them, and waits for their controllers.
     async fn join(&self) {
-        join_all(NAMES.map(|name| async { sweep(&self.at(name, "").await).await })).await;
+        let used: BTreeSet<&'static str> =
+            NAMES.into_iter().chain(self.seats.iter().map(|seat| seat.name)).collect();
+        join_all(used.into_iter().map(async |name| sweep(&self.at(name, "").await).await)).await;
         let hub = self.at("hub", "").await;
         join_all(self.seats.iter().map(|seat| async {
             hub.create(json!({
@@ -281,7 +289,8 @@ impl Set {
         let cluster = self.stage.cluster(name).await;
         let local = cluster.controller.get_or_init(|| cluster.server.controller()).await.clone();
         let hub = self.stage.cluster("hub").await;
-        let id = NAMES.into_iter().find(|known| *known == config.cluster.as_str()).unwrap();
+        let mut seats = self.seats.iter().map(|seat| seat.name);
+        let id = seats.find(|known| *known == config.cluster.as_str()).unwrap();
         let mut members = hub.members.lock().await;
         if !members.contains_key(id) {
             members.insert(id, hub.server.member(id).await);
@@ -306,10 +315,7 @@ impl Set {
         let ready = patiently(async || {
             let controllers = self.controllers.lock().await;
             let mut all = controllers.values();
-            all.all(|controller| {
-                controller.handle.is_ready() && controller.handle.snapshot()["leads"] == true
-            })
-            .then_some(())
+            all.all(|controller| controller.handle.is_ready() && controller.leads()).then_some(())
         });
         ready.await.expect("the controllers are not ready");
     }

@@ -32,6 +32,12 @@ async fn api_server(name: &'static str) -> &'static ApiServer {
     ApiServer::shared(name).await.unwrap()
 }
 
+/// The same of a cluster whose Services have IPv4 addresses alone.
+async fn single_stack(name: &'static str) -> &'static ApiServer {
+    CONTROL_PLANE.need(&apiserver::TOOLS);
+    ApiServer::shared_with(name, "10.96.0.0/16").await.unwrap()
+}
+
 /// A real API server for the battery of conventions: one for all cases, as each has a namespace to itself.
 struct Real(&'static ApiServer);
 

@@ -85,7 +85,14 @@ impl Cluster {
         name: &'static str,
         crds: Vec<CustomResourceDefinition>,
     ) -> Self {
-        let server = api_server(name).await;
+        Self::of(api_server(name).await, crds).await
+    }
+
+    /// What an API server serves, once it has these kinds.
+    pub(crate) async fn of(
+        server: &'static ApiServer,
+        crds: Vec<CustomResourceDefinition>,
+    ) -> Self {
         let cluster = Self { server, admin: server.admin() };
         for crd in crds {
             let name = crd.metadata.name.clone().unwrap();

@@ -6,7 +6,12 @@ use futures::{FutureExt, future::LocalBoxFuture};
 use kube::Client;
 use landbridge_xtask::{process::Program, programs::KUBE_CONTROLLER_MANAGER};
 
-use crate::{battery::server::Server, members::Cluster};
+use crate::{
+    api_server,
+    battery::server::{SINGLE_STACK, Server},
+    members::Cluster,
+    single_stack,
+};
 
 /// Kubernetes' own controllers that cases need: what empties namespaces, and what could take objects of ours for garbage
 /// or for endpoints that it is to mirror.
@@ -24,13 +29,14 @@ struct Real {
 pub(crate) fn start(name: &'static str) -> LocalBoxFuture<'static, Arc<dyn Server>> {
     async move {
         // Other tests have clusters of these names to themselves.
-        let of_its_own = match name {
-            "hub" => "battery-hub",
-            "paris" => "battery-paris",
-            "tokyo" => "battery-tokyo",
-            _ => "battery-berlin",
+        let server = match name {
+            "hub" => api_server("battery-hub").await,
+            "paris" => api_server("battery-paris").await,
+            "tokyo" => api_server("battery-tokyo").await,
+            SINGLE_STACK => single_stack("battery-single-stack").await,
+            _ => api_server("battery-berlin").await,
         };
-        let cluster = Cluster::start(of_its_own).await;
+        let cluster = Cluster::of(server, landbridge_api::crds::all()).await;
         let is_hub = name == "hub";
         let files: &[&str] =
             if is_hub { &["hub.yaml", "hub-policies.yaml"] } else { &["controller.yaml"] };

@@ -7,7 +7,10 @@ use kube::Client;
 use landbridge_embedded::{Cluster, ClusterConfig};
 use serde_json::json;
 
-use crate::{battery::server::Server, support::Block};
+use crate::{
+    battery::server::{SINGLE_STACK, Server},
+    support::Block,
+};
 
 /// An embedded cluster on loopback. Nobody is asked who they are, so everybody may do everything.
 struct Embedded {
@@ -23,7 +26,7 @@ pub(crate) fn start(name: &'static str) -> LocalBoxFuture<'static, Arc<dyn Serve
             name: name.into(),
             listen: (block.address(1), 0).into(),
             service_range_v4: "10.96.0.0/16".parse().unwrap(),
-            service_range_v6: Some("fd00:10:96::/112".parse().unwrap()),
+            service_range_v6: (name != SINGLE_STACK).then(|| "fd00:10:96::/112".parse().unwrap()),
             crds: landbridge_api::crds::all(),
         };
         let cluster = Cluster::start(config).await.unwrap();

@@ -29,6 +29,8 @@ use crate::{
 pub const TOOLS: [Tool; 2] = [ETCD, KUBE_APISERVER];
 /// An API server is there after three seconds on an idle machine; five of them start at once in tests.
 const START: Duration = Duration::from_secs(60);
+/// What Services have addresses of, unless told otherwise: two families.
+const SERVICE_RANGES: &str = "10.96.0.0/16,fd00:10:96::/112";
 /// Who asked for what and what became of it, of service accounts: what the tests themselves do is left out.
 const AUDIT: &str = r#"
 apiVersion: audit.k8s.io/v1
@@ -148,6 +150,17 @@ impl ApiServer {
     /// # Errors
     /// Where the programs are not there and cannot be built, or do not start.
     pub async fn shared(name: &'static str) -> Result<&'static Self, Error> {
+        Self::shared_with(name, SERVICE_RANGES).await
+    }
+
+    /// The same, whose Services have addresses of these ranges.
+    ///
+    /// # Errors
+    /// Where the programs are not there and cannot be built, or do not start.
+    pub async fn shared_with(
+        name: &'static str,
+        service_ranges: &'static str,
+    ) -> Result<&'static Self, Error> {
         static SERVERS: Mutex<BTreeMap<&'static str, &'static OnceCell<ApiServer>>> =
             Mutex::new(BTreeMap::new());
         let cell = *SERVERS
@@ -155,15 +168,15 @@ impl ApiServer {
             .unwrap_or_else(PoisonError::into_inner)
             .entry(name)
             .or_insert_with(|| Box::leak(Box::default()));
-        cell.get_or_try_init(|| Self::start(name)).await
+        cell.get_or_try_init(|| Self::start(name, service_ranges)).await
     }
 
-    async fn start(name: &'static str) -> Result<Self, Error> {
+    async fn start(name: &'static str, service_ranges: &str) -> Result<Self, Error> {
         let plane = Plane::shared().await?;
         let folder = plane.folder.join(name);
         fs::create_dir_all(&folder)?;
         let port = free_port()?;
-        let command = command(plane, name, port);
+        let command = command(plane, name, port, service_ranges);
         let token = plane.token.clone();
         let server = Self { name, port, folder, command, token, program: Mutex::new(None) };
         server.resume().await?;
@@ -291,7 +304,7 @@ impl ApiServer {
     }
 }
 
-fn command(plane: &Plane, name: &str, port: u16) -> Vec<String> {
+fn command(plane: &Plane, name: &str, port: u16, service_ranges: &str) -> Vec<String> {
     let file = |name: &str| plane.folder.join(name).display().to_string();
     let folder = plane.folder.join(name);
     let mut command = vec![plane.kube_apiserver.display().to_string()];
@@ -313,7 +326,7 @@ fn command(plane: &Plane, name: &str, port: u16) -> Vec<String> {
         ("service-account-issuer", "https://kubernetes.default.svc".into()),
         ("service-account-key-file", file("checking.pem")),
         ("service-account-signing-key-file", file("signing.pem")),
-        ("service-cluster-ip-range", "10.96.0.0/16,fd00:10:96::/112".into()),
+        ("service-cluster-ip-range", service_ranges.into()),
         ("token-auth-file", file("tokens.csv")),
     ];
     command.extend(settings.map(|(flag, value)| format!("--{flag}={value}")));
