@@ -380,23 +380,13 @@ fn fault(error: &kube::Error) -> Fault {
 }
 
 fn describe(write: &Write) -> (&'static str, Kind, String) {
-    let (verb, object) = match write {
-        Write::Create(object) => ("create", object),
-        Write::Delete { kind, key, .. } => return ("delete", *kind, key.to_string()),
+    let verb = match write {
+        Write::Create(_) => "create",
+        Write::Delete { .. } => "delete",
         Write::Probe { service, .. } => return ("probe", Kind::ServiceImport, service.to_string()),
-        Write::Status { kind, key, .. } => return ("patch_status", *kind, key.to_string()),
-        Write::Update(object) => ("update", object),
+        Write::Status { .. } => "patch_status",
+        Write::Update(_) => "update",
     };
-    let (kind, metadata) = match object {
-        Object::ClusterExport(object) => (Kind::ClusterExport, &object.metadata),
-        Object::ClusterProfile(object) => (Kind::ClusterProfile, &object.metadata),
-        Object::EndpointSlice(object) => (Kind::EndpointSlice, &object.metadata),
-        Object::HubSlice(object) => (Kind::HubSlice, &object.metadata),
-        Object::Lease(object) => (Kind::Lease, &object.metadata),
-        Object::Namespace(object) => (Kind::Namespace, &object.metadata),
-        Object::Peer(object) => (Kind::Peer, &object.metadata),
-        Object::Service(object) => (Kind::Service, &object.metadata),
-        Object::ServiceImport(object) => (Kind::ServiceImport, &object.metadata),
-    };
-    (verb, kind, ObjectKey::of(metadata).to_string())
+    let (kind, key) = write.target();
+    (verb, kind, key.to_string())
 }

@@ -61,7 +61,7 @@ use landbridge_model::{AllottedPort, Export, Merged, ServiceKey, Timestamp};
 
 use crate::{
     notes::Note,
-    observed::{Observed, Problem},
+    observed::{Observed, Problem, object_key},
     ports::{Number, Slot},
 };
 pub(crate) use gateways::{asked, gateways};
@@ -224,6 +224,37 @@ pub enum Write {
     },
     /// Replace an object, if it is still in the version that was seen.
     Update(Object),
+}
+
+impl Write {
+    /// What it is done to; for a probe, the import that waits for it.
+    #[must_use]
+    pub fn target(&self) -> (Kind, ObjectKey) {
+        match self {
+            Self::Create(object) | Self::Update(object) => object.target(),
+            Self::Delete { kind, key, .. } | Self::Status { kind, key, .. } => (*kind, key.clone()),
+            Self::Probe { service, .. } => {
+                (Kind::ServiceImport, object_key(service, service.name.as_str()))
+            }
+        }
+    }
+}
+
+impl Object {
+    fn target(&self) -> (Kind, ObjectKey) {
+        let (kind, metadata) = match self {
+            Self::ClusterExport(object) => (Kind::ClusterExport, &object.metadata),
+            Self::ClusterProfile(object) => (Kind::ClusterProfile, &object.metadata),
+            Self::EndpointSlice(object) => (Kind::EndpointSlice, &object.metadata),
+            Self::HubSlice(object) => (Kind::HubSlice, &object.metadata),
+            Self::Lease(object) => (Kind::Lease, &object.metadata),
+            Self::Namespace(object) => (Kind::Namespace, &object.metadata),
+            Self::Peer(object) => (Kind::Peer, &object.metadata),
+            Self::Service(object) => (Kind::Service, &object.metadata),
+            Self::ServiceImport(object) => (Kind::ServiceImport, &object.metadata),
+        };
+        (kind, ObjectKey::of(metadata))
+    }
 }
 
 /// What to do, step after step. What stands in one step may be done at the same time.

@@ -11,6 +11,7 @@
 //! Of several controllers of one cluster all observe, and the one that holds the Lease plans. What to log and to
 //! count is in [`Told`]; `run.rs` gives it clocks, streams and APIs, the simulation gives it worse ones.
 
+mod awaited;
 mod pace;
 mod propagation;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use crate::{
     presence::Presence,
     queue::{LONGEST_APPEAL, LONGEST_RETRY, Queue},
 };
+use awaited::Awaited;
 use pace::Pace;
 use propagation::Propagation;
 pub use propagation::Stage;
@@ -94,6 +96,7 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Reconciler {
     ask: Pace,
+    awaited: Awaited,
     /// What is told once the plans that are under way are carried out: their notes.
     carried: BTreeMap<Work, Plan>,
     election: Election,
@@ -129,6 +132,7 @@ impl Reconciler {
     pub fn new(config: Config, rules: Rulebook, name: String, now: Instant) -> Self {
         Self {
             ask: Pace::new(ASK, now),
+            awaited: Awaited::default(),
             carried: BTreeMap::new(),
             election: Election::new(name.clone(), config.system_namespace.clone()),
             failures: BTreeMap::new(),
@@ -156,6 +160,7 @@ impl Reconciler {
     /// Takes in news.
     pub fn apply(&mut self, event: Event, now: Instant) {
         self.told.extend(self.propagation.before(&event, &self.observed, now));
+        self.awaited.hear(&event);
         self.listen(&event, now);
         let hub_was = self.observed.hub_trouble().is_none();
         let touched = self.observed.take(event);
@@ -357,6 +362,7 @@ impl Reconciler {
             tells_malformed: plan.tells_malformed.clone(),
             ..Plan::default()
         };
+        self.awaited.begin(&work, &plan);
         self.carried.insert(work.clone(), remark);
         self.jobs.push(Job::Work { work, plan: Box::new(plan), fenced });
     }
@@ -371,9 +377,15 @@ impl Reconciler {
     ) {
         for answer in outcome.answers {
             self.told.extend(self.propagation.answered(&answer, now));
+            if self.awaited.is_overtaken(&answer) {
+                // What was written may be undone already.
+                self.queue.touch(work.clone());
+                continue;
+            }
             let touched = self.observed.take(answer);
             self.touch(touched, now);
         }
+        self.awaited.end(work);
         self.note_refusals(work, outcome.failure.as_ref(), now);
         match outcome.failure {
             None => {

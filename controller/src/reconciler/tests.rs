@@ -3,7 +3,7 @@
 use k8s_openapi::{
     api::core::v1::Namespace as KubeNamespace, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use landbridge_api::landbridge::MemberSpec;
+use landbridge_api::{landbridge::MemberSpec, watch::ObjectKey};
 use landbridge_model::{ClusterId, Namespace};
 
 use super::*;
@@ -154,6 +154,38 @@ fn a_failure_is_news_once_and_is_tried_again() {
     let made = KubeNamespace { metadata, ..KubeNamespace::default() };
     world.reconciler.apply(Event::Namespace(Change::Apply(made)), world.now());
     assert_eq!(world.poll().0, [""; 0], "it is there");
+}
+
+/// Somebody deletes what was just written, and the watch says so before the API's answer to the write is there.
+#[test]
+fn an_answer_that_news_has_overtaken_brings_nothing_back() {
+    let made = || {
+        let metadata = ObjectMeta {
+            name: Some("landbridge-system".into()),
+            uid: Some("1".into()),
+            resource_version: Some("5".into()),
+            ..ObjectMeta::default()
+        };
+        KubeNamespace { metadata, ..KubeNamespace::default() }
+    };
+    let answer = || {
+        let answers = vec![Event::Namespace(Change::Apply(made()))];
+        Answer::Work(Work::Home, Outcome { answers, failure: None })
+    };
+    let key = ObjectKey { namespace: String::new(), name: "landbridge-system".into() };
+    let deleted = [Event::Namespace(Change::Apply(made())), Event::Namespace(Change::Delete(key))];
+    let relisted = [Event::Namespace(nothing())];
+    for news in [&deleted[..], &relisted[..]] {
+        let mut world = World::new();
+        assert_eq!(world.poll().0, ["bid", "home!"]);
+        for event in news {
+            world.reconciler.apply(event.clone(), world.now());
+        }
+        world.answer(answer());
+        assert_eq!(world.poll().0, ["home!"], "it is gone and is made again");
+        world.answer(answer());
+        assert_eq!(world.poll().0, [""; 0], "nothing was heard of this one");
+    }
 }
 
 #[test]
