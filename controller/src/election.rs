@@ -39,8 +39,12 @@ pub struct Election {
     lease: Option<(Lease, Instant)>,
     /// Since when a bid is under way.
     asked: Option<Instant>,
+    /// Whether the Lease was told gone since: the answer to the bid may say what was before.
+    is_overtaken: bool,
     held_until: Option<Instant>,
     next: Option<Instant>,
+    /// Since when a Lease that another controller held is gone. That one may not have heard of it.
+    vacant: Option<Instant>,
 }
 
 /// A Lease as it is to be written.
@@ -62,8 +66,10 @@ impl Election {
             is_synced: false,
             lease: None,
             asked: None,
+            is_overtaken: false,
             held_until: None,
             next: None,
+            vacant: None,
         }
     }
 
@@ -71,7 +77,7 @@ impl Election {
     pub fn take(&mut self, change: &Change<Lease>, now: Instant) {
         match change {
             Change::Apply(lease) if lease.name_any() == LEASE => self.see(lease, now),
-            Change::Delete(key) if key.name == LEASE => self.lose(),
+            Change::Delete(key) if key.name == LEASE => self.lose(now),
             Change::Apply(_)
             | Change::Delete(_)
             | Change::Interrupted(_)
@@ -79,7 +85,7 @@ impl Election {
             Change::Reset { objects, .. } => {
                 self.is_synced = true;
                 match objects.iter().find(|lease| lease.name_any() == LEASE) {
-                    None => self.lose(),
+                    None => self.lose(now),
                     Some(lease) => {
                         self.see(lease, now);
                         // Nothing could be heard until now: the holder is given the whole time again.
@@ -92,12 +98,17 @@ impl Election {
         }
     }
 
-    fn lose(&mut self) {
+    fn lose(&mut self, now: Instant) {
+        if self.holder().is_some() && !self.held_last() {
+            self.vacant = Some(now);
+        }
         self.lease = None;
         self.held_until = None;
+        self.is_overtaken = true;
     }
 
     fn see(&mut self, lease: &Lease, now: Instant) {
+        self.vacant = None;
         match &mut self.lease {
             Some((known, _)) if known.uid() == lease.uid() && version(lease) <= version(known) => {}
             Some((known, since)) => {
@@ -119,6 +130,7 @@ impl Election {
             return None;
         }
         self.asked = Some(now);
+        self.is_overtaken = false;
         Some(self.bid(Some(self.me.clone()), wall))
     }
 
@@ -152,6 +164,7 @@ impl Election {
     /// What came of the bid: the Lease as it is now; none where it was refused or nothing was heard.
     pub fn answered(&mut self, lease: Option<&Lease>, now: Instant) {
         let asked = self.asked.take();
+        let lease = lease.filter(|_| !self.is_overtaken);
         let Some((lease, asked)) = lease.zip(asked) else {
             self.next = Some(now + RETRY);
             return;
@@ -174,7 +187,7 @@ impl Election {
             Some((lease, since)) if holder(lease).is_some_and(|holder| holder != self.me) => {
                 *since + EXPIRY
             }
-            _ => now,
+            _ => self.vacant.map_or(now, |since| since + EXPIRY),
         };
         Some(self.next.map_or(at, |next| next.max(at)))
     }
@@ -381,8 +394,52 @@ mod tests {
         let gone = ObjectKey { namespace: "landbridge-system".into(), name: LEASE.into() };
         world.controllers[0].take(&Change::Delete(gone), now);
         world.lease = None;
-        world.act(0, 1_000);
-        assert_eq!(world.leaders(1_000), [0], "it is made anew");
+        world.act(0, 4_000);
+        assert_eq!(
+            world.leaders(4_000),
+            [0; 0],
+            "whoever held it may not have heard that it is gone"
+        );
+        world.act(0, 4_010);
+        assert_eq!(world.leaders(4_010), [0], "it is made anew");
+    }
+
+    /// Somebody deletes the Lease, and the standby hears of it before the holder does.
+    #[test]
+    fn a_lease_that_is_gone_is_not_taken_from_who_may_not_have_heard() {
+        let mut world = World::new(&["a", "b"]);
+        world.act(0, 0);
+        world.hear(0);
+        world.lease = None;
+        let gone = ObjectKey { namespace: "landbridge-system".into(), name: LEASE.into() };
+        let (now, heard) = (world.at(100), Change::Delete(gone));
+        world.controllers[1].take(&heard, now);
+        for millis in (100..3_000).step_by(100) {
+            world.act(1, millis);
+            assert_eq!(world.leaders(millis), [0], "{millis} ms");
+        }
+        let now = world.at(3_000);
+        world.controllers[0].take(&heard, now);
+        world.act(0, 3_000);
+        assert_eq!(world.leaders(3_000), [0], "its holder makes it anew at once");
+    }
+
+    /// A Lease that was written and then deleted by somebody, of which the watch tells before the answer comes, is
+    /// not believed to be there: nothing would ever say again that it is gone.
+    #[test]
+    fn a_lease_that_is_gone_before_the_answer_comes_is_made_anew() {
+        let mut world = World::new(&["a"]);
+        world.act(0, 0);
+        let due = world.at(1_000);
+        let bid = world.controllers[0].poll(due, Timestamp::from_millis(0)).unwrap();
+        let answer = world.write(bid);
+        let gone = ObjectKey { namespace: "landbridge-system".into(), name: LEASE.into() };
+        world.controllers[0].take(&Change::Delete(gone), due);
+        world.lease = None;
+        world.controllers[0].answered(answer.as_ref(), due);
+        assert_eq!(world.leaders(1_000), [0; 0]);
+        world.act(0, 1_100);
+        assert_eq!(world.leaders(1_100), [0]);
     }
 
     #[test]
