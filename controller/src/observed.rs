@@ -5,7 +5,6 @@
 //! changes that led to it. Nothing is decided here.
 
 mod bounds;
-mod gone;
 mod hub;
 mod inventory;
 mod snapshot;

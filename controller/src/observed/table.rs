@@ -9,8 +9,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use landbridge_api::watch::{Change, Malformed, ObjectKey};
 
-use super::gone::Gone;
-
 /// An object as it is kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Row<T> {
@@ -25,7 +23,6 @@ pub(crate) struct Row<T> {
 /// All objects of one kind.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Table<T> {
-    gone: Gone,
     rows: BTreeMap<ObjectKey, Row<T>>,
     malformed: BTreeMap<ObjectKey, String>,
     synced: bool,
@@ -44,13 +41,7 @@ pub(crate) struct Taken<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self {
-            gone: Gone::default(),
-            rows: BTreeMap::new(),
-            malformed: BTreeMap::new(),
-            synced: false,
-            trouble: None,
-        }
+        Self { rows: BTreeMap::new(), malformed: BTreeMap::new(), synced: false, trouble: None }
     }
 }
 
@@ -115,9 +106,6 @@ impl<T: PartialEq> Table<T> {
     ) {
         let key = ObjectKey::of(object.meta());
         let (uid, version) = strip(object.meta_mut());
-        if self.gone.has(&uid) {
-            return;
-        }
         if self
             .rows
             .get(&key)
@@ -145,9 +133,6 @@ impl<T: PartialEq> Table<T> {
     fn delete(&mut self, key: ObjectKey, taken: &mut Taken<T>) {
         let was_malformed = self.malformed.remove(&key).is_some();
         let before = self.rows.remove(&key);
-        if let Some(row) = &before {
-            self.gone.add(row.uid.clone());
-        }
         if before.is_some() || was_malformed {
             taken.steps.push((key, before.map(|row| row.kept)));
         }
@@ -247,19 +232,19 @@ mod tests {
         assert_eq!(table.row(&key("a")).unwrap().version, "13");
     }
 
-    /// A write is answered after the watch has told that somebody has deleted its object.
+    /// An object of ours is deleted and made anew, and the answers come before the watch tells of the first.
     #[test]
-    fn an_answer_that_comes_late_does_not_bring_back_what_has_gone() {
+    fn an_object_that_was_made_anew_is_not_taken_for_the_one_that_has_gone() {
         let mut table = Table::default();
+        let again = || {
+            let mut again = map("a", 15, "new");
+            again.metadata.uid = Some("uid-of-another".into());
+            again
+        };
         table.take(Change::Apply(map("a", 12, "old")), value);
+        table.take(Change::Apply(again()), value);
         table.take(Change::<ConfigMap>::Delete(key("a")), value);
-        let taken = table.take(Change::Apply(map("a", 13, "answer")), value);
-        assert!(taken.steps.is_empty());
-        assert_eq!(table.find(&key("a")), None);
-        // Another one of that name is another object.
-        let mut again = map("a", 15, "new");
-        again.metadata.uid = Some("uid-of-another".into());
-        table.take(Change::Apply(again), value);
+        table.take(Change::Apply(again()), value);
         assert_eq!(table.find(&key("a")).map(String::as_str), Some("new"));
     }
 
