@@ -5,11 +5,20 @@
 //! | [`programs`] | where are etcd, CoreDNS and the programs of Kubernetes, in the versions that are pinned here? |
 //! | [`process`] | how does a program end when whoever started it does? |
 //! | [`apiserver`] | how does a test get a real API server? |
+//! | [`lab`] | how do whole clusters come to stand on one machine, and go again? |
 //! | [`rung`] | what does a rung of the test ladder do where it cannot run? |
 //!
 //! No crate of ours is used here, so that tests of each of them can use this one.
 
+use std::io::{self, Write as _};
+
 pub mod apiserver;
+pub mod lab;
 pub mod process;
 pub mod programs;
 pub mod rung;
+
+/// Says what is done, where a test harness does not hold it back. Where standard error is closed, nobody listens.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}

@@ -7,7 +7,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use landbridge_xtask::programs::{self, Tool};
+use landbridge_xtask::{
+    lab::{
+        self, Lab,
+        options::{Name, Options},
+    },
+    programs::{self, Tool},
+};
 
 /// What contributors to Landbridge run.
 #[derive(Debug, Parser)]
@@ -19,11 +25,44 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Real Kubernetes clusters on this machine: tests/cluster/README.md tells more. Needs root.
+    #[command(subcommand)]
+    Lab(LabCommand),
     /// Build what tests and the lab run of others (etcd, Kubernetes, CoreDNS), and print where it lies.
     Programs {
         /// All of them where none is named.
         names: Vec<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum LabCommand {
+    /// Bring it up, or what is missing of it.
+    Up(Options),
+    /// Take it away, whatever state it is in.
+    Down(Named),
+    /// Say what runs.
+    Status(Named),
+    /// Print one kubeconfig with the contexts c1, c2, …; the addresses in it are reached by `exec wan`.
+    Kubeconfig(Named),
+    /// Run a command on a cluster's node, or, with `wan`, where all API servers are reached.
+    Exec {
+        #[command(flatten)]
+        lab: Named,
+        /// A cluster's number, or `wan`.
+        place: String,
+        /// The command, after `--`.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+}
+
+/// Which lab.
+#[derive(Debug, clap::Args)]
+struct Named {
+    /// What it was called when it was brought up.
+    #[arg(long, default_value_t)]
+    name: Name,
 }
 
 fn main() -> ExitCode {
@@ -39,7 +78,25 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<()> {
     match command {
+        Command::Lab(command) => run_lab(command),
         Command::Programs { names } => build(names),
+    }
+}
+
+fn run_lab(command: &LabCommand) -> Result<()> {
+    match command {
+        LabCommand::Up(options) => Lab::up(options).map(drop),
+        LabCommand::Down(lab) => lab::down(&lab.name),
+        LabCommand::Status(lab) => {
+            let lab = Lab::attach(&lab.name)?;
+            writeln!(io::stdout(), "{}\n{}", lab.options(), lab.status()?.join("\n"))?;
+            Ok(())
+        }
+        LabCommand::Kubeconfig(lab) => {
+            write!(io::stdout(), "{}", Lab::attach(&lab.name)?.kubeconfig()?)?;
+            Ok(())
+        }
+        LabCommand::Exec { lab, place, command } => lab::exec(&lab.name, place, command),
     }
 }
 

@@ -6,12 +6,14 @@
 use std::{
     env,
     fs::{self, File, TryLockError},
-    io::{self, Write as _},
+    io,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
     thread,
     time::{Duration, Instant},
 };
+
+use crate::tell;
 
 /// How often a build says that it goes on.
 const TOLD: Duration = Duration::from_secs(20);
@@ -166,11 +168,11 @@ impl Tool {
         if on_the_path("go").is_none() {
             return Err(Error::NoGo { name: self.name });
         }
-        let cannot = |problem| Error::Cache { name: self.name, cache: cache(), problem };
+        let cannot = |problem| Error::Cache { name: self.name, cache: built(), problem };
         let lock = self.lock().map_err(cannot)?;
         // Whoever held the lock may have built it.
         if !place.is_file() {
-            let half = cache().join(format!(".{}.half", self.name));
+            let half = built().join(format!(".{}.half", self.name));
             let status = self.build(&half).map_err(cannot)?;
             if !status.success() {
                 return Err(Error::Build { name: self.name, status });
@@ -184,13 +186,13 @@ impl Tool {
 
     /// Where it lies once it is built.
     fn place(&self) -> PathBuf {
-        cache().join(format!("{}-{}", self.name, self.version()))
+        built().join(format!("{}-{}", self.name, self.version()))
     }
 
     /// One build at a time, of all processes: two are no faster than one after the other, and need twice the memory.
     fn lock(&self) -> io::Result<File> {
-        fs::create_dir_all(cache())?;
-        let file = File::create(cache().join(".lock"))?;
+        fs::create_dir_all(built())?;
+        let file = File::create(built().join(".lock"))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::Error(error)) => return Err(error),
@@ -245,24 +247,24 @@ fn wait(name: &str, mut build: Child, begun: Instant) -> io::Result<ExitStatus> 
     }
 }
 
-/// Says it where a test harness does not hold it back. Where standard error is closed, nobody listens.
-fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "programs: {line}");
-}
-
 fn on_the_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?)
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
 }
 
-/// The folder of everything that is built once for this user.
-fn cache() -> PathBuf {
+/// Where programs lie that were built.
+fn built() -> PathBuf {
+    cache("programs")
+}
+
+/// A folder of what is kept for this user, outside of any checkout.
+pub(crate) fn cache(name: &str) -> PathBuf {
     let home = env::var_os("XDG_CACHE_HOME").map_or_else(
         || Path::new(&env::var_os("HOME").unwrap_or_default()).join(".cache"),
         PathBuf::from,
     );
-    home.join("landbridge").join("programs")
+    home.join("landbridge").join(name)
 }
 
 #[cfg(test)]

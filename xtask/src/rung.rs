@@ -1,13 +1,9 @@
 //! A rung of the test ladder that a machine may not be able to run: it is skipped with a line that says why, or fails
 //! where it is demanded.
 
-use std::{
-    env,
-    io::{self, Write as _},
-    process,
-};
+use std::{env, process};
 
-use crate::programs::Tool;
+use crate::{programs::Tool, tell};
 
 /// A rung that needs more than Rust.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +17,9 @@ pub struct Rung {
 /// Real API servers: kube-apiserver and etcd.
 pub const CONTROL_PLANE: Rung =
     Rung { name: "control plane", variable: "LANDBRIDGE_CONTROL_PLANE" };
+
+/// Whole clusters, of a lab that is up.
+pub const CLUSTER: Rung = Rung { name: "cluster", variable: "LANDBRIDGE_CLUSTER" };
 
 impl Rung {
     /// Whether it must run.
@@ -46,8 +45,7 @@ impl Rung {
         if self.required() {
             panic!("the {} rung is required, but {why}", self.name);
         }
-        // Said where the test harness does not hold it back. Where standard error is closed, nobody listens.
-        let _ = writeln!(io::stderr(), "{}: skipped: {why}", self.name);
+        tell(&format!("{}: skipped: {why}", self.name));
         process::exit(0)
     }
 }

@@ -1,0 +1,48 @@
+//! Whole clusters: what needs pods, kube-proxy, a kubelet and a cluster DNS to be known.
+//!
+//! | file | what is held |
+//! | --- | --- |
+//! | [`basics`] | what the lab promises: clusters that are clusters, in the arrangement that was asked for |
+//! | [`remains`] | a lab that goes leaves nothing, however it ends |
+//! | [`space`] | a namespace of its own for each test |
+//!
+//! The clusters are those of a lab that is up, `cargo xtask lab up`: see README.md beside this file.
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod basics;
+mod remains;
+mod space;
+
+use std::{
+    env, thread,
+    time::{Duration, Instant},
+};
+
+use landbridge_xtask::{
+    lab::{self, Lab},
+    rung::CLUSTER,
+};
+
+/// The lab that is up; ends the process where there is none.
+fn the_lab() -> Lab {
+    let name =
+        env::var("LANDBRIDGE_LAB").map_or_else(|_| Ok(Default::default()), |name| name.parse());
+    let lab = lab::require_root().and_then(|()| Lab::attach(&name.unwrap()));
+    lab.unwrap_or_else(|error| CLUSTER.skip(&error.to_string()))
+}
+
+/// Asks until there is an answer, or for too long.
+#[track_caller]
+fn becomes<T>(what: &str, within: Duration, mut check: impl FnMut() -> Result<T, String>) -> T {
+    let begun = Instant::now();
+    loop {
+        match check() {
+            Ok(value) => return value,
+            Err(said) if begun.elapsed() > within => {
+                panic!("{what}: not within {within:?}\n{said}")
+            }
+            Err(_) => thread::sleep(Duration::from_millis(200)),
+        }
+    }
+}
