@@ -76,6 +76,18 @@ fn check_members(manifest: &str, crates: &[String]) -> Vec<Finding> {
         .collect()
 }
 
+/// The programs that `cargo run` runs where none is named.
+fn check_runs(manifests: &[String]) -> Vec<Finding> {
+    let runs: Vec<&str> = manifests
+        .iter()
+        .flat_map(|manifest| manifest.lines())
+        .filter_map(|line| line.strip_prefix("default-run = "))
+        .collect();
+    let says = "`cargo run` must run `landbridge`, whatever other programs there are: write `default-run = \"landbridge\"` here, and nowhere else";
+    let right = runs == ["\"landbridge\""];
+    if right { Vec::new() } else { vec![Finding::new("cli/Cargo.toml", 1, says)] }
+}
+
 /// The folders that hold a crate.
 fn crates() -> Vec<String> {
     files().iter().filter_map(|path| path.strip_suffix("/Cargo.toml")).map(str::to_owned).collect()
@@ -105,6 +117,14 @@ fn versions_stand_in_the_root_manifest() {
 #[test]
 fn every_crate_is_a_member() {
     none("a crate is left out", check_members(&read("Cargo.toml"), &crates()));
+}
+
+/// The first line of the README works: `cargo run --release -- demo`.
+#[test]
+fn landbridge_runs_where_no_program_is_named() {
+    let manifests: Vec<String> =
+        crates().into_iter().map(|name| read(&format!("{name}/Cargo.toml"))).collect();
+    none("another program may run", check_runs(&manifests));
 }
 
 /// What is built here is what everybody builds: no mirror, no fork, no replaced source.
@@ -145,6 +165,18 @@ mod tests {
         let lines: Vec<usize> =
             check_dependencies("a", manifest).iter().map(|found| found.line).collect();
         assert_eq!(lines, [6, 8, 10]);
+    }
+
+    #[test]
+    fn a_program_that_takes_the_place_of_ours_is_found() {
+        let found = |texts: &[&str]| {
+            let manifests: Vec<String> = texts.iter().map(ToString::to_string).collect();
+            check_runs(&manifests).len()
+        };
+        let ours = "[package]\ndefault-run = \"landbridge\"\n";
+        assert_eq!(found(&[ours, "[package]\n"]), 0);
+        assert_eq!(found(&["[package]\n"]), 1);
+        assert_eq!(found(&[ours, "[package]\ndefault-run = \"x\"\n"]), 1);
     }
 
     #[test]
