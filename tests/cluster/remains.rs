@@ -1,13 +1,13 @@
 //! A lab that goes leaves nothing on the machine, however it ends: it has a name of its own beside the one that is up.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, time::Duration};
 
 use landbridge_xtask::lab::{
     self, Lab,
     options::{Name, Options},
 };
 
-use crate::the_lab;
+use crate::{becomes, the_lab};
 
 /// The lab of these tests, taken away whatever becomes of them.
 struct Other(Name);
@@ -72,6 +72,11 @@ fn a_lab_whose_processes_were_killed_comes_again_and_goes() {
         let pid = line.rsplit_once('(').unwrap().1.trim_end_matches(')');
         assert!(Command::new("kill").args(["-KILL", pid]).status().unwrap().success());
     }
+    becomes("they are gone", Duration::from_secs(20), || {
+        let now = up.status().unwrap();
+        let gone = now.iter().all(|line| line.contains(" does not run "));
+        if gone { Ok(()) } else { Err(format!("{now:?}")) }
+    });
     let again = Lab::up(&other.options()).unwrap().status().unwrap();
     assert!(again.iter().all(|line| line.contains(" runs ")), "{again:?}");
     assert!(again.iter().all(|line| !status.contains(line)), "{again:?}");
