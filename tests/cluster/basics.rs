@@ -1,6 +1,6 @@
 //! What the lab promises: clusters that are clusters, in the arrangement that was asked for.
 
-use std::time::Duration;
+use std::{env, fs, process, time::Duration};
 
 use landbridge_xtask::lab::options::{Network, Stack};
 use serde_json::Value;
@@ -29,7 +29,7 @@ fn every_node_is_ready_and_has_an_address_of_each_family() {
 fn pods_call_a_service_by_its_cluster_local_name_over_each_family() {
     let lab = the_lab();
     for cluster in lab.clusters() {
-        let space = Space::new(cluster);
+        let space = Space::new(&lab, cluster);
         space.answering();
         space.calling();
         let address = space.runs("web").remove(0);
@@ -58,7 +58,7 @@ fn pods_call_a_service_by_its_cluster_local_name_over_each_family() {
 #[test]
 fn pods_of_two_clusters_reach_each_other_in_one_network_only() {
     let lab = the_lab();
-    let [one, two] = [1, 2].map(|number| Space::new(lab.cluster(number).unwrap()));
+    let [one, two] = [1, 2].map(|number| Space::new(&lab, lab.cluster(number).unwrap()));
     one.calling();
     two.answering();
     let address = two.runs("web").remove(0);
@@ -78,7 +78,7 @@ fn pods_of_two_clusters_reach_each_other_in_one_network_only() {
 fn the_clusters_dns_follows_its_config_map() {
     let lab = the_lab();
     let cluster = lab.cluster(1).unwrap();
-    let space = Space::new(cluster);
+    let space = Space::new(&lab, cluster);
     space.calling();
     space.runs("request");
     // The world outside has an answer for every name, which is that there is none.
@@ -103,4 +103,24 @@ fn the_clusters_dns_follows_its_config_map() {
         let said = space.sh(asks);
         if said.contains("status: NXDOMAIN") { Ok(()) } else { Err(said) }
     });
+}
+
+#[test]
+fn what_a_lab_looks_like_is_gathered_in_one_folder() {
+    let lab = the_lab();
+    let folder = env::temp_dir().join(format!("landbridge-gathered-{}", process::id()));
+    lab.gather(&folder).unwrap();
+    let holds = |file: &str, word: &str| {
+        let text = fs::read_to_string(folder.join(file)).unwrap();
+        assert!(text.contains(word), "{file} without {word}:\n{text}");
+    };
+    holds("processes", "c1/kubelet");
+    holds("c2/nodes.yaml", "name: c2-node");
+    holds("c1/endpointslices.yaml", "kube-dns-ipv4");
+    holds("c1/configmaps.yaml", "Corefile");
+    holds("c1/packet-filter", "10.96.0.10");
+    holds("c1/addresses", "192.0.2.11");
+    holds("c1/listeners", "coredns");
+    holds("c1/kubelet.log", "c1-node");
+    fs::remove_dir_all(folder).unwrap();
 }

@@ -1,12 +1,15 @@
 //! A namespace of its own for each test, with pods that call and pods that answer.
 
 use std::{
+    io::{self, Write as _},
+    path::Path,
     process,
     sync::atomic::{AtomicU32, Ordering},
+    thread,
     time::Duration,
 };
 
-use landbridge_xtask::lab::Cluster;
+use landbridge_xtask::lab::{Cluster, Lab};
 use serde_json::{Value, json};
 
 use crate::becomes;
@@ -21,16 +24,17 @@ const EXEC_SECONDS: u32 = 10;
 
 /// A namespace in one cluster, gone with the test.
 pub(crate) struct Space<'a> {
+    lab: &'a Lab,
     pub(crate) cluster: Cluster<'a>,
     pub(crate) name: String,
 }
 
 impl<'a> Space<'a> {
-    pub(crate) fn new(cluster: Cluster<'a>) -> Self {
+    pub(crate) fn new(lab: &'a Lab, cluster: Cluster<'a>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("test-{}-{number}", process::id());
-        let space = Self { cluster, name };
+        let space = Self { lab, cluster, name };
         space.cluster.kubectl(&["create", "namespace", &space.name]).unwrap();
         space
     }
@@ -104,6 +108,13 @@ impl<'a> Space<'a> {
 
 impl Drop for Space<'_> {
     fn drop(&mut self) {
+        if thread::panicking() {
+            let folder =
+                Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/cluster").join(&self.name);
+            let gathered = self.lab.gather(&folder);
+            // A test that fails twice would end all others, and hide why it failed first.
+            let _ = writeln!(io::stderr(), "gathered in {}: {gathered:?}", folder.display());
+        }
         // Others wait for nothing in it.
         let _ = self.cluster.kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
     }

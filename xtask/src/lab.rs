@@ -7,6 +7,7 @@
 //! | `certificates`, `images` | who is who, and what runs in pods? |
 //! | `state` | which processes are ours? |
 //! | `up`, `down` | how does a lab come, and how does nothing of it stay? |
+//! | `gather` | what does it look like to whoever has to understand a failure? |
 //! | `host`, `proc` | what is asked of the machine |
 //!
 //! `tests/cluster/README.md` tells how to use it, and what is different from clusters elsewhere.
@@ -15,6 +16,7 @@ mod certificates;
 mod commands;
 mod down;
 mod files;
+mod gather;
 mod host;
 mod images;
 mod network;
@@ -27,6 +29,7 @@ mod up;
 use std::{
     fs::{self, File},
     os::unix::process::CommandExt as _,
+    path::Path,
     process::{Command, Output},
     time::Instant,
 };
@@ -136,6 +139,14 @@ impl Lab {
     pub fn status(&self) -> Result<Vec<String>> {
         let processes = Processes::read(&self.plan.places)?;
         Ok(processes.describe())
+    }
+
+    /// Writes what it looks like into a folder: objects, logs, addresses, the packet filter.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written. What cannot be asked says why in its place.
+    pub fn gather(&self, folder: &Path) -> Result<()> {
+        gather::gather(self, folder)
     }
 
     fn wan(&self) -> Room {

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -43,6 +44,13 @@ enum LabCommand {
     Down(Named),
     /// Say what runs.
     Status(Named),
+    /// Write what it looks like into a folder: objects, events, logs, addresses, the packet filter.
+    Gather {
+        #[command(flatten)]
+        lab: Named,
+        /// The folder, made where it is not there.
+        folder: PathBuf,
+    },
     /// Print one kubeconfig with the contexts c1, c2, …; the addresses in it are reached by `exec wan`.
     Kubeconfig(Named),
     /// Run a command on a cluster's node, or, with `wan`, where all API servers are reached.
@@ -92,6 +100,7 @@ fn run_lab(command: &LabCommand) -> Result<()> {
             writeln!(io::stdout(), "{}\n{}", lab.options(), lab.status()?.join("\n"))?;
             Ok(())
         }
+        LabCommand::Gather { lab, folder } => Lab::attach(&lab.name)?.gather(folder),
         LabCommand::Kubeconfig(lab) => {
             write!(io::stdout(), "{}", Lab::attach(&lab.name)?.kubeconfig()?)?;
             Ok(())
