@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::{
     facts::Fact,
     people::SERVICES,
-    rules::{OWN_ADDRESS, SEEN_WITHDRAWN, addresses, made_for},
+    rules::{OWN_ADDRESS, SEEN_WITHDRAWN, addresses, made_for, words},
     thing::{Sort, Thing},
     world::World,
 };
@@ -43,10 +43,6 @@ const COMES_TO_REST: &str = "when nothing happens any more, everything is done i
 
 /// How long it may take until everything is done: the longest retry, a proof of the gateways, and a resync.
 const PATIENCE: u64 = 120_000;
-
-fn words(service: &ServiceKey) -> [String; 2] {
-    [service.to_string(), format!("{}.{}", service.namespace, service.name)]
-}
 
 impl World {
     /// Lets everything that was broken be mended, waits until all is done, and looks at the outcome.

@@ -8,7 +8,7 @@ use landbridge_api::{
     wellknown::{GATEWAYS, IMPORT, LANDBRIDGE, MANAGED_BY, SERVICE_NAME},
 };
 use landbridge_controller::plan::{Object, Plan, Work, Write};
-use landbridge_model::{ServiceKey, Target};
+use landbridge_model::{ServiceKey, Target, derived};
 
 use crate::{
     thing::{Sort, Thing},
@@ -96,6 +96,12 @@ pub(crate) fn made_for(thing: &Thing) -> Option<ServiceKey> {
         _ => thing.annotation(IMPORT).or_else(|| thing.label(SERVICE_NAME))?,
     };
     ServiceKey::parse(namespace, name).ok()
+}
+
+/// What names a service in the trace: itself, its ClusterExport, and what is derived from it.
+pub(crate) fn words(service: &ServiceKey) -> [String; 3] {
+    let export = format!("{}.{}", service.namespace, service.name);
+    [service.to_string(), export, derived::service(service).to_string()]
 }
 
 /// The addresses that a slice names.
@@ -253,7 +259,7 @@ impl World {
         service: &ServiceKey,
         (before, after): (Option<&Thing>, Option<&Thing>),
     ) {
-        let words = [service.to_string(), format!("{}.{}", service.namespace, service.name)];
+        let words = words(service);
         let id = self.clusters[cluster].id.clone();
         let long_ago = self.now.checked_sub(HEARD_BY_ALL);
         let stands = |since: &u64| long_ago.is_some_and(|long_ago| *since <= long_ago);
@@ -334,7 +340,7 @@ impl World {
         gone.for_each(|(_, (_, named))| *named = Named::Until(plan));
         if let Some(says) = moved {
             let says = format!("{says} in {}", self.clusters[cluster].id);
-            self.violate(STABLE_PORTS, says, &[service.to_string(), "derived-".to_owned()]);
+            self.violate(STABLE_PORTS, says, &words(service));
         }
     }
 }

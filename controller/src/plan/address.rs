@@ -138,7 +138,6 @@ fn shape(
     import: Option<&ServiceImport>,
 ) -> Service {
     let owned_by = |import| owned_by(import, observed.mcs);
-    let owner = service.metadata.owner_references.take();
     let mut annotations = BTreeMap::from([(IMPORT.to_owned(), asked.service.name.to_string())]);
     if let Some(EndpointRef { cluster, hostname }) = asked.endpoint {
         annotations.insert(ENDPOINT.to_owned(), format!("{cluster}/{hostname}"));
@@ -148,7 +147,9 @@ fn shape(
         namespace: Some(asked.service.namespace.to_string()),
         labels: Some(BTreeMap::from([(APP_MANAGED_BY.to_owned(), LANDBRIDGE.to_owned())])),
         annotations: Some(annotations),
-        owner_references: import.and_then(owned_by).map_or(owner, |owner| Some(vec![owner])),
+        // Without an import it belongs to nobody: one that was made for an earlier import would be collected with
+        // that, under the feet of the next one.
+        owner_references: import.and_then(owned_by).map(|owner| vec![owner]),
         ..service.metadata
     };
     let (affinity, config) = affinity(asked.affinity);

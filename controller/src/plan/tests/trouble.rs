@@ -9,6 +9,8 @@ use super::world::World;
 
 const PORTS: [&str; 2] = ["http 80->8080", "grpc 9090->9090"];
 
+const DERIVED: &str = "shop/derived-isrlchlhrq";
+
 fn exported() -> World {
     let mut world = World::example();
     world.service("paris", "shop/web", &PORTS, json!({}));
@@ -263,6 +265,26 @@ fn what_somebody_has_changed_or_deleted_is_put_right() {
     );
     let import = world.object("berlin", "ServiceImport", "shop/web");
     assert_eq!(import["spec"]["ips"], json!(["10.96.7.7"]));
+}
+
+/// A derived Service that is there from an earlier import would be collected with that one: it is set free before the
+/// next one has its address (design, "Import": "stable for the import's life").
+#[test]
+fn the_service_of_an_import_that_is_gone_is_not_built_on() {
+    let mut world = exported();
+    world.settle();
+    let owner = |world: &mut World| {
+        world.object("berlin", "Service", DERIVED)["metadata"]["ownerReferences"][0]["uid"].clone()
+    };
+    let before = owner(&mut world);
+    world.delete("berlin", "ServiceImport", "shop/web");
+    let written = world.settle();
+    let derived = format!("berlin: update Service {DERIVED}");
+    let made = "berlin: create ServiceImport shop/web";
+    let order: Vec<&String> =
+        written.iter().filter(|line| **line == derived || *line == made).collect();
+    assert_eq!(order, [&derived, made, &derived], "{written:#?}");
+    assert_ne!(owner(&mut world), before);
 }
 
 /// A cluster in which exports, imports and gateways stand.
