@@ -314,9 +314,19 @@ impl At {
 
     /// Merges a patch into the status of an object.
     pub(crate) async fn edit_status(&self, kind: Kind, name: &str, patch: Value) {
+        self.try_status(kind, name, patch).await.unwrap();
+    }
+
+    /// The same, or says why it cannot be done.
+    pub(crate) async fn try_status(
+        &self,
+        kind: Kind,
+        name: &str,
+        patch: Value,
+    ) -> kube::Result<()> {
         let api = self.api(kind);
-        let patch = Patch::Merge(json!({"status": patch}));
-        api.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+        let patch = Patch::Merge(json!({ "status": patch }));
+        api.patch_status(name, &PatchParams::default(), &patch).await.map(drop)
     }
 
     /// Puts a slice of the pods of a Service in the place of the one that is there.

@@ -208,3 +208,31 @@ pub(crate) async fn row_an_import_of_an_unsupported_family_is_not_ready(set: &Ar
     let import = case.imported(&oslo, name).await;
     assert_eq!(import["spec"]["ipFamilies"], json!(["IPv4"]));
 }
+
+/// "Member Healthy: […] RevisionTooOld": "Merge revision published and the lowest used". A member that knows no merge rules
+/// which the others know is told by each of them, and nothing else changes.
+pub(crate) async fn a_member_of_no_known_merge_rules_is_told(set: &Arc<Set>) {
+    let case = &Case::new(set, "revision").await;
+    let Case { hub, paris, berlin, .. } = case;
+    paris.serve("web", &HTTP, json!({}), &PODS).await;
+    paris.export("web").await;
+    let import = case.imported(berlin, "web").await;
+    let member = json!({"apiVersion": MEMBER.version, "kind": MEMBER.name, "metadata": {"name": "ancient"},
+        "spec": {"generation": 1, "network": "elsewhere"}});
+    hub.create(member).await;
+    let status = json!({"heartbeat": "2026-01-01T00:00:00.000000Z", "mergeRevision": 0});
+    hub.edit_status(MEMBER, "ancient", status).await;
+    let says = async |wanted: &str| {
+        for at in case.members() {
+            case.becomes(&format!("{} says {wanted}", at.name), async || {
+                let member = hub.get(MEMBER, at.name).await;
+                condition(&member, "Compatible").starts_with(wanted).then_some(())
+            })
+            .await;
+        }
+    };
+    says("Compatible=False/RevisionTooOld: Members ancient").await;
+    assert_eq!(berlin.get(IMPORT, "web").await["spec"], import["spec"]);
+    hub.delete(MEMBER, "ancient").await;
+    says("Compatible=True").await;
+}

@@ -3,8 +3,12 @@
 
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 use super::{
     case::{At, Case},
@@ -15,6 +19,8 @@ use super::{
 };
 
 const HTTP: [&str; 1] = ["http 80->8080"];
+/// How far a clock runs ahead.
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// The derived Service of an import.
 fn derived(import: &Value) -> String {
@@ -26,25 +32,39 @@ fn derived(import: &Value) -> String {
 pub(crate) struct Stranger<'a> {
     case: &'a Case,
     pub(crate) name: &'static str,
+    heart: JoinHandle<()>,
 }
+
+/// How often a stranger says that it lives: often enough for a machine that is busy.
+const BEAT: Duration = Duration::from_secs(1);
 
 impl<'a> Stranger<'a> {
     pub(crate) async fn join(case: &'a Case, name: &'static str, network: &str) -> Self {
+        Self::join_ahead(case, name, network, Duration::ZERO).await
+    }
+
+    /// One whose clock runs ahead.
+    async fn join_ahead(
+        case: &'a Case,
+        name: &'static str,
+        network: &str,
+        ahead: Duration,
+    ) -> Self {
         let member = json!({"apiVersion": MEMBER.version, "kind": MEMBER.name, "metadata": {"name": name},
             "spec": {"generation": 1, "network": network}});
         case.hub.create(member).await;
         case.hub.ensure(namespace(&format!("cluster-{name}"))).await;
-        let stranger = Self { case, name };
-        stranger.beat(0).await;
-        stranger
+        Self { case, name, heart: tokio::spawn(live(case.hub.clone(), name, ahead)) }
     }
 
-    /// Says that it lives, by a clock that runs so many seconds ahead.
-    pub(crate) async fn beat(&self, ahead: i64) {
-        let now = k8s_openapi::jiff::Timestamp::now() + Duration::from_secs(ahead.unsigned_abs());
-        let status =
-            json!({"heartbeat": format!("{now:.6}"), "mergeRevision": 1, "version": "0.1.0"});
-        self.case.hub.edit_status(MEMBER, self.name, status).await;
+    /// Says nothing any more.
+    fn fall_silent(&self) {
+        self.heart.abort();
+    }
+
+    /// Says again that it lives.
+    fn wake_up(&mut self, ahead: Duration) {
+        self.heart = tokio::spawn(live(self.case.hub.clone(), self.name, ahead));
     }
 
     fn at(&self) -> At {
@@ -83,12 +103,31 @@ impl<'a> Stranger<'a> {
 
     /// The member is removed from the set, and what it said goes.
     pub(crate) async fn leave(self) {
+        self.fall_silent();
         self.case.hub.delete(MEMBER, self.name).await;
         for kind in [CLUSTER_EXPORT, SLICE] {
             for object in self.at().list(kind, "").await {
                 self.at().remove(kind, object["metadata"]["name"].as_str().unwrap()).await;
             }
         }
+    }
+}
+
+impl Drop for Stranger<'_> {
+    fn drop(&mut self) {
+        self.heart.abort();
+    }
+}
+
+/// Says again and again that a member lives.
+async fn live(hub: At, name: &'static str, ahead: Duration) {
+    loop {
+        let now = Timestamp::now() + ahead;
+        let status =
+            json!({"heartbeat": format!("{now:.6}"), "mergeRevision": 1, "version": "0.1.0"});
+        // The member may be removed at any time.
+        let _ = hub.try_status(MEMBER, name, status).await;
+        sleep(BEAT).await;
     }
 }
 
@@ -191,12 +230,12 @@ pub(crate) async fn many_pods_take_many_slices_and_one_change_one_write(case: &C
 /// observer's own clock: that of the member runs an hour ahead.
 pub(crate) async fn row_stale_endpoints_of_a_silent_member_go_and_come_back(case: &Case) {
     let berlin = &case.berlin;
-    let malmo = Stranger::join(case, "malmo", "b").await;
-    malmo.beat(3_600).await;
+    let mut malmo = Stranger::join_ahead(case, "malmo", "b", HOUR).await;
     malmo.create(malmo.export("web", json!({}))).await;
     malmo.create(malmo.pods("web", &["198.51.100.9"])).await;
     let pods = "[http -> 8080] [198.51.100.9 ready]";
     case.slice_is(berlin, "web-malmo-v4", pods).await;
+    malmo.fall_silent();
     let heard = Instant::now();
     case.goes(berlin, SLICE, "web-malmo-v4").await;
     let took = heard.elapsed();
@@ -204,7 +243,7 @@ pub(crate) async fn row_stale_endpoints_of_a_silent_member_go_and_come_back(case
     // "A silent member's endpoints go, but its export counts in the merge until it leaves."
     let import = berlin.get(IMPORT, "web").await;
     assert_eq!(import["status"]["clusters"], json!([{"cluster": "malmo"}]));
-    malmo.beat(3_600).await;
+    malmo.wake_up(HOUR);
     case.slice_is(berlin, "web-malmo-v4", pods).await;
 
     malmo.leave().await;
@@ -218,9 +257,8 @@ pub(crate) async fn row_stale_endpoints_of_a_silent_member_go_and_come_back(case
 /// it counts as silent when it is silent, and not an hour later, is held above.
 pub(crate) async fn a_clock_that_runs_an_hour_ahead_changes_nothing(case: &Case) {
     let Case { tokyo, berlin, .. } = case;
-    let bergen = Stranger::join(case, "bergen", "b").await;
-    bergen.beat(3_600).await;
-    let later = k8s_openapi::jiff::Timestamp::now() + Duration::from_secs(3_600);
+    let bergen = Stranger::join_ahead(case, "bergen", "b", HOUR).await;
+    let later = Timestamp::now() + HOUR;
     let told = json!({"exportedAt": format!("{later:.0}"), "sessionAffinity": "ClientIP"});
     bergen.create(bergen.export("web", told)).await;
     bergen.create(bergen.pods("web", &["198.51.100.9"])).await;

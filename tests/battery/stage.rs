@@ -33,8 +33,8 @@ use super::{
     server::{SINGLE_STACK, Server, Start},
 };
 
-/// How long is waited for what comes within a second on an idle machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long is waited for what comes within a second or two on an idle machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(10);
 /// Where Landbridge lives.
