@@ -377,8 +377,10 @@ impl At {
         let api = self.api(kind);
         let listed = api.list(&ListParams::default()).await.unwrap();
         let version = listed.metadata.resource_version.unwrap();
-        let before =
-            listed.items.iter().map(|object| (object.name_any(), object.resource_version()));
+        let before = listed
+            .items
+            .iter()
+            .map(|object| (object.name_any(), object.resource_version().unwrap().parse().unwrap()));
         let before = before.collect();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let sink = Arc::clone(&seen);
@@ -421,7 +423,7 @@ pub(crate) struct Seen {
 /// A watch: it sees what happens between two looks as well.
 pub(crate) struct Following {
     /// The versions in which objects were there when it began.
-    before: BTreeMap<String, Option<String>>,
+    before: BTreeMap<String, u64>,
     seen: Arc<Mutex<Vec<Seen>>>,
     task: JoinHandle<()>,
 }
@@ -430,18 +432,17 @@ impl Following {
     /// Everything that has happened to an object, once what is there now has been seen as well.
     pub(crate) async fn of(&self, at: &At, kind: Kind, name: &str) -> Vec<Seen> {
         let now = at.find(kind, name).await;
-        let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+        let version = |object: &Value| -> u64 {
+            object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
+        };
         let caught_up = async || {
             let all = self.all(name);
-            let last = all.last();
-            let has = match (&now, last) {
-                (None, None) => true,
+            let has = match (&now, all.last()) {
+                (None, None) => !self.before.contains_key(name),
                 (None, Some(last)) => last.what == What::Deleted,
-                (Some(now), None) => {
-                    let before = self.before.get(name).cloned().flatten();
-                    version(now).as_str() == before.as_deref()
-                }
-                (Some(now), Some(last)) => version(now) == version(&last.object),
+                // It was there before, and nothing has happened to it.
+                (Some(now), None) => self.before.get(name) == Some(&version(now)),
+                (Some(now), Some(last)) => version(&last.object) >= version(now),
             };
             has.then_some(())
         };

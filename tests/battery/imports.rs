@@ -230,8 +230,8 @@ pub(crate) async fn only_clusters_with_the_namespace_import_the_exporter_include
     case.imported(&tokyo, "web").await;
 }
 
-/// "one that goes loses them without error": Kubernetes' own controller empties it where there is one; nothing of ours
-/// is refused meanwhile, and the other clusters keep theirs.
+/// "one that goes loses them without error": Kubernetes' own controller empties it where there is one, nothing of ours
+/// holds it up, and the other clusters keep theirs.
 pub(crate) async fn a_namespace_that_goes_loses_its_imports(case: &Case) {
     let other = format!("{}-2", case.namespace());
     let [paris, tokyo, berlin] = case.members().map(|at| at.within(&other));
@@ -244,6 +244,7 @@ pub(crate) async fn a_namespace_that_goes_loses_its_imports(case: &Case) {
         paris.export(name).await;
         case.imported(&berlin, name).await;
     }
+    case.set.lets_go(&other);
     berlin.delete(NAMESPACE, &other).await;
     case.empties(&berlin).await;
     case.goes(&berlin, NAMESPACE, &other).await;

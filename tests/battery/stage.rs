@@ -104,6 +104,8 @@ pub(crate) struct Stage {
     now: RwLock<Now>,
     /// What was forbidden and need not be told again.
     told: std::sync::Mutex<BTreeSet<String>>,
+    /// Namespaces that cases let go. Who has not heard of that yet is refused what could be done a moment ago.
+    going: std::sync::Mutex<BTreeSet<String>>,
 }
 
 /// A clusterset.
@@ -121,6 +123,7 @@ impl Stage {
             single_stack: OnceCell::const_new(),
             now: RwLock::const_new(Now::Nothing),
             told: std::sync::Mutex::new(BTreeSet::new()),
+            going: std::sync::Mutex::new(BTreeSet::new()),
         }
     }
 
@@ -227,7 +230,9 @@ impl Stage {
         let all: BTreeSet<String> =
             clusters.flat_map(|cluster| cluster.server.forbidden()).collect();
         let mut told = self.told.lock().unwrap();
-        let new = all.difference(&told).cloned().collect();
+        let going = self.going.lock().unwrap();
+        let is_going = |line: &str| going.iter().any(|going| line.contains(going.as_str()));
+        let new = all.difference(&told).filter(|line| !is_going(line)).cloned().collect();
         told.extend(all);
         new
     }
@@ -323,6 +328,11 @@ impl Set {
     /// What serves the API of a cluster.
     pub(crate) async fn server(&self, name: &str) -> &dyn Server {
         &*self.stage.cluster(name).await.server
+    }
+
+    /// Takes note of a namespace that is about to be deleted.
+    pub(crate) fn lets_go(&self, namespace: &str) {
+        self.stage.going.lock().unwrap().insert(format!("/namespaces/{namespace}/"));
     }
 
     /// Ends a pause of a cluster's API. One that has just started knows no roles yet, and refuses everybody for a
