@@ -58,7 +58,14 @@ fn a_lab_with_a_pod_goes_and_leaves_nothing() {
     assert!(status.iter().all(|line| line.contains(" runs ")), "{status:?}");
     assert_eq!(Lab::up(&other.options()).unwrap().status().unwrap(), status);
     assert!(!lab::remains(&other.0).unwrap().is_empty());
+    // Such as what an `up` was just running when it was killed.
+    let mut left = cluster.command(&["sleep", "600"].map(str::to_owned)).unwrap().spawn().unwrap();
+    becomes("it has begun", Duration::from_secs(20), || {
+        let name = fs::read_to_string(format!("/proc/{}/comm", left.id())).unwrap();
+        if name == "sleep\n" { Ok(()) } else { Err(name) }
+    });
     lab::down(&other.0).unwrap();
+    assert!(left.try_wait().unwrap().is_some());
     assert_eq!(lab::remains(&other.0).unwrap(), [""; 0]);
     assert_eq!((written(), mounts()), before);
 }

@@ -126,9 +126,11 @@ impl Lab {
         fs::read_to_string(&file).with_context(|| file.display().to_string())
     }
 
-    /// A command in the network between the clusters.
-    #[must_use]
-    pub fn command(&self, command: &[String]) -> Command {
+    /// A command in the network between the clusters. It ends with the lab.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn command(&self, command: &[String]) -> Result<Command> {
         self.wan().command(command)
     }
 
@@ -184,12 +186,12 @@ impl Cluster<'_> {
         Ok(Client::try_from(config)?)
     }
 
-    /// A command on its node: in its network and among its mounts, with its KUBECONFIG.
+    /// A command on its node: in its network and among its mounts, with its KUBECONFIG. It ends with the lab.
     ///
     /// # Errors
     /// Where the cluster does not run.
     pub fn command(&self, command: &[String]) -> Result<Command> {
-        Ok(self.room()?.command(command))
+        self.room()?.command(command)
     }
 
     /// Runs a command in a pod, as `kubectl exec` does, for at most `seconds`; `pod` is its name, with what else
@@ -240,7 +242,7 @@ pub fn exec(name: &Name, place: &str, command: &[String]) -> Result<()> {
     ensure!(!command.is_empty(), "which command? `cargo xtask lab exec 1 -- kubectl get nodes`");
     let lab = Lab::attach(name)?;
     let mut command = if place == "wan" {
-        lab.command(command)
+        lab.command(command)?
     } else {
         let number = place.trim_start_matches('c').parse();
         let number = number.with_context(|| format!("{place} is neither a cluster nor `wan`"))?;

@@ -50,11 +50,11 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// A command in its namespaces.
-    pub(crate) fn command(&self, command: &[impl AsRef<OsStr>]) -> Command {
-        let mut entered = Command::new("nsenter");
+    /// A command in its namespaces and its control group: whatever it is, it goes with the lab.
+    pub(crate) fn command(&self, command: &[impl AsRef<OsStr>]) -> Result<Command> {
+        let mut entered = enter(&self.cgroup)?;
         // `ip netns exec` would mount a new /sys, in which there are no control groups.
-        entered.arg(format!("--net={NETNS}/{}", self.network));
+        entered.arg("nsenter").arg(format!("--net={NETNS}/{}", self.network));
         if let Some(holder) = self.mounts {
             entered.arg(format!("--mount=/proc/{holder}/ns/mnt"));
         }
@@ -65,23 +65,23 @@ impl Room {
         // No folder of the PATH holds a colon, so it can be put together again.
         entered.env("PATH", std::env::join_paths(folders).unwrap_or(path));
         entered.env("KUBECONFIG", &self.kubeconfig);
-        entered
+        Ok(entered)
     }
 
-    /// Starts a command that outlives us, in the control group too; what it says goes to `log`.
+    /// Starts a command that outlives us; what it says goes to `log`.
     pub(crate) fn start(&self, command: &[impl AsRef<OsStr>], log: &Path) -> Result<u32> {
-        let cgroup = make_cgroup(&self.cgroup)?.join("cgroup.procs");
         let log = OpenOptions::new().create(true).append(true).open(log)?;
-        let inner = self.command(command);
-        let mut outer = Command::new("sh");
-        outer.args(["-c", ENTER, "enter"]).arg(cgroup).arg(inner.get_program());
-        outer.args(inner.get_args());
-        for (name, value) in inner.get_envs() {
-            outer.env(name, value.unwrap_or_default());
-        }
-        outer.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
-        Ok(outer.current_dir("/").spawn()?.id())
+        let mut command = self.command(command)?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(command.process_group(0).current_dir("/").spawn()?.id())
     }
+}
+
+/// The beginning of a command that enters a control group first.
+fn enter(cgroup: &str) -> Result<Command> {
+    let mut command = Command::new("sh");
+    command.args(["-c", ENTER, "enter"]).arg(make_cgroup(cgroup)?.join("cgroup.procs"));
+    Ok(command)
 }
 
 /// Starts the process that holds a cluster's mount namespace, and waits until it is made.
@@ -93,9 +93,7 @@ pub(crate) fn hold_mounts(cgroup: &str, folder: &Path) -> Result<u32> {
     for name in ["var-lib", "var-log"] {
         fs::create_dir_all(folder.join(name))?;
     }
-    let cgroup = make_cgroup(cgroup)?.join("cgroup.procs");
-    let mut command = Command::new("sh");
-    command.args(["-c", ENTER, "enter"]).arg(cgroup);
+    let mut command = enter(cgroup)?;
     command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c", HOLD, "hold"]);
     command.arg(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let pid = command.process_group(0).current_dir("/").spawn()?.id();

@@ -189,7 +189,14 @@ fn entry(
 /// Gives an archive to a cluster's containerd.
 pub(crate) fn import(room: &host::Room, archive: &Path) -> Result<()> {
     let archive = archive.display().to_string();
-    host::run(&mut room.command(&["ctr", "--namespace", "k8s.io", "images", "import", &archive]))?;
+    host::run(&mut room.command(&[
+        "ctr",
+        "--namespace",
+        "k8s.io",
+        "images",
+        "import",
+        &archive,
+    ])?)?;
     Ok(())
 }
 
