@@ -7,6 +7,7 @@
 mod bounds;
 mod hub;
 mod inventory;
+mod said;
 mod snapshot;
 mod table;
 mod view;
@@ -34,9 +35,11 @@ use landbridge_model::{ClusterId, Namespace as NamespaceName, Rulebook, ServiceK
 
 use crate::{
     config::Config,
+    plan::Kind,
     ports::{Number, Ports},
 };
 pub(crate) use hub::HubSliceView;
+pub use said::Said;
 use table::Taken;
 pub(crate) use table::{Row, Table};
 pub(crate) use view::{
@@ -163,6 +166,8 @@ pub struct Observed {
     our_services: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
     our_slices: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
     pod_slices: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
+    /// What was last asked of objects, and in which version the answer was.
+    said: BTreeMap<said::About, (String, u64)>,
     slices_on_hub: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
 }
 
@@ -200,6 +205,7 @@ impl Observed {
             ports: Ports::default(),
             refusals: BTreeMap::new(),
             rules,
+            said: BTreeMap::new(),
             service_exports: Table::default(),
             service_imports: Table::default(),
             services: Table::default(),
@@ -250,6 +256,11 @@ impl Observed {
                 let taken = self.service_imports.take(change, Ok);
                 let (mut touched, steps) = problems::<_, ServiceImport>(taken);
                 touched.services.extend(steps.iter().filter_map(|(key, _)| named(key)));
+                for (key, _) in steps {
+                    if self.service_imports.find(&key).is_none() {
+                        self.unsay(Kind::ServiceImport, &key);
+                    }
+                }
                 touched
             }
         };
@@ -379,6 +390,9 @@ impl Observed {
             touched.services.extend(named(&key));
             if !self.service_exports.malformed().contains_key(&key) {
                 self.told_malformed.remove(&key);
+            }
+            if self.service_exports.find(&key).is_none() {
+                self.unsay(Kind::ServiceExport, &key);
             }
         }
         touched

@@ -61,7 +61,7 @@ use landbridge_model::{AllottedPort, Export, Merged, ServiceKey, Timestamp};
 
 use crate::{
     notes::Note,
-    observed::{Observed, Problem, object_key},
+    observed::{Observed, Problem, Said, object_key},
     ports::{Number, Slot},
 };
 pub(crate) use gateways::{asked, gateways};
@@ -268,6 +268,8 @@ pub struct Plan {
     pub numbers: Option<(ServiceKey, BTreeMap<Slot, AllottedPort>)>,
     /// What people are told once the plan is carried out.
     pub notes: Vec<Note>,
+    /// What it asks for where an API may keep less, whether that was asked before or not.
+    pub says: Vec<Said>,
     /// A malformed ServiceExport that this plan tells so.
     pub tells_malformed: Option<(ObjectKey, String)>,
 }
@@ -278,6 +280,23 @@ impl Plan {
         if !writes.is_empty() {
             self.steps.push(writes);
         }
+    }
+
+    /// Asks for something, unless it was asked for before and is not to be had: an older definition has no place for
+    /// it.
+    fn ask(&mut self, observed: &Observed, write: Option<Write>) -> Option<Write> {
+        let write = write?;
+        let said = match &write {
+            Write::Status { kind, key, status } => Said::of_status(*kind, key.clone(), status),
+            Write::Update(Object::ServiceImport(wanted)) => {
+                let key = ObjectKey::of(&wanted.metadata);
+                Said::of(Kind::ServiceImport, key, &(&wanted.metadata, &wanted.spec))
+            }
+            _ => return Some(write),
+        };
+        let is_new = !observed.has_said(&said);
+        self.says.push(said);
+        is_new.then_some(write)
     }
 
     fn problem(&mut self, about: impl Into<String>, sentence: impl Into<String>) {

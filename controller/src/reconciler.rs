@@ -359,6 +359,7 @@ impl Reconciler {
         }
         let remark = Plan {
             notes: notes(&self.observed, &plan),
+            says: plan.says.clone(),
             tells_malformed: plan.tells_malformed.clone(),
             ..Plan::default()
         };
@@ -389,6 +390,8 @@ impl Reconciler {
         self.note_refusals(work, outcome.failure.as_ref(), now);
         match outcome.failure {
             None => {
+                let touched = self.observed.said(plan.says);
+                self.touch(touched, now);
                 if let Some((key, error)) = plan.tells_malformed {
                     self.observed.told(key, error);
                 }

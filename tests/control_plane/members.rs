@@ -340,13 +340,43 @@ async fn a_hub_refuses_what_a_member_has_no_right_to() {
     let said = refused(&lyon, &hub_slice("203.0.113.9")).await;
     assert!(said.contains("outside the pod ranges"), "{said}");
     let made = create(&lyon, cluster_export("lyon", "shop", "shop.web")).await.unwrap();
-    create(&lyon, hub_slice("198.51.100.9")).await.unwrap();
+    let slices_there = create(&lyon, hub_slice("198.51.100.9")).await.unwrap();
     let exports = api(&lyon, LANDBRIDGE, "ClusterExport", "cluster-lyon");
-    let mut older = made;
-    older.data["spec"]["exportedAt"] = json!("2026-01-01T00:00:00Z");
-    let answer = exports.replace("shop.web", &PostParams::default(), &older).await;
-    let said = answer.unwrap_err().to_string();
-    assert!(said.contains("cannot become earlier"), "{said}");
+    let at = async |time: Option<&str>| {
+        let mut changed = made.clone();
+        changed.metadata.resource_version = None;
+        let spec = changed.data["spec"].as_object_mut().unwrap();
+        spec.remove("exportedAt");
+        spec.extend(time.map(|time| ("exportedAt".to_owned(), json!(time))));
+        let there = exports.get("shop.web").await.unwrap();
+        changed.metadata.resource_version = there.metadata.resource_version;
+        exports.replace("shop.web", &PostParams::default(), &changed).await
+    };
+    for time in [Some("2026-01-01T00:00:00Z"), None] {
+        let said = at(time).await.unwrap_err().to_string();
+        assert!(said.contains("cannot become earlier"), "{time:?}: {said}");
+    }
+    at(Some("2026-01-03T00:00:00Z")).await.unwrap();
+    // What could be made cannot be changed into what could not.
+    let slices = api(&lyon, SLICES, "EndpointSlice", "cluster-lyon");
+    for address in ["203.0.113.9", "198.51.101.1"] {
+        let mut moved = slices_there.clone();
+        moved.data["endpoints"][0]["addresses"] = json!([address]);
+        let answer = slices.replace("s", &PostParams::default(), &moved).await;
+        let said = answer.unwrap_err().to_string();
+        assert!(said.contains("outside the pod ranges"), "{said}");
+    }
+    let mut six = hub_slice("2001:db8::9");
+    six["addressType"] = json!("IPv6");
+    six["metadata"]["name"] = json!("six");
+    let said = refused(&lyon, &six).await;
+    assert!(said.contains("outside the pod ranges"), "{said}");
+    // A range that is none lets nothing through.
+    let rome = join(&hub, "rome", &json!({"ranges": {"pods": ["everything"]}})).await;
+    let mut of_rome = hub_slice("198.51.100.9");
+    of_rome["metadata"]["namespace"] = json!("cluster-rome");
+    let said = refused(&rome, &of_rome).await;
+    assert!(said.contains("landbridge-addresses"), "{said}");
 
     // "write in cluster-<id>, its own Member status […] of its own namespace", and nothing else.
     let said = refused(&lyon, &cluster_export("oslo", "shop", "shop.web")).await;
@@ -369,7 +399,7 @@ async fn a_hub_refuses_what_a_member_has_no_right_to() {
             "metadata": {"namespace": "cluster-oslo", "name": "s"}, "endpoints": []}),
         json!({"apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"namespace": "cluster-lyon", "name": "mine"}}),
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "cluster-rome"}}),
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "cluster-nowhere"}}),
     ];
     for object in &elsewhere {
         let said = refused(&lyon, object).await;

@@ -1,9 +1,14 @@
 //! A cluster with an older release of the Multi-Cluster Services API, which serves v1alpha1 alone, and the day on which
 //! that is upgraded.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceDefinitionVersion,
+};
 use kube::api::{Api, ListParams, PostParams};
 use landbridge_api::crds;
 use landbridge_dns::DnsServer;
@@ -15,15 +20,35 @@ use crate::members::{Cluster, DERIVED, MCS, becomes, control, export, is_ready};
 
 const OLD: &str = "multicluster.x-k8s.io/v1alpha1";
 
+/// What an older schema does not name, so that the API server drops it.
+const UNKNOWN: [[&str; 2]; 4] = [
+    ["spec", "internalTrafficPolicy"],
+    ["spec", "ipFamilies"],
+    ["spec", "trafficDistribution"],
+    ["status", "endpointSliceObjects"],
+];
+
+fn forget(version: &mut CustomResourceDefinitionVersion) {
+    let schema = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+    let parts = schema.and_then(|schema| schema.properties.as_mut()).unwrap();
+    for [part, field] in UNKNOWN {
+        let fields = parts.get_mut(part).and_then(|part| part.properties.as_mut()).unwrap();
+        fields.remove(field);
+    }
+}
+
 /// The kinds as they were before there was v1beta1.
 fn old() -> Vec<CustomResourceDefinition> {
     let mut all = crds::all();
     for crd in &mut all {
-        let names = &crd.spec.names.kind;
-        if names == "ServiceExport" || names == "ServiceImport" {
+        let kind = crd.spec.names.kind.clone();
+        if kind == "ServiceExport" || kind == "ServiceImport" {
             crd.metadata.labels = None;
             crd.spec.versions.retain(|version| version.name == "v1alpha1");
             crd.spec.versions[0].storage = true;
+            if kind == "ServiceImport" {
+                forget(&mut crd.spec.versions[0]);
+            }
         }
     }
     all
@@ -89,6 +114,25 @@ async fn where_only_v1alpha1_is_served_it_is_used_until_there_is_more() {
     })
     .await;
 
+    assert_eq!(import["spec"].get("ipFamilies"), None, "there is no place for them");
+    let written = || {
+        let events = cluster.server.audited();
+        let is_write = |event: &&Value| {
+            let verb = event["verb"].as_str().unwrap();
+            event["objectRef"]["resource"] == "serviceimports"
+                && ["create", "patch", "update"].contains(&verb)
+        };
+        events.iter().filter(is_write).count()
+    };
+    // What the API does not keep is not asked for again and again.
+    becomes("it comes to rest", async || {
+        let before = written();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        (written() == before).then_some(())
+    })
+    .await;
+    assert!(written() <= 12, "{} writes of one import", written());
+
     upgrade(&cluster).await;
     becomes("v1beta1 is served", async || {
         let list = cluster.admin.list_api_group_resources(MCS).await.ok()?;
@@ -98,7 +142,9 @@ async fn where_only_v1alpha1_is_served_it_is_used_until_there_is_more() {
     for object in export("late", MCS) {
         cluster.create(object).await;
     }
-    imported(&cluster, MCS, "late").await;
+    let late = imported(&cluster, MCS, "late").await;
+    assert_eq!(late["spec"]["ipFamilies"], serde_json::json!(["IPv4"]));
+    assert_eq!(late["status"]["endpointSliceObjects"], "Present");
     // Nothing was deleted and made again, and what names the version names the newer one.
     assert_eq!(owner(MCS).await["uid"], import["metadata"]["uid"]);
     stop.cancel();

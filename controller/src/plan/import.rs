@@ -127,9 +127,12 @@ fn keep(observed: &Observed, merged: &Merged, now: Timestamp) -> Plan {
         let conditions = [Some(ready), encrypted(observed, merged, row)];
         let conditions: Vec<Wanted> = conditions.into_iter().flatten().collect();
         let write = write(merged, row, &ips, &families);
+        let write = plan.ask(observed, write);
         let generation = generation(row, write.as_ref());
         plan.step(write);
-        plan.step(status(merged, row, generation, &slices, &conditions, now));
+        let status = status(merged, row, generation, &slices, &conditions, now);
+        let status = plan.ask(observed, status);
+        plan.step(status);
     }
     addresses(&mut plan, observed, merged, &headless);
     plan.step(no_room.and_then(|no_room| no_room.last));

@@ -165,11 +165,13 @@ pub(super) fn member(observed: &Observed, now: Timestamp) -> Plan {
     let is_due = is_due(view, config.heartbeat, now);
     if is_due || wanted != view.status {
         let wanted = MemberStatus { heartbeat: Some(MicroTime(convert::time(now))), ..wanted };
-        plan.step([Write::Status {
+        let write = Write::Status {
             kind: Kind::Member,
             key: cluster_scoped(config.cluster.as_str()),
             status: json!(wanted),
-        }]);
+        };
+        let news = plan.ask(observed, Some(write.clone()));
+        plan.step(is_due.then_some(write).or(news));
     }
     plan
 }

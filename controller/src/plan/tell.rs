@@ -44,7 +44,8 @@ pub(super) fn plan(observed: &Observed, service: &ServiceKey, now: Timestamp) ->
     };
     let conditions = condition::apply(&view.conditions, &wanted, view.generation, now);
     if conditions != view.conditions {
-        plan.step([status(key, &conditions)]);
+        let write = plan.ask(observed, Some(status(key, &conditions)));
+        plan.step(write);
     }
     plan
 }

@@ -234,3 +234,21 @@ fn a_hub_that_cannot_be_read_withdraws_nothing() {
     assert_eq!(world.settle(), [""; 0]);
     assert!(world.clusters["berlin"].api.objects.contains_key(&("ServiceImport", key("shop/web"))));
 }
+
+/// A cluster whose clock runs an hour ahead makes no export younger than it is: "its time is the earlier of the
+/// ServiceExport's creation and the hub object's".
+#[test]
+fn a_clock_that_runs_an_hour_ahead_loses_no_conflict() {
+    let mut world = World::example();
+    world.service("paris", "shop/web", &["http 80->8080"], json!({}));
+    world.export("paris", "shop/web", 3_600);
+    world.settle();
+    world.seconds += 60;
+    world.service("tokyo", "shop/web", &["http 81->8080"], json!({}));
+    world.export("tokyo", "shop/web", 120);
+    world.settle();
+    let import = world.object("berlin", "ServiceImport", "shop/web");
+    assert_eq!(import["spec"]["ports"], json!([{"name": "http", "protocol": "TCP", "port": 80}]));
+    let conflict = told(&mut world).remove(2);
+    assert!(conflict.contains("from oldest service export in \"paris\""), "{conflict}");
+}

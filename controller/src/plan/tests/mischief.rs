@@ -194,3 +194,67 @@ fn a_service_of_five_thousand_endpoints_is_bounded_everywhere() {
     }
     assert_eq!(named, 5_000);
 }
+
+/// Design, "Objects": `status.endpointSliceObjects` is "pruned where an older CRD is installed", and there is no end of
+/// other fields that some release does not know: what an API does not keep is asked for once.
+#[test]
+fn what_an_older_definition_does_not_keep_is_asked_for_once() {
+    let all: [(&'static str, &'static [&'static str]); 6] = [
+        ("ServiceImport", &["spec", "ipFamilies"]),
+        ("ServiceImport", &["spec", "internalTrafficPolicy"]),
+        ("ServiceImport", &["status", "endpointSliceObjects"]),
+        ("ServiceImport", &["status", "conditions"]),
+        ("ServiceExport", &["status", "conditions"]),
+        ("Member", &["status", "kubernetesVersion"]),
+    ];
+    check_pruned(&all);
+    all.iter().for_each(|one| check_pruned(&[*one]));
+}
+
+fn check_pruned(pruned: &[(&'static str, &'static [&'static str])]) {
+    let mut world = World::example();
+    world.pruned = pruned.to_vec();
+    world.service("paris", "shop/web", &PORTS, json!({}));
+    world.pods("paris", "shop/web", &PORTS, &[("10.244.0.5", true)]);
+    world.export("paris", "shop/web", 0);
+    // Which also plans everything once more, and finds nothing to do.
+    world.settle();
+    let import = world.object("berlin", "ServiceImport", "shop/web");
+    assert_eq!(import["spec"].get("ipFamilies").is_none(), pruned[0].1[1] == "ipFamilies");
+    assert_eq!(import["spec"]["ips"], json!(["10.96.7.7"]));
+    let before = world.log.len();
+    world.restart("berlin");
+    world.restart("paris");
+    world.settle();
+    let asked = &world.log[before..];
+    assert!(asked.len() <= 8, "a controller that starts asks, and leaves it at that: {asked:#?}");
+
+    // What somebody edits is put back all the same, and what changes is written.
+    edit(
+        &mut world,
+        "berlin",
+        "ServiceImport",
+        "shop/web",
+        &json!({"spec": {"ips": ["10.0.0.1"]}}),
+    );
+    world.settle();
+    let import = world.object("berlin", "ServiceImport", "shop/web");
+    assert_eq!(import["spec"]["ips"], json!(["10.96.7.7"]));
+    world.service("paris", "shop/web", &["https 443->8443"], json!({}));
+    world.settle();
+    let import = world.object("berlin", "ServiceImport", "shop/web");
+    assert_eq!(import["spec"]["ports"][0]["port"], 443);
+
+    // A member says of itself what an older hub does not keep, once and then with its heartbeats.
+    let paris = world.clusters.get_mut("paris").unwrap();
+    paris.news(crate::observed::Event::Kubernetes("v1.34.2".to_owned()));
+    let member = super::super::Work::Member;
+    let mut said = |seconds: i64| {
+        world.seconds += seconds;
+        let before = world.log.len();
+        world.run("paris", &member);
+        world.log.len() - before
+    };
+    assert_eq!([said(0), said(1), said(1)], [1, 0, 0]);
+    assert_eq!([said(3), said(0)], [1, 0], "when it is due");
+}

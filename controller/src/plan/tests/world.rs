@@ -54,6 +54,8 @@ pub(super) struct World {
     serial: u64,
     /// Every write, as `paris: create Service shop/derived-…`.
     pub(super) log: Vec<String>,
+    /// What definitions of kinds do not name, so that API servers drop it: kinds, and paths in their objects.
+    pub(super) pruned: Vec<(&'static str, &'static [&'static str])>,
 }
 
 const KINDS: [&str; 12] = [
@@ -186,6 +188,7 @@ impl World {
             seconds: 60,
             serial: 0,
             log: Vec::new(),
+            pruned: Vec::new(),
         }
     }
 
@@ -299,9 +302,20 @@ impl World {
         self.serial += 1;
         let kind = kept_as(at, object["kind"].as_str().unwrap());
         let key = value_key(&object);
+        for path in self.pruned.iter().filter(|(of, _)| *of == kind).map(|(_, path)| path) {
+            let (last, parents) = path.split_last().unwrap();
+            let parent = parents.iter().try_fold(&mut object, |at, name| at.get_mut(*name));
+            if let Some(parent) = parent.and_then(Value::as_object_mut) {
+                parent.remove(*last);
+            }
+        }
         let created = clock(self.seconds);
         let (serial, api) = (self.serial, self.api(at));
         let known = api.objects.get(&(kind, key.clone()));
+        // What changes nothing has no new version, and is no news.
+        if known.is_some_and(|known| same(known, &object)) {
+            return;
+        }
         let metadata = object["metadata"].as_object_mut().unwrap();
         let of = |name: &str| known.and_then(|known| known["metadata"].get(name).cloned());
         metadata.insert("resourceVersion".into(), json!(serial.to_string()));
@@ -360,12 +374,15 @@ impl World {
     /// nor does a second planner that starts from the objects alone. Gives back what was written.
     pub(super) fn settle(&mut self) -> Vec<String> {
         let before = self.log.len();
-        for _ in 0..10_000 {
+        let mut left = 10_000;
+        while left > 0 {
             let names: Vec<String> = self.clusters.keys().cloned().collect();
             let mut quiet = true;
             for name in &names {
                 while let Some(work) = self.clusters.get_mut(name).unwrap().queue.take() {
                     quiet = false;
+                    left -= 1;
+                    assert!(left > 0, "no rest: {work}: {:#?}", &self.log[self.log.len() - 20..]);
                     self.run(name, &work);
                 }
             }
@@ -388,9 +405,13 @@ impl World {
         if let Some((key, error)) = plan.tells_malformed.take() {
             cluster.observed.told(key, error);
         }
+        let says = std::mem::take(&mut plan.says);
         for write in plan.steps.into_iter().flatten() {
             self.write(name, write);
         }
+        let cluster = self.clusters.get_mut(name).unwrap();
+        let touched = cluster.observed.said(says);
+        cluster.touch(touched);
         self.clusters.get_mut(name).unwrap().queue.done(work);
     }
 
@@ -493,7 +514,28 @@ impl World {
         }
     }
 
+    /// API conventions: `observedGeneration` "represents the .metadata.generation that the condition was set based
+    /// upon".
+    fn assert_judged(&self) {
+        let apis = self.clusters.values().map(|cluster| &cluster.api);
+        let objects = apis.chain([&self.hub]).flat_map(|api| api.objects.values());
+        let conditions = objects.flat_map(|object| {
+            let all = object["status"]["conditions"].as_array().into_iter().flatten();
+            all.map(move |condition| (object, condition))
+        });
+        for (object, condition) in conditions {
+            // What cannot be read has no generation that is known.
+            if matches!(object["kind"].as_str(), Some("ServiceExport" | "ServiceImport"))
+                && condition["reason"] != "Malformed"
+            {
+                let judged = &condition["observedGeneration"];
+                assert_eq!(*judged, object["metadata"]["generation"], "{object}");
+            }
+        }
+    }
+
     fn assert_settled(&mut self) {
+        self.assert_judged();
         let now = self.now();
         for (name, cluster) in &self.clusters {
             let mut fresh = self.observer(name);
@@ -501,6 +543,7 @@ impl World {
             let silent = &cluster.observed.silent_members;
             fresh.silent_members.clone_from(silent);
             fresh.told_malformed.clone_from(&cluster.observed.told_malformed);
+            fresh.recall(&cluster.observed);
             for observed in [&cluster.observed, &fresh] {
                 let services = cluster.observed.known_services();
                 let works = services.into_iter().flat_map(|service| {
@@ -645,6 +688,22 @@ fn value(object: Object) -> Value {
         Object::Service(object) => of(&*object),
         Object::ServiceImport(object) => of::<ServiceImport>(&object),
     }
+}
+
+/// Whether an object says what it said before.
+fn same(known: &Value, object: &Value) -> bool {
+    let mut known = known.clone();
+    let given = object["metadata"].as_object().unwrap();
+    let meta = known["metadata"].as_object_mut().unwrap();
+    meta.retain(|name, _| given.contains_key(name));
+    let mut object = object.clone();
+    for one in [&mut known, &mut object] {
+        one["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    }
+    if object.get("status").is_none() {
+        known.as_object_mut().unwrap().remove("status");
+    }
+    known == object
 }
 
 /// RFC 7396.
