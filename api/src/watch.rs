@@ -1,37 +1,34 @@
 //! Watch streams that survive malformed objects, relists and 410, as events for a state with one owner.
 //!
-//! kube's watcher does listing, watching and starting over. This module turns what it says into [`Change`]s that a
-//! state can `apply`, `delete` and `reset` by, keeps one unreadable object from hiding the readable ones, and says
-//! when the API cannot be read, since "unknown" is not "gone".
+//! ```text
+//!   Course (pure): what is asked for next ◄── what the answers mean
+//!      │ page, watch                              ▲
+//!      ▼                                          │
+//!   Follower ──► API server ──► bytes ──► decode (pure) ──► Change ──► apply, delete, sweep
+//! ```
+//!
+//! A listing comes page by page and object by object, so that whoever keeps little of an object never holds more
+//! than one page of them whole. A watch that is lost is taken up where it was: a returning API server is not listed
+//! by everybody. "Unknown" is not "gone": what cannot be read for a while stands, and it is told when it can again.
 
-use std::{fmt, time::Duration};
+mod course;
+mod decode;
+mod follow;
 
-use futures::{Stream, StreamExt, stream};
+use std::{collections::BTreeSet, fmt};
+
+use futures::Stream;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{
-    Api, Resource,
-    core::error_boundary::InvalidObject,
-    runtime::{
-        WatchStreamExt,
-        utils::Backoff,
-        watcher,
-        watcher::{Config, Event},
-    },
-};
+use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-/// A kind whose objects may turn out to be unreadable, one by one.
-pub use kube::core::DeserializeGuard as Guard;
-pub use kube::runtime::watcher::Config as WatchConfig;
+use follow::Follower;
 
-/// How soon a failed watch is tried again at first. A restarted API server is back within seconds, and whoever
-/// waits for an endpoint should not wait for a timer.
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// The longest wait between two tries.
-const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// How many objects are listed at once, where nothing else is asked for: a page of usual objects is below a megabyte.
+const PAGE: u32 = 200;
 
 /// Namespace and name of an object; the namespace is empty for cluster-scoped ones.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ObjectKey {
     /// Its namespace.
     pub namespace: String,
@@ -71,208 +68,95 @@ pub struct Malformed {
 /// What a watch tells.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change<K> {
-    /// An object is new or has changed.
+    /// An object is there: it is new, has changed, or is listed.
     Apply(K),
     /// An object is gone.
     Delete(ObjectKey),
-    /// The API cannot be read at the moment: what was seen last stands. A [`Change::Reset`] follows when it can.
+    /// The API cannot be read at the moment: what was seen last stands. [`Change::Resumed`] or [`Change::Listed`]
+    /// follows when it can.
     Interrupted(String),
-    /// An object is new or has changed, and cannot be read. What was known of it stands.
+    /// The listing is complete: what was known before [`Change::Listing`] and was not told since is gone.
+    Listed,
+    /// All that there is is about to be told, object by object. A listing that was begun before is void.
+    Listing,
+    /// An object is there, and cannot be read. What was known of it stands.
     Malformed(Malformed),
-    /// This is all there is: whatever else was known is gone, except for what is malformed, of which what was known
-    /// stands.
-    Reset {
-        /// Every object that can be read.
-        objects: Vec<K>,
-        /// Every object that cannot.
-        malformed: Vec<Malformed>,
-    },
+    /// The API can be read again, and everything that was missed meanwhile is about to be told.
+    Resumed,
 }
 
-/// Watches all objects that `api`, for example `Api::<Guard<Service>>::all(client)`, and `config` select. The stream
-/// never ends and never fails: trouble is [`Change::Interrupted`], and is tried again after 0.1 to 5 seconds with
-/// jitter. The first [`Change::Reset`] is the first complete picture.
-pub fn watch<K>(api: Api<Guard<K>>, config: Config) -> impl Stream<Item = Change<K>> + Send
+impl<K> Change<K> {
+    /// A whole listing as a watch tells it.
+    pub fn listing(
+        objects: impl IntoIterator<Item = K>,
+        malformed: impl IntoIterator<Item = Malformed>,
+    ) -> impl Iterator<Item = Self> {
+        let told = objects.into_iter().map(Self::Apply);
+        let told = told.chain(malformed.into_iter().map(Self::Malformed));
+        [Self::Listing].into_iter().chain(told).chain([Self::Listed])
+    }
+}
+
+/// What a listing has not told yet of what was known before it: whoever keeps objects sweeps by it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Unlisted(BTreeSet<ObjectKey>);
+
+impl Unlisted {
+    /// A listing begins, and these objects are known.
+    pub fn begin(&mut self, known: impl IntoIterator<Item = ObjectKey>) {
+        self.0 = known.into_iter().collect();
+    }
+
+    /// An object is there.
+    pub fn told(&mut self, key: &ObjectKey) {
+        self.0.remove(key);
+    }
+
+    /// The listing is complete: these objects are gone.
+    pub fn end(&mut self) -> BTreeSet<ObjectKey> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+/// Which objects are watched, and how many are listed at once.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct WatchConfig {
+    labels: Option<String>,
+    page_size: u32,
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        Self { labels: None, page_size: PAGE }
+    }
+}
+
+impl WatchConfig {
+    /// Only objects that a label selector selects.
+    #[must_use]
+    pub fn labels(mut self, selector: &str) -> Self {
+        self.labels = Some(selector.to_owned());
+        self
+    }
+
+    /// At most so many objects at once while listing; fewer where objects are large.
+    #[must_use]
+    pub fn page_size(mut self, objects: u32) -> Self {
+        self.page_size = objects;
+        self
+    }
+}
+
+/// Watches all objects that `api`, for example `Api::<Service>::all(client)`, and `config` select. The stream never
+/// ends and never fails: trouble is [`Change::Interrupted`], and is tried again after 0.1 to 5 seconds with jitter.
+/// The first [`Change::Listed`] ends the first complete picture.
+pub fn watch<K>(api: Api<K>, config: WatchConfig) -> impl Stream<Item = Change<K>> + Send
 where
-    K: Resource + Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static,
-    K::DynamicType: Clone + fmt::Debug + Send + Sync,
+    K: Resource + DeserializeOwned + Send + 'static,
 {
-    let begin = move || watcher(api.clone(), config.clone()).boxed();
-    let state = (begin(), Listing::default(), begin);
-    let changes = stream::unfold(state, |(mut events, mut listing, begin)| async move {
-        loop {
-            match events.next().await? {
-                Ok(event) => {
-                    // Only what is told counts as success, so that waits go on doubling while every listing begins
-                    // and fails.
-                    if let Some(change) = listing.read(event) {
-                        return Some((Ok(change), (events, listing, begin)));
-                    }
-                }
-                Err(error) => {
-                    // kube's watcher would take up a lost watch where it was, and say nothing until something
-                    // changes. Whoever was told that the API is away is told that it is back: by a new listing.
-                    return Some((Err(error), (begin(), Listing::default(), begin)));
-                }
-            }
-        }
-    });
-    changes
-        .backoff(Retry::default())
-        .map(|change| change.unwrap_or_else(|error| Change::Interrupted(reason(&error))))
-}
-
-/// Gathers a listing until it is complete.
-struct Listing<K> {
-    objects: Vec<K>,
-    malformed: Vec<Malformed>,
-}
-
-impl<K> Default for Listing<K> {
-    fn default() -> Self {
-        Self { objects: Vec::new(), malformed: Vec::new() }
-    }
-}
-
-impl<K: Resource> Listing<K> {
-    fn read(&mut self, event: Event<Guard<K>>) -> Option<Change<K>> {
-        match event {
-            Event::Apply(Guard(Ok(object))) => Some(Change::Apply(object)),
-            Event::Apply(Guard(Err(invalid))) => Some(Change::Malformed(malformed(&invalid))),
-            Event::Delete(Guard(Ok(object))) => Some(Change::Delete(ObjectKey::of(object.meta()))),
-            Event::Delete(Guard(Err(invalid))) => {
-                Some(Change::Delete(ObjectKey::of(&invalid.metadata)))
-            }
-            Event::Init => {
-                *self = Self::default();
-                None
-            }
-            Event::InitApply(Guard(Ok(object))) => {
-                self.objects.push(object);
-                None
-            }
-            Event::InitApply(Guard(Err(invalid))) => {
-                self.malformed.push(malformed(&invalid));
-                None
-            }
-            Event::InitDone => {
-                let Self { objects, malformed } = std::mem::take(self);
-                Some(Change::Reset { objects, malformed })
-            }
-        }
-    }
-}
-
-fn malformed(invalid: &InvalidObject) -> Malformed {
-    Malformed { key: ObjectKey::of(&invalid.metadata), error: invalid.error.clone() }
-}
-
-/// The error with its causes: kube's outermost sentence alone does not say what happened.
-fn reason(error: &watcher::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// Doubling waits with jitter, so that a thousand watchers do not return to a restarted API server at once.
-#[derive(Debug)]
-struct Retry {
-    next: Duration,
-}
-
-impl Default for Retry {
-    fn default() -> Self {
-        Self { next: FIRST_RETRY }
-    }
-}
-
-impl Iterator for Retry {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let wait = self.next.mul_f64(rand::random_range(0.5..1.0));
-        self.next = (self.next * 2).min(LONGEST_RETRY);
-        Some(wait)
-    }
-}
-
-impl Backoff for Retry {
-    fn reset(&mut self) {
-        self.next = FIRST_RETRY;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use k8s_openapi::api::core::v1::ConfigMap;
-
-    use super::*;
-
-    fn object(name: &str) -> Guard<ConfigMap> {
-        let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
-        Guard(Ok(ConfigMap { metadata, ..ConfigMap::default() }))
-    }
-
-    fn unreadable(name: &str) -> Guard<ConfigMap> {
-        let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
-        Guard(Err(InvalidObject { error: "spec: not a map".into(), metadata }))
-    }
-
-    fn read(events: Vec<Event<Guard<ConfigMap>>>) -> Vec<Change<ConfigMap>> {
-        let mut listing = Listing::default();
-        events.into_iter().filter_map(|event| listing.read(event)).collect()
-    }
-
-    #[test]
-    fn a_listing_is_one_reset_and_an_unreadable_object_hides_no_other() {
-        let changes = read(vec![
-            Event::Init,
-            Event::InitApply(object("a")),
-            Event::InitApply(unreadable("b")),
-            Event::InitApply(object("c")),
-            Event::InitDone,
-        ]);
-        let [Change::Reset { objects, malformed }] = &changes[..] else { panic!("{changes:?}") };
-        assert_eq!(objects.len(), 2);
-        assert_eq!(malformed[0].key.to_string(), "b");
-        assert_eq!(malformed[0].error, "spec: not a map");
-    }
-
-    #[test]
-    fn a_listing_that_was_cut_short_is_forgotten() {
-        let changes = read(vec![
-            Event::Init,
-            Event::InitApply(object("stale")),
-            Event::Init,
-            Event::InitApply(object("a")),
-            Event::InitDone,
-        ]);
-        let [Change::Reset { objects, .. }] = &changes[..] else { panic!("{changes:?}") };
-        assert_eq!(objects[0].metadata.name.as_deref(), Some("a"));
-        assert_eq!(objects.len(), 1);
-    }
-
-    #[test]
-    fn an_unreadable_object_can_still_be_deleted() {
-        let changes = read(vec![Event::Apply(unreadable("b")), Event::Delete(unreadable("b"))]);
-        assert!(matches!(&changes[0], Change::Malformed(malformed) if malformed.key.name == "b"));
-        assert!(matches!(&changes[1], Change::Delete(key) if key.name == "b"));
-    }
-
-    #[test]
-    fn waits_double_up_to_the_longest() {
-        let mut retry = Retry::default();
-        let waits: Vec<Duration> = retry.by_ref().take(10).collect();
-        assert!(waits[0] <= FIRST_RETRY && waits[0] >= FIRST_RETRY / 2);
-        assert!(waits[9] <= LONGEST_RETRY && waits[9] >= LONGEST_RETRY / 2);
-        retry.reset();
-        assert!(retry.next().is_some_and(|wait| wait <= FIRST_RETRY));
-    }
+    let follower = Follower::new(api, config);
+    futures::stream::unfold(follower, |mut follower| async move {
+        let change = follower.next().await;
+        Some((change, follower))
+    })
 }

@@ -36,6 +36,8 @@ pub struct Election {
     me: String,
     namespace: Namespace,
     is_synced: bool,
+    /// Whether a listing has not told of the Lease yet.
+    is_unlisted: bool,
     lease: Option<(Lease, Instant)>,
     /// Since when a bid is under way.
     asked: Option<Instant>,
@@ -64,6 +66,7 @@ impl Election {
             me,
             namespace,
             is_synced: false,
+            is_unlisted: false,
             lease: None,
             asked: None,
             is_overtaken: false,
@@ -82,19 +85,22 @@ impl Election {
             | Change::Delete(_)
             | Change::Interrupted(_)
             | Change::Malformed(_) => {}
-            Change::Reset { objects, .. } => {
+            Change::Listed => {
                 self.is_synced = true;
-                match objects.iter().find(|lease| lease.name_any() == LEASE) {
-                    None => self.lose(now),
-                    Some(lease) => {
-                        self.see(lease, now);
-                        // Nothing could be heard until now: the holder is given the whole time again.
-                        if let Some((_, since)) = &mut self.lease {
-                            *since = now;
-                        }
-                    }
+                if std::mem::take(&mut self.is_unlisted) {
+                    self.lose(now);
                 }
+                self.heard_nothing_until(now);
             }
+            Change::Listing => self.is_unlisted = true,
+            Change::Resumed => self.heard_nothing_until(now),
+        }
+    }
+
+    /// The holder is given the whole time again: it may have renewed unheard.
+    fn heard_nothing_until(&mut self, now: Instant) {
+        if let Some((_, since)) = &mut self.lease {
+            *since = now;
         }
     }
 
@@ -109,6 +115,7 @@ impl Election {
 
     fn see(&mut self, lease: &Lease, now: Instant) {
         self.vacant = None;
+        self.is_unlisted = false;
         match &mut self.lease {
             Some((known, _)) if known.uid() == lease.uid() && version(lease) <= version(known) => {}
             Some((known, since)) => {
@@ -254,8 +261,9 @@ mod tests {
             let namespace = Namespace::parse("landbridge-system").unwrap();
             let controllers = names.iter().map(|name| {
                 let mut election = Election::new((*name).to_owned(), namespace.clone());
-                let nothing = Change::Reset { objects: Vec::new(), malformed: Vec::new() };
-                election.take(&nothing, Instant::now());
+                for nothing in Change::listing([], []) {
+                    election.take(&nothing, Instant::now());
+                }
                 election
             });
             Self {
@@ -453,9 +461,10 @@ mod tests {
         other.act(0, 0);
         let lease = other.lease.unwrap();
         election.take(&Change::Apply(lease.clone()), start);
-        let reset = Change::Reset { objects: vec![lease], malformed: Vec::new() };
         let late = start + Duration::from_secs(60);
-        election.take(&reset, late);
+        for change in Change::listing([lease], []) {
+            election.take(&change, late);
+        }
         assert_eq!(election.poll(late, wall), None);
         assert!(election.poll(late + EXPIRY, wall).is_some());
     }

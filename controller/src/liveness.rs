@@ -23,13 +23,15 @@ pub const GATEWAY_SILENCE: Duration = Duration::from_secs(10);
 pub struct Liveness {
     after: Duration,
     heard: BTreeMap<String, (String, Instant)>,
+    /// Who has not been listed yet.
+    unlisted: BTreeSet<String>,
 }
 
 impl Liveness {
     /// Nobody yet; whoever is silent for `after` counts as silent.
     #[must_use]
     pub fn new(after: Duration) -> Self {
-        Self { after, heard: BTreeMap::new() }
+        Self { after, heard: BTreeMap::new(), unlisted: BTreeSet::new() }
     }
 
     /// What `who` says of itself at the moment. Saying the same as before is silence.
@@ -61,19 +63,21 @@ impl Liveness {
         now: Instant,
         says: impl Fn(&K) -> String,
     ) {
-        let name = |object: &K| object.meta().name.clone().unwrap_or_default();
         match change {
-            Change::Apply(object) => self.hear(&name(object), &says(object), now),
+            Change::Apply(object) => {
+                let name = object.meta().name.as_deref().unwrap_or_default();
+                self.unlisted.remove(name);
+                self.hear(name, &says(object), now);
+            }
             Change::Delete(key) => self.retain(|who| who != key.name),
             Change::Interrupted(_) | Change::Malformed(_) => {}
-            Change::Reset { objects, .. } => {
-                for object in objects {
-                    self.hear(&name(object), &says(object), now);
-                }
-                let names: BTreeSet<String> = objects.iter().map(name).collect();
-                self.retain(|who| names.contains(who));
+            Change::Listed => {
+                let gone = std::mem::take(&mut self.unlisted);
+                self.retain(|who| !gone.contains(who));
                 self.interrupted(now);
             }
+            Change::Listing => self.unlisted = self.heard.keys().cloned().collect(),
+            Change::Resumed => self.interrupted(now),
         }
     }
 

@@ -10,10 +10,11 @@ use futures::{Stream, StreamExt, stream};
 use kube::{Api, Client, Resource};
 use landbridge_api::{
     served,
-    watch::{Change, Guard, WatchConfig, watch},
+    watch::{Change, WatchConfig, watch},
     wellknown::{CLUSTER, LANDBRIDGE, MANAGED_BY, SOURCE_CLUSTER},
 };
 use prometheus_client::registry::Registry;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::{sync::watch as latest, task::JoinError};
@@ -137,16 +138,9 @@ fn events(
 ) -> impl Stream<Item = Event> + Send + use<> {
     fn all<K>(client: &Client, event: fn(Change<K>) -> Event) -> stream::BoxStream<'static, Event>
     where
-        K: Resource<DynamicType = ()>
-            + Clone
-            + std::fmt::Debug
-            + serde::de::DeserializeOwned
-            + Send
-            + Sync
-            + 'static,
+        K: Resource<DynamicType = ()> + DeserializeOwned + Send + 'static,
     {
-        let api: Api<Guard<K>> = Api::all(client.clone());
-        watch(api, WatchConfig::default()).map(event).boxed()
+        watch(Api::all(client.clone()), WatchConfig::default()).map(event).boxed()
     }
     let system = config.system_namespace.as_str();
     let leases = || Api::namespaced(local.clone(), system);

@@ -47,11 +47,8 @@ pub(crate) fn events(text: &str) -> Vec<Event> {
             other => panic!("neither import nor slice: {other}"),
         }
     }
-    let malformed = Vec::new();
-    vec![
-        Event::Import(Change::Reset { objects: imports, malformed: malformed.clone() }),
-        Event::Slice(Change::Reset { objects: slices, malformed }),
-    ]
+    let imports = Change::listing(imports, []).map(Event::Import);
+    imports.chain(Change::listing(slices, []).map(Event::Slice)).collect()
 }
 
 fn import(words: &[&str], listed: &str) -> ServiceImport {

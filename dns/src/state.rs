@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use landbridge_api::{
     convert::{self, ConvertError, ImportView, McsSlice},
     mcs::ServiceImport,
-    watch::{Change, Malformed, ObjectKey},
+    watch::{Change, Malformed, ObjectKey, Unlisted},
 };
 use landbridge_model::ServiceKey;
 
@@ -36,10 +36,12 @@ pub(crate) enum Problem {
 pub(crate) struct State {
     imports: BTreeMap<ServiceKey, ImportView>,
     imports_synced: bool,
+    imports_unlisted: Unlisted,
     slices: BTreeMap<ServiceKey, BTreeMap<ObjectKey, McsSlice>>,
     /// To which service each slice belongs: a deletion tells only the slice's own name.
     slice_services: BTreeMap<ObjectKey, ServiceKey>,
     slices_synced: bool,
+    slices_unlisted: Unlisted,
     touched: BTreeSet<ServiceKey>,
 }
 
@@ -74,29 +76,26 @@ impl State {
 
     fn imports(&mut self, change: Change<ServiceImport>) -> Vec<Problem> {
         match change {
-            Change::Apply(object) => self.import(&object).err().into_iter().collect(),
-            Change::Delete(key) => {
-                self.remove_import(&key);
-                Vec::new()
+            Change::Apply(object) => {
+                self.imports_unlisted.told(&ObjectKey::of(&object.metadata));
+                return self.import(&object).err().into_iter().collect();
             }
-            Change::Interrupted(reason) => vec![Problem::Interrupted(reason)],
-            Change::Malformed(malformed) => vec![unreadable("ServiceImport", &malformed)],
-            Change::Reset { objects, malformed } => {
-                let listed: BTreeSet<ObjectKey> = objects
-                    .iter()
-                    .map(|object| ObjectKey::of(&object.metadata))
-                    .chain(malformed.iter().map(|malformed| malformed.key.clone()))
-                    .collect();
-                let known: Vec<ObjectKey> = self.imports.keys().map(object_key).collect();
-                for gone in known.iter().filter(|key| !listed.contains(key)) {
-                    self.remove_import(gone);
+            Change::Delete(key) => self.remove_import(&key),
+            Change::Interrupted(reason) => return vec![Problem::Interrupted(reason)],
+            Change::Listed => {
+                for gone in self.imports_unlisted.end() {
+                    self.remove_import(&gone);
                 }
                 self.imports_synced = true;
-                let problems = objects.iter().filter_map(|object| self.import(object).err());
-                let malformed = malformed.iter().map(|one| unreadable("ServiceImport", one));
-                problems.chain(malformed).collect()
             }
+            Change::Listing => self.imports_unlisted.begin(self.imports.keys().map(object_key)),
+            Change::Malformed(malformed) => {
+                self.imports_unlisted.told(&malformed.key);
+                return vec![unreadable("ServiceImport", &malformed)];
+            }
+            Change::Resumed => {}
         }
+        Vec::new()
     }
 
     fn import(&mut self, object: &ServiceImport) -> Result<(), Problem> {
@@ -120,29 +119,26 @@ impl State {
 
     fn slices(&mut self, change: Change<EndpointSlice>) -> Vec<Problem> {
         match change {
-            Change::Apply(object) => self.slice(&object).err().into_iter().collect(),
-            Change::Delete(key) => {
-                self.remove_slice(&key);
-                Vec::new()
+            Change::Apply(object) => {
+                self.slices_unlisted.told(&ObjectKey::of(&object.metadata));
+                return self.slice(&object).err().into_iter().collect();
             }
-            Change::Interrupted(reason) => vec![Problem::Interrupted(reason)],
-            Change::Malformed(malformed) => vec![unreadable("EndpointSlice", &malformed)],
-            Change::Reset { objects, malformed } => {
-                let listed: BTreeSet<ObjectKey> = objects
-                    .iter()
-                    .map(|object| ObjectKey::of(&object.metadata))
-                    .chain(malformed.iter().map(|malformed| malformed.key.clone()))
-                    .collect();
-                let known: Vec<ObjectKey> = self.slice_services.keys().cloned().collect();
-                for gone in known.iter().filter(|key| !listed.contains(key)) {
-                    self.remove_slice(gone);
+            Change::Delete(key) => self.remove_slice(&key),
+            Change::Interrupted(reason) => return vec![Problem::Interrupted(reason)],
+            Change::Listed => {
+                for gone in self.slices_unlisted.end() {
+                    self.remove_slice(&gone);
                 }
                 self.slices_synced = true;
-                let problems = objects.iter().filter_map(|object| self.slice(object).err());
-                let malformed = malformed.iter().map(|one| unreadable("EndpointSlice", one));
-                problems.chain(malformed).collect()
             }
+            Change::Listing => self.slices_unlisted.begin(self.slice_services.keys().cloned()),
+            Change::Malformed(malformed) => {
+                self.slices_unlisted.told(&malformed.key);
+                return vec![unreadable("EndpointSlice", &malformed)];
+            }
+            Change::Resumed => {}
         }
+        Vec::new()
     }
 
     fn slice(&mut self, object: &EndpointSlice) -> Result<(), Problem> {
@@ -245,8 +241,21 @@ mod tests {
         touched.iter().map(ToString::to_string).collect()
     }
 
-    fn reset(objects: Vec<ServiceImport>, malformed: Vec<Malformed>) -> Event {
-        Event::Import(Change::Reset { objects, malformed })
+    /// Tells of all imports that there are.
+    fn relist(
+        state: &mut State,
+        imports: Vec<ServiceImport>,
+        malformed: Vec<Malformed>,
+    ) -> Vec<Problem> {
+        let changes = Change::listing(imports, malformed).map(Event::Import);
+        changes.flat_map(|event| state.apply(event)).collect()
+    }
+
+    /// Tells of all slices that there are.
+    fn relist_slices(state: &mut State, slices: Vec<EndpointSlice>) {
+        for change in Change::listing(slices, []) {
+            state.apply(Event::Slice(change));
+        }
     }
 
     #[test]
@@ -254,9 +263,9 @@ mod tests {
         let mut state = State::default();
         state.apply(Event::Import(Change::Apply(import("web", "10.96.7.7"))));
         assert!(!state.is_synced());
-        state.apply(reset(vec![], vec![]));
+        relist(&mut state, vec![], vec![]);
         assert!(!state.is_synced(), "slices are still unknown");
-        state.apply(Event::Slice(Change::Reset { objects: vec![], malformed: vec![] }));
+        relist_slices(&mut state, vec![]);
         assert!(state.is_synced());
         state.apply(Event::Slice(Change::Interrupted("refused".into())));
         assert!(state.is_synced(), "unknown is not gone");
@@ -266,14 +275,12 @@ mod tests {
     #[test]
     fn what_was_known_of_a_malformed_object_stands() {
         let mut state = State::default();
-        state.apply(reset(
-            vec![import("db", "10.96.0.1"), import("old", "10.96.0.2"), import("web", "10.96.0.3")],
-            vec![],
-        ));
+        let (db, old) = (import("db", "10.96.0.1"), import("old", "10.96.0.2"));
+        relist(&mut state, vec![db, old, import("web", "10.96.0.3")], vec![]);
         touched(&mut state);
         let problems = state.apply(Event::Import(Change::Malformed(malformed("db"))));
         assert_eq!(problems, [Problem::Malformed("ServiceImport shop/db: spec: not a map".into())]);
-        let problems = state.apply(reset(vec![import("web", "nowhere")], vec![malformed("db")]));
+        let problems = relist(&mut state, vec![import("web", "nowhere")], vec![malformed("db")]);
         assert_eq!(problems.len(), 2, "{problems:?}");
         assert_eq!(known(&state), ["shop/db [10.96.0.1] []", "shop/web [10.96.0.3] []"]);
         assert_eq!(touched(&mut state), ["shop/old"]);
@@ -282,7 +289,7 @@ mod tests {
     #[test]
     fn a_slice_that_changes_its_service_leaves_the_old_one() {
         let mut state = State::default();
-        state.apply(reset(vec![import("db", "10.96.0.1"), import("web", "10.96.0.2")], vec![]));
+        relist(&mut state, vec![import("db", "10.96.0.1"), import("web", "10.96.0.2")], vec![]);
         state.apply(Event::Slice(Change::Apply(slice("s", "db", "10.0.0.1"))));
         touched(&mut state);
         state.apply(Event::Slice(Change::Apply(slice("s", "db", "10.0.0.1"))));
@@ -330,11 +337,9 @@ mod tests {
                 followed.apply(event);
             }
             let mut listed = State::default();
-            listed.apply(Event::Slice(Change::Reset {
-                objects: slices.into_values().collect(),
-                malformed: vec![],
-            }));
-            listed.apply(reset(imports.into_values().collect(), vec![]));
+            relist_slices(&mut listed, vec![slice("gone", "s0", "10.0.0.9")]);
+            relist_slices(&mut listed, slices.into_values().collect());
+            relist(&mut listed, imports.into_values().collect(), vec![]);
             prop_assert_eq!(known(&followed), known(&listed));
         }
     }

@@ -12,7 +12,7 @@ use futures::{FutureExt, StreamExt, stream::SelectAll};
 use kube::{Api, Client, Resource};
 use landbridge_api::{
     served,
-    watch::{Change, Guard, WatchConfig, watch},
+    watch::{Change, WatchConfig, watch},
 };
 use landbridge_model::{ClusterId, ClusterSetId, Hostname, Namespace, Protocol};
 use prometheus_client::registry::Registry;
@@ -241,10 +241,9 @@ fn events_of<K>(
     event: fn(Change<K>) -> Event,
 ) -> futures::stream::BoxStream<'static, Event>
 where
-    K: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = ()> + DeserializeOwned + Send + 'static,
 {
-    let api = Api::<Guard<K>>::all(client.clone());
-    watch(api, WatchConfig::default()).map(event).boxed()
+    watch(Api::all(client.clone()), WatchConfig::default()).map(event).boxed()
 }
 
 fn take(core: &Core, state: &mut State, event: Event) {

@@ -328,7 +328,9 @@ impl World {
             let all = self.api(source).all(*sort);
             let all = all.filter(|thing| crate::world::is_watched(thing));
             let all = all.map(|thing| (**thing).clone()).collect();
-            fresh.take(sort.all(all));
+            for event in sort.all(all) {
+                fresh.take(event);
+            }
         }
         let mut undone = None;
         let known = self.controllers[at].reconciler.observed();

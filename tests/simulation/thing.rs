@@ -40,15 +40,14 @@ macro_rules! things {
             }
 
             /// News that these are all there are.
-            pub(crate) fn all(self, things: Vec<Thing>) -> Event {
+            pub(crate) fn all(self, things: Vec<Thing>) -> Vec<Event> {
                 match self {
                     $(Self::$sort => {
                         let objects = things.into_iter().filter_map(|thing| match thing {
                             Thing::$sort(object) => Some(*object),
                             _ => None,
                         });
-                        let objects = objects.collect();
-                        Event::$sort(Change::Reset { objects, malformed: Vec::new() })
+                        Change::listing(objects, []).map(Event::$sort).collect()
                     }),+
                 }
             }

@@ -496,7 +496,9 @@ impl World {
         if !is_cut {
             let all: Vec<_> = things.iter().map(|thing| (thing.key(), Some(thing))).collect();
             self.tell(at, sort, &all, true);
-            self.apply(at, sort.all(things));
+            for event in sort.all(things) {
+                self.apply(at, event);
+            }
         }
         self.hear_soon(at, sort);
     }

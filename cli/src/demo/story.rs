@@ -13,7 +13,7 @@ use kube::{
 };
 use landbridge_api::{
     mcs::{ServiceExport, ServiceImport},
-    watch::{Change, Guard, WatchConfig, watch},
+    watch::{Change, WatchConfig, watch},
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -323,11 +323,13 @@ async fn watch_import(
     site: &Site,
     workload: &Workload,
 ) -> anyhow::Result<impl Future<Output = ()> + use<>> {
-    let api: Api<Guard<ServiceImport>> =
+    let api: Api<ServiceImport> =
         Api::namespaced(site.client.clone(), workload.key.namespace.as_str());
     let mut changes = Box::pin(watch(api, WatchConfig::default()));
-    let first = timeout(PATIENCE, changes.next()).await.context("the watch did not begin")?;
-    ensure!(matches!(first, Some(Change::Reset { .. })), "the watch did not begin with a listing");
+    let listed = async {
+        while changes.next().await.is_some_and(|change| !matches!(change, Change::Listed)) {}
+    };
+    timeout(PATIENCE, listed).await.context("the watch did not begin")?;
     let name = workload.key.name.to_string();
     Ok(async move {
         while let Some(change) = changes.next().await {

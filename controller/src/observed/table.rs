@@ -3,11 +3,11 @@
 //! A controller hears of its own writes twice: in the answer and, later, in the watch. The table keeps the newer of
 //! the two, so that a watch which lags behind does not bring back what was.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use landbridge_api::watch::{Change, Malformed, ObjectKey};
+use landbridge_api::watch::{Change, Malformed, ObjectKey, Unlisted};
 
 /// An object as it is kept.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,6 +25,7 @@ pub(crate) struct Row<T> {
 pub(crate) struct Table<T> {
     rows: BTreeMap<ObjectKey, Row<T>>,
     malformed: BTreeMap<ObjectKey, String>,
+    unlisted: Unlisted,
     synced: bool,
     trouble: Option<String>,
 }
@@ -41,7 +42,13 @@ pub(crate) struct Taken<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { rows: BTreeMap::new(), malformed: BTreeMap::new(), synced: false, trouble: None }
+        Self {
+            rows: BTreeMap::new(),
+            malformed: BTreeMap::new(),
+            unlisted: Unlisted::default(),
+            synced: false,
+            trouble: None,
+        }
     }
 }
 
@@ -79,21 +86,30 @@ impl<T: PartialEq> Table<T> {
     pub(crate) fn take<K: Resource>(
         &mut self,
         change: Change<K>,
-        keep: impl Fn(K) -> Result<T, String>,
+        keep: impl FnOnce(K) -> Result<T, String>,
     ) -> Taken<T> {
         let mut taken = Taken { steps: Vec::new(), malformed: Vec::new(), turned: false };
         match change {
-            Change::Apply(object) => self.apply(object, &keep, &mut taken),
+            Change::Apply(object) => self.apply(object, keep, &mut taken),
             Change::Delete(key) => self.delete(key, &mut taken),
             Change::Interrupted(reason) => {
                 taken.turned = self.trouble.is_none();
                 self.trouble = Some(reason);
             }
-            Change::Malformed(malformed) => self.refuse(malformed, &mut taken),
-            Change::Reset { objects, malformed } => {
+            Change::Listed => {
                 taken.turned = !self.synced || self.trouble.is_some();
-                self.reset(objects, malformed, &keep, &mut taken);
+                self.synced = true;
+                self.trouble = None;
+                for key in self.unlisted.end() {
+                    self.delete(key, &mut taken);
+                }
             }
+            Change::Listing => {
+                let known = self.rows.keys().chain(self.malformed.keys());
+                self.unlisted.begin(known.cloned());
+            }
+            Change::Malformed(malformed) => self.refuse(malformed, &mut taken),
+            Change::Resumed => taken.turned = self.trouble.take().is_some(),
         }
         taken
     }
@@ -101,10 +117,11 @@ impl<T: PartialEq> Table<T> {
     fn apply<K: Resource>(
         &mut self,
         mut object: K,
-        keep: &impl Fn(K) -> Result<T, String>,
+        keep: impl FnOnce(K) -> Result<T, String>,
         taken: &mut Taken<T>,
     ) {
         let key = ObjectKey::of(object.meta());
+        self.unlisted.told(&key);
         let (uid, version) = strip(object.meta_mut());
         if self
             .rows
@@ -139,36 +156,10 @@ impl<T: PartialEq> Table<T> {
     }
 
     fn refuse(&mut self, malformed: Malformed, taken: &mut Taken<T>) {
+        self.unlisted.told(&malformed.key);
         let known = self.malformed.insert(malformed.key.clone(), malformed.error.clone());
         if known.as_ref() != Some(&malformed.error) {
             taken.malformed.push(malformed);
-        }
-    }
-
-    fn reset<K: Resource>(
-        &mut self,
-        objects: Vec<K>,
-        malformed: Vec<Malformed>,
-        keep: &impl Fn(K) -> Result<T, String>,
-        taken: &mut Taken<T>,
-    ) {
-        self.synced = true;
-        self.trouble = None;
-        let there: BTreeSet<ObjectKey> = objects
-            .iter()
-            .map(|object| ObjectKey::of(object.meta()))
-            .chain(malformed.iter().map(|malformed| malformed.key.clone()))
-            .collect();
-        let known = self.rows.keys().chain(self.malformed.keys());
-        let gone: BTreeSet<ObjectKey> = known.filter(|key| !there.contains(key)).cloned().collect();
-        for key in gone {
-            self.delete(key, taken);
-        }
-        for malformed in malformed {
-            self.refuse(malformed, taken);
-        }
-        for object in objects {
-            self.apply(object, keep, taken);
         }
     }
 }
@@ -256,15 +247,43 @@ mod tests {
         assert_eq!(taken.malformed.len(), 1);
         let again = table.take(Change::Apply(map("a", 3, "bad")), value);
         assert!(again.malformed.is_empty(), "it is told once");
-        table.take(
-            Change::<ConfigMap>::Reset {
-                objects: Vec::new(),
-                malformed: vec![Malformed { key: key("a"), error: "is bad".into() }],
-            },
-            value,
-        );
+        let malformed = Malformed { key: key("a"), error: "is bad".into() };
+        for change in Change::listing([], [malformed]) {
+            table.take(change, value);
+        }
         assert_eq!(table.find(&key("a")).map(String::as_str), Some("good"));
         assert_eq!(table.malformed().len(), 1);
+    }
+
+    #[test]
+    fn what_a_listing_does_not_tell_is_gone_once_it_is_complete_and_not_before() {
+        let mut table = Table::default();
+        table.take(Change::Apply(map("gone", 1, "a")), value);
+        table.take(Change::Apply(map("stays", 2, "a")), value);
+        table.take(Change::Interrupted::<ConfigMap>("refused".into()), value);
+        table.take(Change::<ConfigMap>::Listing, value);
+        let again = table.take(Change::Apply(map("stays", 2, "a")), value);
+        assert!(again.steps.is_empty() && table.find(&key("gone")).is_some());
+        // The answer to a write of our own, which the listing is too old to know of.
+        table.take(Change::Apply(map("new", 9, "a")), value);
+        assert!(table.trouble().is_some() && !table.is_synced());
+        let taken = table.take(Change::<ConfigMap>::Listed, value);
+        assert_eq!(taken.steps, [(key("gone"), Some("a".to_owned()))]);
+        assert!(taken.turned && table.trouble().is_none() && table.is_synced());
+        assert!(table.find(&key("new")).is_some());
+    }
+
+    #[test]
+    fn an_api_that_is_back_where_it_was_changes_nothing_but_that() {
+        let mut table = Table::default();
+        for change in Change::listing([map("a", 1, "a")], []) {
+            table.take(change, value);
+        }
+        let before = table.clone();
+        assert!(table.take(Change::Interrupted::<ConfigMap>("refused".into()), value).turned);
+        assert!(!table.take(Change::Interrupted::<ConfigMap>("still".into()), value).turned);
+        assert!(table.take(Change::<ConfigMap>::Resumed, value).turned);
+        assert_eq!(table, before);
     }
 
     proptest! {
@@ -283,9 +302,10 @@ mod tests {
                 seed.into_iter().zip(objects.iter().cloned()).collect();
             shuffled.sort_by_key(|(draw, _)| *draw);
 
-            let empty = || Change::<ConfigMap>::Reset { objects: vec![], malformed: vec![] };
             let mut in_order = Table::default();
-            in_order.take(empty(), value);
+            for change in Change::listing([], []) {
+                in_order.take(change, value);
+            }
             let mut in_disorder = in_order.clone();
             let mut relisted = Table::default();
             for object in &objects {
@@ -295,7 +315,11 @@ mod tests {
                 in_disorder.take(Change::Apply(object), value);
             }
             relisted.take(Change::Apply(map("gone", 1, "a")), value);
-            relisted.take(Change::Reset { objects, malformed: vec![] }, value);
+            // A listing that was cut short says nothing of what is gone.
+            let cut = Change::listing(objects.clone(), []).take(2);
+            for change in cut.chain(Change::listing(objects, [])) {
+                relisted.take(change, value);
+            }
             prop_assert_eq!(&in_order, &in_disorder);
             prop_assert_eq!(&in_order, &relisted);
         }

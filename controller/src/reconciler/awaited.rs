@@ -79,9 +79,10 @@ fn heard<K: Resource>(change: &Change<K>) -> Option<Heard> {
     match change {
         Change::Apply(object) => Some(Heard::One(ObjectKey::of(object.meta()))),
         Change::Delete(key) => Some(Heard::One(key.clone())),
-        Change::Interrupted(_) => None,
+        Change::Interrupted(_) | Change::Resumed => None,
+        // What is asked for while a listing is told is newer than all of it.
+        Change::Listed | Change::Listing => Some(Heard::All),
         Change::Malformed(malformed) => Some(Heard::One(malformed.key.clone())),
-        Change::Reset { .. } => Some(Heard::All),
     }
 }
 

@@ -16,7 +16,7 @@ struct World {
 }
 
 fn nothing<K>() -> Change<K> {
-    Change::Reset { objects: Vec::new(), malformed: Vec::new() }
+    Change::Listed
 }
 
 impl World {
@@ -38,7 +38,8 @@ impl World {
             Event::EndpointSlice(nothing()),
             Event::HubSlice(nothing()),
             Event::Lease(nothing()),
-            Event::Member(Change::Reset { objects: vec![member], malformed: Vec::new() }),
+            Event::Member(Change::Apply(member)),
+            Event::Member(nothing()),
             Event::Namespace(nothing()),
             Event::Peer(nothing()),
             Event::Service(nothing()),

@@ -14,7 +14,7 @@ use kube::{Api, Client};
 use landbridge_api::{
     mcs::ServiceImport,
     served,
-    watch::{Guard, WatchConfig, watch},
+    watch::{WatchConfig, watch},
     wellknown::SERVICE_NAME,
 };
 use tokio_util::sync::CancellationToken;
@@ -33,8 +33,8 @@ const MAX_BATCH: usize = 256;
 /// The watches that feed the server: all imports, and the slices that say that they are an import's.
 pub(super) fn events(client: Client) -> BoxStream<'static, Event> {
     let (client, _) = served::adapt(client);
-    let imports = Api::<Guard<ServiceImport>>::all(client.clone());
-    let slices = Api::<Guard<EndpointSlice>>::all(client);
+    let imports = Api::<ServiceImport>::all(client.clone());
+    let slices = Api::<EndpointSlice>::all(client);
     let imports = watch(imports, WatchConfig::default()).map(Event::Import);
     let slices = watch(slices, WatchConfig::default().labels(SERVICE_NAME)).map(Event::Slice);
     stream::select(imports, slices).boxed()

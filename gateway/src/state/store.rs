@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::Resource;
 use landbridge_api::{
     convert::ConvertError,
-    watch::{Change, Malformed, ObjectKey},
+    watch::{Change, Malformed, ObjectKey, Unlisted},
 };
 
 /// What an object turned out to be.
@@ -35,12 +35,18 @@ impl<T> From<Option<T>> for Read<T> {
 pub(super) struct Store<T> {
     objects: BTreeMap<ObjectKey, T>,
     problems: BTreeMap<ObjectKey, String>,
+    unlisted: Unlisted,
     listed: bool,
 }
 
 impl<T> Default for Store<T> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), problems: BTreeMap::new(), listed: false }
+        Self {
+            objects: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            unlisted: Unlisted::default(),
+            listed: false,
+        }
     }
 }
 
@@ -49,21 +55,33 @@ impl<T: PartialEq> Store<T> {
     pub(super) fn apply<K: Resource>(
         &mut self,
         change: Change<K>,
-        read: impl Fn(&K) -> Read<T>,
+        read: impl FnOnce(&K) -> Read<T>,
     ) -> bool {
         match change {
             Change::Apply(object) => self.put(ObjectKey::of(object.meta()), read(&object)),
-            Change::Delete(key) => {
-                let known = self.objects.remove(&key).is_some();
-                self.problems.remove(&key).is_some() || known
+            Change::Delete(key) => self.remove(&key),
+            Change::Interrupted(_) | Change::Resumed => false,
+            Change::Listed => {
+                self.listed = true;
+                let gone = self.unlisted.end();
+                gone.iter().filter(|key| self.remove(key)).count() > 0
             }
-            Change::Interrupted(_) => false,
+            Change::Listing => {
+                let known = self.objects.keys().chain(self.problems.keys());
+                self.unlisted.begin(known.cloned());
+                false
+            }
             Change::Malformed(malformed) => self.malformed(malformed),
-            Change::Reset { objects, malformed } => self.reset(&objects, malformed, read),
         }
     }
 
+    fn remove(&mut self, key: &ObjectKey) -> bool {
+        let known = self.objects.remove(key).is_some();
+        self.problems.remove(key).is_some() || known
+    }
+
     fn put(&mut self, key: ObjectKey, read: Read<T>) -> bool {
+        self.unlisted.told(&key);
         match read {
             Read::Ours(object) => {
                 let healed = self.problems.remove(&key).is_some();
@@ -87,40 +105,10 @@ impl<T: PartialEq> Store<T> {
 
     /// What was known of the object stands.
     fn malformed(&mut self, malformed: Malformed) -> bool {
+        self.unlisted.told(&malformed.key);
         let message = format!("{}: {}", malformed.key, malformed.error);
         let told = self.problems.insert(malformed.key, message.clone());
         told != Some(message)
-    }
-
-    fn reset<K: Resource>(
-        &mut self,
-        objects: &[K],
-        malformed: Vec<Malformed>,
-        read: impl Fn(&K) -> Read<T>,
-    ) -> bool {
-        let mut before = std::mem::take(self);
-        self.listed = true;
-        let mut changed = false;
-        for object in objects {
-            let key = ObjectKey::of(object.meta());
-            if let Some(known) = before.objects.remove(&key) {
-                self.objects.insert(key.clone(), known);
-            }
-            if let Some(problem) = before.problems.remove(&key) {
-                self.problems.insert(key.clone(), problem);
-            }
-            changed |= self.put(key, read(object));
-        }
-        for malformed in malformed {
-            if let Some(known) = before.objects.remove(&malformed.key) {
-                self.objects.insert(malformed.key.clone(), known);
-            }
-            if let Some(problem) = before.problems.remove(&malformed.key) {
-                self.problems.insert(malformed.key.clone(), problem);
-            }
-            changed |= self.malformed(malformed);
-        }
-        changed || !before.objects.is_empty() || !before.problems.is_empty()
     }
 }
 

@@ -304,7 +304,7 @@ fn what_says_the_same_again_is_no_change() {
 #[test]
 fn everything_is_read_once_each_kind_has_been_listed() {
     fn nothing<K>() -> Change<K> {
-        Change::Reset { objects: Vec::new(), malformed: Vec::new() }
+        Change::Listed
     }
     let mut state = State::new(ClusterId::parse("berlin").unwrap());
     state.apply(Event::Export(nothing()));
@@ -330,9 +330,10 @@ proptest! {
             Event::Slice(Change::Apply(slice)) => Some(slice),
             _ => None,
         });
-        let relist = Event::Slice(Change::Reset { objects: slices.collect(), malformed: Vec::new() });
+        let relist = Change::listing(slices, []).map(Event::Slice);
         let stale = allotment("gone", "gw-v4", &[("tcp-80", 10009)]);
-        let relisted = build("berlin", vec![stale, example().remove(0), relist]);
+        let before = [stale, example().remove(0)];
+        let relisted = build("berlin", before.into_iter().chain(relist).collect());
         prop_assert_eq!(&relisted.routes, &expected.routes);
     }
 }

@@ -113,11 +113,10 @@ fn to_event(kind: &str, change: Change<Value>) -> Event {
             }
             Change::Delete(key) => Change::Delete(key),
             Change::Interrupted(reason) => Change::Interrupted(reason),
+            Change::Listed => Change::Listed,
+            Change::Listing => Change::Listing,
             Change::Malformed(malformed) => Change::Malformed(malformed),
-            Change::Reset { objects, malformed } => Change::Reset {
-                objects: objects.into_iter().map(|value| read(value).unwrap()).collect(),
-                malformed,
-            },
+            Change::Resumed => Change::Resumed,
         }
     }
     match kind {
@@ -492,8 +491,9 @@ impl World {
         for kind in KINDS.into_iter().filter(|kind| !is_on_hub(kind)) {
             let objects = &self.clusters[name].api.objects;
             let objects = objects.iter().filter(|((of, _), _)| *of == kind);
-            let objects = objects.map(|(_, object)| object.clone()).collect();
-            fresh.news(to_event(kind, Change::Reset { objects, malformed: Vec::new() }));
+            for change in Change::listing(objects.map(|(_, object)| object.clone()), []) {
+                fresh.news(to_event(kind, change));
+            }
         }
         fresh.observed
     }
@@ -630,19 +630,11 @@ impl Cluster {
     fn news_from(&mut self, local: &Api, hub: &Api) {
         for kind in KINDS {
             let api = if is_on_hub(kind) { hub } else { local };
-            let (mut objects, mut malformed) = (Vec::new(), Vec::new());
-            for ((of, key), object) in &api.objects {
-                if *of == kind {
-                    match to_event(kind, Change::Apply(object.clone())) {
-                        Event::ServiceExport(Change::Malformed(bad)) => malformed.push(bad),
-                        Event::ClusterExport(Change::Malformed(bad)) => malformed.push(bad),
-                        Event::Service(Change::Malformed(bad)) => malformed.push(bad),
-                        _ => objects.push(object.clone()),
-                    }
-                    let _ = key;
-                }
+            let objects = api.objects.iter().filter(|((of, _), _)| *of == kind);
+            let objects: Vec<Value> = objects.map(|(_, object)| object.clone()).collect();
+            for change in Change::listing(objects, []) {
+                self.news(to_event(kind, change));
             }
-            self.news(to_event(kind, Change::Reset { objects, malformed }));
         }
     }
 
