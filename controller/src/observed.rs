@@ -7,6 +7,7 @@
 mod bounds;
 mod hub;
 mod inventory;
+mod packed;
 mod said;
 mod snapshot;
 mod table;
@@ -508,9 +509,9 @@ impl Observed {
         keys.filter_map(|key| Some((key, self.slices.row(key)?)))
     }
 
-    pub(crate) fn pod_slices(&self, service: &ServiceKey) -> impl Iterator<Item = &EndpointSlice> {
+    pub(crate) fn pod_slices(&self, service: &ServiceKey) -> impl Iterator<Item = &SliceView> {
         let keys = self.pod_slices.get(service).into_iter().flatten();
-        keys.filter_map(|key| self.slices.find(key).map(|view| &view.slice))
+        keys.filter_map(|key| self.slices.find(key))
     }
 
     pub(crate) fn gateway_slices(&self) -> impl Iterator<Item = (&ObjectKey, &EndpointSlice)> {

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use super::packed::Packed;
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
         core::v1::{Namespace, Service},
-        discovery::v1::EndpointSlice,
+        discovery::v1::{Endpoint, EndpointSlice},
     },
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
 };
@@ -128,9 +129,18 @@ pub(crate) enum SliceRole {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SliceView {
     pub(crate) role: SliceRole,
+    /// The whole of it; without its endpoints where it names pods, of which there are many.
     pub(crate) slice: EndpointSlice,
+    pods: Packed,
     /// What it allots, where it is ours and names gateways.
     pub(crate) allotment: Option<Allotment>,
+}
+
+impl SliceView {
+    /// The pods that it names.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = Endpoint> {
+        self.pods.iter()
+    }
 }
 
 fn label<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
@@ -264,12 +274,18 @@ pub(super) fn slice(
     if role == SliceRole::Other {
         object = EndpointSlice::default();
     }
+    let mut pods = Packed::default();
     if matches!(role, SliceRole::Pods(_)) {
-        object.metadata.labels = None;
-        object.metadata.annotations = None;
-        object.metadata.owner_references = None;
+        object.metadata = ObjectMeta::default();
+        let mut endpoints = std::mem::take(&mut object.endpoints);
+        for endpoint in &mut endpoints {
+            // Of no use to others: hints were computed for other traffic than what an import gets.
+            endpoint.deprecated_topology = None;
+            endpoint.hints = None;
+        }
+        pods = Packed::new(&endpoints);
     }
-    Ok(SliceView { role, slice: object, allotment })
+    Ok(SliceView { role, slice: object, pods, allotment })
 }
 
 /// Whose ClusterExport has this key, and which service it is for, by name alone.

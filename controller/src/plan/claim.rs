@@ -92,15 +92,15 @@ fn export(
 fn zones(observed: &Observed, service: &ServiceKey) -> BTreeMap<ZoneName, ZoneCapacity> {
     let mut families: BTreeMap<&str, BTreeMap<ZoneName, ZoneCapacity>> = BTreeMap::new();
     for slice in observed.pod_slices(service) {
-        let zones = families.entry(slice.address_type.as_str()).or_default();
-        for endpoint in &slice.endpoints {
+        let zones = families.entry(slice.slice.address_type.as_str()).or_default();
+        for endpoint in slice.pods() {
             let zone = ZoneName::parse(endpoint.zone.as_deref().unwrap_or_default());
             let Ok(zone) = zone.or_else(|_| ZoneName::parse("")) else {
                 continue;
             };
             let capacity = zones.entry(zone).or_default();
             capacity.total = capacity.total.saturating_add(1);
-            if super::home::is_ready(endpoint) {
+            if super::home::is_ready(&endpoint) {
                 capacity.ready = capacity.ready.saturating_add(1);
             }
         }

@@ -56,20 +56,23 @@ pub(super) fn home(observed: &Observed, merged: &Merged) -> Home {
     type Ports = Vec<(PortKey, u16)>;
     let mut groups: BTreeMap<(IpFamily, Ports), BTreeMap<String, Endpoint>> = BTreeMap::new();
     for slice in observed.pod_slices(&merged.service) {
-        let Ok(family) = slice.address_type.parse() else {
+        let Ok(family) = slice.slice.address_type.parse() else {
             continue;
         };
         let ports: Ports = merged
             .ports_of(own)
-            .filter_map(|port| Some((port.port.key, served_at(service, slice, port.port.key)?)))
+            .filter_map(|port| {
+                Some((port.port.key, served_at(service, &slice.slice, port.port.key)?))
+            })
             .collect();
-        if ports.is_empty() || slice.endpoints.is_empty() {
+        let mut pods = slice.pods().peekable();
+        if ports.is_empty() || pods.peek().is_none() {
             continue;
         }
         let group = groups.entry((family, ports)).or_default();
-        for endpoint in &slice.endpoints {
-            if let Some(address) = endpoint.addresses.first() {
-                group.insert(address.clone(), carried(endpoint));
+        for pod in pods {
+            if let Some(address) = pod.addresses.first() {
+                group.insert(address.clone(), pod);
             }
         }
     }
@@ -91,9 +94,4 @@ fn served_at(service: &ServiceView, slice: &EndpointSlice, key: PortKey) -> Opti
             && port.protocol.as_deref().unwrap_or("TCP") == key.protocol.as_str()
     })?;
     u16::try_from(port.port?).ok()
-}
-
-/// An endpoint as our slices have it. Hints were computed for other traffic than what an import gets.
-fn carried(endpoint: &Endpoint) -> Endpoint {
-    Endpoint { deprecated_topology: None, hints: None, ..endpoint.clone() }
 }

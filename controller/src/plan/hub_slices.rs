@@ -94,17 +94,17 @@ fn slices(observed: &Observed, export: &Export) -> Vec<EndpointSlice> {
     let service = &export.service;
     let mut parts: BTreeMap<(IpFamily, Vec<Port>), BTreeMap<String, Endpoint>> = BTreeMap::new();
     for slice in observed.pod_slices(service) {
-        let Ok(family) = slice.address_type.parse::<IpFamily>() else {
+        let Ok(family) = slice.slice.address_type.parse::<IpFamily>() else {
             continue;
         };
-        let ports = ports(export, slice);
+        let ports = ports(export, &slice.slice);
         if ports.is_empty() && !export.ports.is_empty() {
             continue;
         }
         let part = parts.entry((family, ports)).or_default();
-        for endpoint in &slice.endpoints {
+        for endpoint in slice.pods() {
             if let Some(address) = endpoint.addresses.first() {
-                part.insert(address.clone(), told(export.kind, address, endpoint));
+                part.insert(address.clone(), told(export.kind, address, &endpoint));
             }
         }
     }
