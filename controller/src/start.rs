@@ -25,6 +25,10 @@ use crate::{
     config::Config, liveness::MEMBER_SILENCE, metrics::Metrics, observed::Event, run::Owner,
 };
 
+/// How many slices are listed at once: each has a hundred endpoints or more, and what is kept of them is small beside a
+/// page of their text.
+const SLICES: u32 = 50;
+
 /// Why a controller cannot be started.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum StartError {
@@ -155,7 +159,9 @@ fn events(
         all(hub, Event::ClusterExport),
         hub_slices,
         all(hub, Event::Member),
-        all(local, Event::EndpointSlice),
+        watch(Api::all(local.clone()), WatchConfig::default().page_size(SLICES))
+            .map(Event::EndpointSlice)
+            .boxed(),
         all(local, Event::Namespace),
         all(local, Event::Peer),
         all(local, Event::Service),
