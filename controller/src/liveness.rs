@@ -18,6 +18,11 @@ pub const MEMBER_SILENCE: Duration = Duration::from_secs(10);
 /// A gateway that has not renewed its Lease for this long is dead: five renewals of two seconds.
 pub const GATEWAY_SILENCE: Duration = Duration::from_secs(10);
 
+/// How long one's own word may take to come back: a slow write and its news. A member that beats every three seconds,
+/// and was last heard one beat before an API vanished, is not silent before seven seconds; the own word, at the same
+/// pace, is missed after five.
+const ROUND: Duration = Duration::from_secs(2);
+
 /// When each of many was last heard.
 #[derive(Debug)]
 pub struct Liveness {
@@ -90,6 +95,25 @@ impl Liveness {
             .map(|(who, _)| who.clone())
             .collect()
     }
+
+    /// Who is silent, where the observer speaks there itself as `own`, `every` so often: an API that vanishes without
+    /// a word is noticed by that before anybody else has been silent for long enough. While the own word does not come
+    /// back nothing is known, so nobody else becomes silent who was not `before`.
+    #[must_use]
+    pub fn silent_beside(
+        &self,
+        own: &str,
+        every: Duration,
+        before: &BTreeSet<String>,
+        now: Instant,
+    ) -> BTreeSet<String> {
+        let mut silent = self.silent(now);
+        let heard = self.heard.get(own).map(|(_, at)| now.saturating_duration_since(*at));
+        if heard.is_some_and(|since| since > every + ROUND) {
+            silent.retain(|who| who == own || before.contains(who));
+        }
+        silent
+    }
 }
 
 #[cfg(test)]
@@ -127,5 +151,30 @@ mod tests {
         liveness.interrupted(start + Duration::from_secs(60));
         assert!(liveness.silent(start + Duration::from_secs(65)).is_empty());
         assert_eq!(names(&liveness.silent(start + Duration::from_secs(70))), ["paris"]);
+    }
+
+    /// The same of a hub that vanishes without ending a connection: nothing says that it cannot be read.
+    #[test]
+    fn nobody_becomes_silent_while_ones_own_word_does_not_come_back() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let beat = Duration::from_secs(3);
+        let mut liveness = Liveness::new(MEMBER_SILENCE);
+        let before = BTreeSet::from(["oslo".to_owned()]);
+        liveness.hear("oslo", "1", at(0));
+        liveness.hear("tokyo", "1", at(17));
+        liveness.hear("paris", "1", at(20));
+        // The hub vanishes here.
+        for seconds in [25, 26, 27, 29] {
+            let silent = liveness.silent_beside("paris", beat, &before, at(seconds));
+            assert_eq!(names(&silent), ["oslo"], "after {seconds} s");
+        }
+        let silent = liveness.silent_beside("paris", beat, &before, at(60));
+        assert_eq!(names(&silent), ["oslo", "paris"], "whoever has this id is silent too");
+        // It is back, and tells of all that it was told meanwhile.
+        liveness.hear("oslo", "2", at(61));
+        liveness.hear("paris", "2", at(62));
+        let silent = liveness.silent_beside("paris", beat, &before, at(62));
+        assert_eq!(names(&silent), ["tokyo"]);
     }
 }

@@ -466,7 +466,11 @@ impl Reconciler {
         };
         let members = match self.observed.members.trouble() {
             Some(_) => self.observed.silent_members.clone(),
-            None => self.members.silent(now),
+            None => {
+                let Config { cluster, heartbeat, .. } = &self.observed.config;
+                let before = &self.observed.silent_members;
+                self.members.silent_beside(cluster.as_str(), *heartbeat, before, now)
+            }
         };
         let before = self.observed.silent_gateways.clone();
         self.tell_silence(Who::Gateway, &before, &gateways);
