@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 /// A running controller.
 pub(crate) struct Controlling {
     pub(crate) handle: Handle,
-    registry: Registry,
+    pub(crate) registry: Registry,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }

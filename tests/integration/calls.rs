@@ -14,7 +14,8 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    controller::{Controlling, EXPORT, IMPORT, MEMBER, SERVICE, SLICE, create, find},
+    battery::controlling::Controlling,
+    controller::{EXPORT, IMPORT, MEMBER, SERVICE, SLICE, control_as, create, find},
     support::{Running, eventually, start},
 };
 
@@ -109,8 +110,7 @@ impl Set {
             proxies.push(Proxy::start(name, running.cluster.store()).unwrap());
             run_gateway(running, &root, &stop).await;
             let network = network(name).parse().unwrap();
-            let controller =
-                Controlling::start_as(running, hub, |config| config.network = network).await;
+            let controller = control_as(running, hub, |config| config.network = network).await;
             controllers.push(controller);
         }
         Self { clusters, proxies, controllers, _gateways: stop.drop_guard() }

@@ -2,18 +2,19 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use landbridge_controller::{Config, Controller, Handle};
-use landbridge_model::{ClusterId, Namespace};
-use prometheus_client::{encoding::text::encode, registry::Registry};
+use landbridge_controller::Config;
+use landbridge_model::{ClusterId, GatewayAddress, Namespace};
+use prometheus_client::encoding::text::encode;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    task::JoinHandle,
 };
-use tokio_util::sync::CancellationToken;
 
-use crate::support::{Running, eventually, start};
+use crate::{
+    battery::controlling::Controlling,
+    support::{Running, eventually, start},
+};
 
 pub(crate) const EXPORT: (&str, &str) = ("multicluster.x-k8s.io/v1beta1", "ServiceExport");
 pub(crate) const IMPORT: (&str, &str) = ("multicluster.x-k8s.io/v1beta1", "ServiceImport");
@@ -31,64 +32,29 @@ pub(crate) struct Set {
     controllers: Vec<Controlling>,
 }
 
-/// A running controller.
-pub(crate) struct Controlling {
-    pub(crate) handle: Handle,
-    pub(crate) registry: Registry,
-    stop: CancellationToken,
-    pub(crate) task: JoinHandle<()>,
+/// Runs the controller of a cluster.
+pub(crate) async fn control(running: &Running, hub: &Running) -> Controlling {
+    control_as(running, hub, |_| {}).await
 }
 
-impl Controlling {
-    pub(crate) async fn start(running: &Running, hub: &Running) -> Self {
-        Self::start_as(running, hub, |_| {}).await
-    }
-
-    /// Starts one with other settings than usual.
-    pub(crate) async fn start_as(
-        running: &Running,
-        hub: &Running,
-        change: impl FnOnce(&mut Config),
-    ) -> Self {
-        let mut registry = Registry::with_prefix("landbridge");
-        let mut config = Config {
-            advertise: vec![
-                format!("{}:4433", running.block.address(2))
-                    .parse()
-                    .map(landbridge_model::GatewayAddress)
-                    .unwrap(),
-            ],
-            ..Config::new(
-                ClusterId::parse(running.cluster.name()).unwrap(),
-                "demo".parse().unwrap(),
-                running.cluster.name().parse().unwrap(),
-                Namespace::parse("landbridge-system").unwrap(),
-            )
-        };
-        change(&mut config);
-        let (local, hub) = (running.client.clone(), hub.client.clone());
-        let controller = Controller::bind(config, local, hub, &mut registry).await.unwrap();
-        let (handle, stop) = (controller.handle(), CancellationToken::new());
-        let until = stop.clone();
-        let task = tokio::spawn(async move { controller.run(until).await.unwrap() });
-        Self { handle, registry, stop, task }
-    }
-
-    pub(crate) async fn stop(self) {
-        self.stop.cancel();
-        self.task.await.unwrap();
-    }
-
-    /// The sum of all samples of a metric whose line begins so and holds every one of `labels`.
-    pub(crate) fn count(&self, name: &str, labels: &[&str]) -> u64 {
-        let mut metrics = String::new();
-        encode(&mut metrics, &self.registry).unwrap();
-        let name = format!("landbridge_controller_{name}");
-        let lines = metrics.lines().filter(|line| {
-            line.starts_with(&name) && labels.iter().all(|label| line.contains(label))
-        });
-        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
-    }
+/// Runs one with other settings than usual.
+pub(crate) async fn control_as(
+    running: &Running,
+    hub: &Running,
+    change: impl FnOnce(&mut Config),
+) -> Controlling {
+    let gateway = format!("{}:4433", running.block.address(2));
+    let mut config = Config {
+        advertise: vec![GatewayAddress(gateway.parse().unwrap())],
+        ..Config::new(
+            ClusterId::parse(running.cluster.name()).unwrap(),
+            "demo".parse().unwrap(),
+            running.cluster.name().parse().unwrap(),
+            Namespace::parse("landbridge-system").unwrap(),
+        )
+    };
+    change(&mut config);
+    Controlling::start(config, running.client.clone(), hub.client.clone()).await
 }
 
 impl Set {
@@ -116,7 +82,7 @@ impl Set {
         }
         let mut set = Self { controllers: Vec::new(), clusters };
         for at in [1, 2] {
-            let controller = Controlling::start(&set.clusters[at], set.hub()).await;
+            let controller = control(&set.clusters[at], set.hub()).await;
             set.controllers.push(controller);
         }
         eventually("the controllers are ready", &set.clusters, async || {

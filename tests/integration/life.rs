@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    controller::{Controlling, IMPORT, MEMBER, SLICE, create, find},
+    controller::{IMPORT, MEMBER, SLICE, control, create, find},
     support::{Block, Running, eventually},
 };
 
@@ -154,7 +154,7 @@ async fn a_gateway_that_dies_costs_one_write_of_each_slice() {
     for number in 0..IMPORTS {
         exported(hub, &format!("web-{number}"));
     }
-    let controller = Controlling::start(berlin, hub).await;
+    let controller = control(berlin, hub).await;
     let both = Some(vec![one.address.clone(), two.address.clone()]);
     becomes("everything is imported", &running, || {
         let imports = berlin.cluster.store().list(IMPORT, Some("shop")).unwrap();
@@ -224,7 +224,7 @@ async fn an_import_for_which_there_is_no_address_waits_for_one() {
     while berlin.cluster.store().create(user(taken)).is_ok() {
         taken += 1;
     }
-    let controller = Controlling::start(berlin, hub).await;
+    let controller = control(berlin, hub).await;
     exported(hub, "web");
     let reason = |wanted: &'static str| {
         move || {
