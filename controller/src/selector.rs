@@ -7,9 +7,8 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
+use landbridge_model::label::{is_key, is_value};
 use thiserror::Error;
-
-use crate::plan::labels::{is_key, is_value};
 
 /// A label selector. One without terms selects everything.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

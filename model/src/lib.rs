@@ -5,6 +5,7 @@
 //! | module | question it answers |
 //! | --- | --- |
 //! | [`name`] | is this text a cluster id, a namespace, a port name…? |
+//! | [`label`] | what does Kubernetes take as a label? |
 //! | [`port`] | what is a service port, and which are the same one? |
 //! | [`export`] | what does one cluster claim to serve? |
 //! | [`merge`](mod@merge) | what do all the exports of one service add up to, and who disagrees? |
@@ -15,6 +16,7 @@
 pub mod allotment;
 pub mod derived;
 pub mod export;
+pub mod label;
 pub mod merge;
 pub mod name;
 pub mod peer;

@@ -4,7 +4,7 @@ use std::{fmt, num::NonZeroU16, str::FromStr, sync::Arc};
 
 use thiserror::Error;
 
-use crate::name::PortName;
+use crate::{label, name::PortName};
 
 /// A transport protocol of a service port.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -102,9 +102,32 @@ impl fmt::Display for PortKey {
     }
 }
 
-/// The application protocol of a port, a hint that is passed on unread.
+/// The application protocol of a port, a hint that is passed on. API servers take it in the form of a label's key.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct AppProtocol(pub Arc<str>);
+pub struct AppProtocol(Arc<str>);
+
+impl AppProtocol {
+    /// Checks what an exporter told. One that the importers' API servers refuse would keep the slices of all of the
+    /// service's ports from them.
+    ///
+    /// # Errors
+    /// A sentence that names it and says what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if label::is_key(text) {
+            return Ok(Self(Arc::from(text)));
+        }
+        let text: String = text.chars().take(64).collect();
+        Err(format!(
+            "application protocol {text:?} is not valid: use a registered name, or one with a domain before a slash, like example.com/h2c"
+        ))
+    }
+
+    /// The protocol as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// One port of a service as its clients see it (KEP-1645 "Service Port").
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

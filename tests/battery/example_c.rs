@@ -1,7 +1,9 @@
 //! Worked example C: "Conditions and reasons of ours, beside the standard ones", row by row.
 //!
 //! Of the rows of ServiceExport, `Degraded` is held where ports and labels are, and `Pending` also where the hub is away;
-//! of those of ServiceImport, `Encrypted` where networks are. `Peer` is told by gateways.
+//! of those of ServiceImport, `Encrypted` where networks are. `Peer` is told by gateways. `HeartbeatMissed` of a member is
+//! told by those who miss it, in its ClusterProfile (the plan holds that): a member that is silent cannot say so itself, and nobody
+//! else may write its Member.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -142,6 +144,9 @@ pub(crate) async fn an_import_of_too_many_endpoints_says_so(set: &Arc<Set>) {
     paris.export("db").await;
     let told = case.import_says(berlin, "db", "Ready=False/AddressesExhausted: 4 endpoints").await;
     assert!(condition(&told, "Ready").contains("at most 256"), "{told}");
+    // "ServiceExport Degraded: TooManyEndpoints": whoever exports is the one who can split it.
+    let told = case.export_says(paris, "db", "Degraded=True/TooManyEndpoints").await;
+    assert!(condition(&told, "Degraded").contains("260 endpoints"), "{told}");
     case.becomes("256 have one", async || {
         let made = berlin.list(SERVICE, "app.kubernetes.io/managed-by=landbridge.dev").await;
         (made.len() == 256).then_some(())

@@ -7,6 +7,7 @@
 //! | [`conventions`] | the embedded API's own battery: where a real one differs, the embedded one is wrong |
 //! | [`members`] | a hub and two members: controllers with the roles of `deploy/rbac`, and what the hub refuses |
 //! | [`older`] | a cluster that serves v1alpha1 alone, and its upgrade |
+//! | [`people`] | the roles for people: who may export, and that nobody writes imports |
 //! | [`quota`] | a hub that takes no more of a member than its quota says |
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -18,6 +19,7 @@ mod components;
 mod conventions;
 mod members;
 mod older;
+mod people;
 mod quota;
 mod world;
 

@@ -1,6 +1,6 @@
 //! Pure: ClusterExport to [`Export`] and back.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use landbridge_model::{
@@ -108,6 +108,7 @@ pub(super) fn affinity(text: Option<&str>, seconds: Option<i32>) -> SessionAffin
 pub fn service_port(port: &mcs::ServicePort) -> Result<ServicePort, String> {
     let name = port.name.as_deref().filter(|name| !name.is_empty());
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
+    let app_protocol = port.app_protocol.as_deref().filter(|text| !text.is_empty());
     let number = port_number(port.port)
         .ok_or_else(|| format!("port {} is not a port number: use 1 to 65535", port.port))?;
     Ok(ServicePort {
@@ -116,7 +117,7 @@ pub fn service_port(port: &mcs::ServicePort) -> Result<ServicePort, String> {
             protocol: protocol.parse::<Protocol>().map_err(|problem| problem.to_string())?,
             number,
         },
-        app_protocol: port.app_protocol.as_deref().map(|text| AppProtocol(Arc::from(text))),
+        app_protocol: app_protocol.map(AppProtocol::parse).transpose()?,
     })
 }
 
@@ -126,7 +127,7 @@ pub fn import_port(port: &ServicePort) -> mcs::ServicePort {
     mcs::ServicePort {
         name: port.name.as_ref().map(ToString::to_string),
         protocol: Some(port.key.protocol.as_str().to_owned()),
-        app_protocol: port.app_protocol.as_ref().map(|protocol| protocol.0.to_string()),
+        app_protocol: port.app_protocol.as_ref().map(|protocol| protocol.as_str().to_owned()),
         port: i32::from(port.key.number.get()),
     }
 }
@@ -231,6 +232,10 @@ mod tests {
             "shop.web: spec.ports[0]: port 0 is not a port number",
         );
         refused(|o| o.spec.ports[0].protocol = Some("tcp".into()), "use TCP, UDP or SCTP");
+        refused(
+            |o| o.spec.ports[0].app_protocol = Some("not one".into()),
+            "spec.ports[0]: application protocol \"not one\" is not valid",
+        );
         refused(
             |o| o.spec.type_ = "LoadBalancer".into(),
             "spec.type: use ClusterSetIP or Headless",

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use landbridge_model::{Export, Protocol, ServiceKey, ServiceKind, ZoneCapacity, ZoneName};
 
-use super::labels::{self, Carried};
+use super::{
+    headless::MOST_PLACES,
+    labels::{self, Carried},
+};
 use crate::observed::{ExportView, Form, Observed, ServiceView, object_key};
 
 /// What a ServiceExport comes to.
@@ -56,12 +59,11 @@ pub(super) fn claim(observed: &Observed, service: &ServiceKey) -> Option<Claim> 
         (Form::Headless, None) => ServiceKind::Headless,
     };
     let carried = labels::carried(&asked.labels, &asked.annotations);
-    let degraded = degraded(&carried, view);
-    Some(Claim::Valid(Box::new(Valid {
-        export: export(observed, service, kind, asked, view, carried),
-        withheld: withheld(observed, service),
-        degraded,
-    })))
+    let mut degraded = degraded(&carried, view);
+    let export = export(observed, service, kind, asked, view, carried);
+    degraded.extend(too_many_endpoints(&export));
+    let withheld = withheld(observed, service);
+    Some(Claim::Valid(Box::new(Valid { export, withheld, degraded })))
 }
 
 fn export(
@@ -176,6 +178,21 @@ fn degraded(carried: &Carried, view: &ServiceView) -> Vec<(&'static str, String)
         degraded.push(("PortNotCarried", message.to_owned()));
     }
     degraded
+}
+
+/// What an import has room for, exports of other clusters may take a part of: that is told there.
+fn too_many_endpoints(export: &Export) -> Option<(&'static str, String)> {
+    if export.kind != ServiceKind::Headless {
+        return None;
+    }
+    let totals = export.zones.values().map(|zone| u64::from(zone.total));
+    let endpoints = totals.fold(0, u64::saturating_add);
+    (endpoints > MOST_PLACES as u64).then(|| {
+        let message = format!(
+            "The Service has {endpoints} endpoints; at most {MOST_PLACES} of a headless service have addresses in other networks: split it."
+        );
+        ("TooManyEndpoints", message)
+    })
 }
 
 /// The first few of many keys, short enough for a condition's message.

@@ -133,7 +133,7 @@ fn ports(export: &Export, slice: &EndpointSlice) -> Vec<Port> {
             at.name.as_deref().unwrap_or_default() == name && protocol == port.key.protocol.as_str()
         })?;
         let number = u16::try_from(at.port?).ok()?;
-        let app = port.app_protocol.as_ref().map(|app| app.0.to_string());
+        let app = port.app_protocol.as_ref().map(|app| app.as_str().to_owned());
         Some((name.to_owned(), port.key.protocol, number, app))
     });
     exported.collect()

@@ -5,12 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use landbridge_model::label::{is_key, is_value};
+
 /// Kubernetes allows 262,144 bytes of annotations on an object; the import needs a few of its own.
 const MOST_ANNOTATION_BYTES: usize = 262_144 - 4_096;
-/// The longest name part of a label key, and the longest label value.
-const MOST_NAME: usize = 63;
-/// The longest prefix of a label key, a DNS subdomain.
-const MOST_PREFIX: usize = 253;
 
 /// What was asked for, without what importers cannot take.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -68,36 +66,6 @@ fn is_reserved(key: &str) -> bool {
     };
     domain != "app.kubernetes.io"
         && (below("kubernetes.io") || below("k8s.io") || below("landbridge.dev"))
-}
-
-pub(crate) fn is_key(key: &str) -> bool {
-    match key.split_once('/') {
-        Some((prefix, name)) => is_subdomain(prefix) && is_name(name),
-        None => is_name(key),
-    }
-}
-
-fn is_subdomain(text: &str) -> bool {
-    let is_label = |label: &str| {
-        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(inner)
-    };
-    text.len() <= MOST_PREFIX && text.split('.').all(is_label)
-}
-
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && is_value(text)
-}
-
-pub(crate) fn is_value(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let ends = bytes.first().is_none_or(u8::is_ascii_alphanumeric)
-        && bytes.last().is_none_or(u8::is_ascii_alphanumeric);
-    let inner = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    text.len() <= MOST_NAME && ends && bytes.iter().all(inner)
 }
 
 #[cfg(test)]

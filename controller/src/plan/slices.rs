@@ -305,7 +305,12 @@ impl Source<'_> {
         let port = self.merged.port(key);
         let name = self.merged.port_name(key).map_or("", PortName::as_str);
         let app_protocol = port.and_then(|port| port.port.app_protocol.as_ref());
-        (name.to_owned(), key.protocol, number, app_protocol.map(|protocol| protocol.0.to_string()))
+        (
+            name.to_owned(),
+            key.protocol,
+            number,
+            app_protocol.map(|protocol| protocol.as_str().to_owned()),
+        )
     }
 }
 

@@ -276,9 +276,14 @@ fn an_import_has_at_most_256_addresses() {
         world.conditions("berlin", "ServiceImport", "shop/db")[0]
             .starts_with("Ready=False/AddressesExhausted: 4 endpoints")
     );
+    let told = world.conditions("paris", "ServiceExport", "shop/db");
+    let too_many = "Degraded=True/TooManyEndpoints: The Service has 260 endpoints; at most 256";
+    assert!(told.iter().any(|one| one.starts_with(too_many)), "{told:?}");
     pods(&mut world, "paris", "db", &pg(), &all[..256]);
     world.settle();
     assert_eq!(world.conditions("berlin", "ServiceImport", "shop/db"), ["Ready=True/Ready"]);
+    let told = world.conditions("paris", "ServiceExport", "shop/db");
+    assert!(told.iter().any(|one| one.starts_with("Degraded=False/NothingLeftOut")), "{told:?}");
 }
 
 #[test]
