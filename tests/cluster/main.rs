@@ -3,6 +3,7 @@
 //! | file | what is held |
 //! | --- | --- |
 //! | [`basics`] | what the lab promises: clusters that are clusters, in the arrangement that was asked for |
+//! | [`installed`] | Landbridge comes to run on a lab, and goes again |
 //! | [`remains`] | a lab that goes leaves nothing, however it ends |
 //! | [`space`] | a namespace of its own for each test |
 //!
@@ -11,6 +12,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod basics;
+mod installed;
 mod remains;
 mod space;
 

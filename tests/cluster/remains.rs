@@ -9,11 +9,11 @@ use landbridge_xtask::lab::{
 
 use crate::{becomes, the_lab};
 
-/// The lab of these tests, taken away whatever becomes of them.
-struct Other(Name);
+/// The lab of one test, taken away whatever becomes of it.
+pub(crate) struct Other(pub(crate) Name);
 
 impl Other {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         // Where there is no lab, these are skipped as well: they need what it needs.
         the_lab();
         let name = name.parse().unwrap();

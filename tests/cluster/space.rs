@@ -33,7 +33,11 @@ impl<'a> Space<'a> {
     pub(crate) fn new(lab: &'a Lab, cluster: Cluster<'a>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("test-{}-{number}", process::id());
+        Self::named(lab, cluster, format!("test-{}-{number}", process::id()))
+    }
+
+    /// The namespace of this name: it means the same in every cluster of a set.
+    pub(crate) fn named(lab: &'a Lab, cluster: Cluster<'a>, name: String) -> Self {
         let space = Self { lab, cluster, name };
         space.cluster.kubectl(&["create", "namespace", &space.name]).unwrap();
         space

@@ -7,6 +7,7 @@
 //! | `certificates`, `images` | who is who, and what runs in pods? |
 //! | `state` | which processes are ours? |
 //! | `up`, `down` | how does a lab come, and how does nothing of it stay? |
+//! | [`install`] | how does Landbridge itself come to run on it? |
 //! | `gather` | what does it look like to whoever has to understand a failure? |
 //! | `host`, `proc` | what is asked of the machine |
 //!
@@ -19,6 +20,7 @@ mod files;
 mod gather;
 mod host;
 mod images;
+pub mod install;
 mod network;
 pub mod options;
 mod plan;
@@ -43,6 +45,7 @@ pub use self::{
 };
 use self::{
     host::Room,
+    install::RunAs,
     options::{Name, Options},
     plan::{ClusterPlan, Places, Plan},
     state::Processes,
@@ -151,6 +154,23 @@ impl Lab {
         gather::gather(self, folder)
     }
 
+    /// Runs Landbridge on it: a set of its clusters, with the first one's API as the hub. Done again, it makes what is
+    /// missing, and starts anew what runs another build of `program`, which [`install::built`] finds.
+    ///
+    /// # Errors
+    /// Without root, where it is installed otherwise, or a step fails.
+    pub fn install(&self, program: &Path, run_as: RunAs) -> Result<()> {
+        install::install(self, program, run_as)
+    }
+
+    /// Takes Landbridge away, with all that it has written.
+    ///
+    /// # Errors
+    /// Where something cannot be taken away; it can be said again.
+    pub fn uninstall(&self) -> Result<()> {
+        install::uninstall(self)
+    }
+
     fn wan(&self) -> Room {
         let places = &self.plan.places;
         Room {
@@ -222,6 +242,33 @@ impl Cluster<'_> {
     pub fn apply(&self, objects: &str) -> Result<()> {
         let command = ["kubectl", "apply", "--filename", "-"].map(str::to_owned);
         host::feed(&mut self.command(&command)?, objects).map(drop)
+    }
+
+    /// Puts an object in the place of one that has not changed since it was read.
+    ///
+    /// # Errors
+    /// What `kubectl` says of failing.
+    pub fn replace(&self, object: &str) -> Result<()> {
+        let command = ["kubectl", "replace", "--filename", "-"].map(str::to_owned);
+        host::feed(&mut self.command(&command)?, object).map(drop)
+    }
+
+    /// Deletes the objects of a text, as far as they are there.
+    ///
+    /// # Errors
+    /// What `kubectl` says of failing.
+    pub fn delete(&self, objects: &str) -> Result<()> {
+        let command = ["kubectl", "delete", "--ignore-not-found", "--filename", "-"];
+        host::feed(&mut self.command(&command.map(str::to_owned))?, objects).map(drop)
+    }
+
+    /// The id of a process of its node, such as `landbridge-gateway-v4`, if it runs.
+    ///
+    /// # Errors
+    /// Where the record of processes cannot be read.
+    pub fn process(&self, name: &str) -> Result<Option<u32>> {
+        let processes = Processes::read(&self.lab.plan.places)?;
+        Ok(processes.running(&format!("{}/{name}", self.name())))
     }
 
     fn room(&self) -> Result<Room> {

@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use landbridge_xtask::{
     lab::{
         self, Lab,
+        install::{self, RunAs},
         options::{Name, Options},
     },
     programs::{self, Tool},
@@ -42,6 +43,19 @@ enum LabCommand {
     Up(Options),
     /// Take it away, whatever state it is in.
     Down(Named),
+    /// Run Landbridge on it, or what is missing of that.
+    Install {
+        #[command(flatten)]
+        lab: Named,
+        /// What its components run as.
+        #[arg(long = "as", value_enum, default_value_t)]
+        run_as: RunAs,
+        /// The program `landbridge` [default: the one beside this program].
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+    },
+    /// Take Landbridge away again, with all that it has written.
+    Uninstall(Named),
     /// Say what runs.
     Status(Named),
     /// Write what it looks like into a folder: objects, events, logs, addresses, the packet filter.
@@ -95,6 +109,11 @@ fn run_lab(command: &LabCommand) -> Result<()> {
     match command {
         LabCommand::Up(options) => Lab::up(options).map(drop),
         LabCommand::Down(lab) => lab::down(&lab.name),
+        LabCommand::Install { lab, run_as, program } => {
+            let program = program.clone().map_or_else(install::built, Ok)?;
+            Lab::attach(&lab.name)?.install(&program, *run_as)
+        }
+        LabCommand::Uninstall(lab) => Lab::attach(&lab.name)?.uninstall(),
         LabCommand::Status(lab) => {
             let lab = Lab::attach(&lab.name)?;
             writeln!(io::stdout(), "{}\n{}", lab.options(), lab.status()?.join("\n"))?;

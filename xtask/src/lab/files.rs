@@ -23,7 +23,21 @@ pub(crate) struct Pair {
 
 /// One user of a cluster, as a kubeconfig whose context is called like the cluster.
 pub(crate) fn kubeconfig(cluster: &ClusterPlan, ca: &str, user: &Pair) -> Kubeconfig {
-    let data = |text: &str| Some(BASE64.encode(text.as_bytes()));
+    let user = AuthInfo {
+        client_certificate_data: Some(BASE64.encode(user.cert.as_bytes())),
+        client_key_data: Some(BASE64.encode(user.key.as_bytes()).into()),
+        ..AuthInfo::default()
+    };
+    kubeconfig_of(cluster, ca, user)
+}
+
+/// The same of a service account.
+pub(crate) fn kubeconfig_with_token(cluster: &ClusterPlan, ca: &str, token: &str) -> Kubeconfig {
+    let user = AuthInfo { token: Some(token.to_owned().into()), ..AuthInfo::default() };
+    kubeconfig_of(cluster, ca, user)
+}
+
+fn kubeconfig_of(cluster: &ClusterPlan, ca: &str, user: AuthInfo) -> Kubeconfig {
     Kubeconfig {
         api_version: Some("v1".into()),
         kind: Some("Config".into()),
@@ -31,18 +45,14 @@ pub(crate) fn kubeconfig(cluster: &ClusterPlan, ca: &str, user: &Pair) -> Kubeco
             name: cluster.name.clone(),
             cluster: Some(Cluster {
                 server: Some(cluster.api_url()),
-                certificate_authority_data: data(ca),
+                certificate_authority_data: Some(BASE64.encode(ca.as_bytes())),
                 ..Cluster::default()
             }),
             ..NamedCluster::default()
         }],
         auth_infos: vec![NamedAuthInfo {
             name: cluster.name.clone(),
-            auth_info: Some(AuthInfo {
-                client_certificate_data: data(&user.cert),
-                client_key_data: data(&user.key).map(Into::into),
-                ..AuthInfo::default()
-            }),
+            auth_info: Some(user),
             ..NamedAuthInfo::default()
         }],
         contexts: vec![NamedContext {

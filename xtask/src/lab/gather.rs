@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Cluster, Lab};
+use super::{Cluster, Lab, install};
 
 /// What is asked on each node: the file for the answer, and the command.
 const ASKED: &[(&str, &[&str])] = &[
@@ -25,11 +25,21 @@ const ASKED: &[(&str, &[&str])] = &[
     ),
     ("events", &["kubectl", "get", "events", "--all-namespaces", "--output=wide"]),
     ("listeners", &["ss", "--listening", "--numeric", "--processes", "--tcp", "--udp"]),
+    (
+        "imports-and-exports.yaml",
+        &["kubectl", "get", "serviceexports,serviceimports", "--all-namespaces", "--output=yaml"],
+    ),
     ("nodes.yaml", &["kubectl", "get", "nodes", "--output=yaml"]),
     ("packet-filter", &["nft", "list", "ruleset"]),
+    ("peers.yaml", &["kubectl", "get", "peers", "--output=yaml"]),
     ("pods.yaml", &["kubectl", "get", "pods", "--all-namespaces", "--output=yaml"]),
     ("routes", &["ip", "route"]),
     ("routes-v6", &["ip", "-6", "route"]),
+    // The hub's are in the first cluster.
+    (
+        "set.yaml",
+        &["kubectl", "get", "clusterexports,members", "--all-namespaces", "--output=yaml"],
+    ),
     ("services.yaml", &["kubectl", "get", "services", "--all-namespaces", "--output=yaml"]),
 ];
 /// An API server that is away must not hold up the rest.
@@ -42,6 +52,10 @@ pub(crate) fn gather(lab: &Lab, folder: &Path) -> Result<()> {
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         for (file, command) in ASKED {
             fs::write(folder.join(file), ask(cluster, command))?;
+        }
+        for (file, url) in install::snapshots(lab, cluster) {
+            let command = ["curl", "--silent", "--show-error", "--max-time", SECONDS, &url];
+            fs::write(folder.join(file), ask(cluster, &command))?;
         }
         // Also of one whose processes have ended.
         for log in logs(&cluster.plan.folder.join("logs"))? {

@@ -199,6 +199,22 @@ pub(crate) fn signal(pid: u32, signal: Signal) -> Result<()> {
     }
 }
 
+/// Tells processes to end, and kills those that have not within their time.
+pub(crate) fn end(pids: &[u32], time: Duration) -> Result<()> {
+    let begun = Instant::now();
+    let running = || pids.iter().copied().filter(|pid| running_since(*pid).is_some());
+    for pid in running() {
+        signal(pid, Signal::SIGTERM)?;
+    }
+    while running().next().is_some() && begun.elapsed() < time {
+        thread::sleep(PAUSE);
+    }
+    for pid in running() {
+        signal(pid, Signal::SIGKILL)?;
+    }
+    wait("the end of what was killed", || Ok(running().next().is_none()))
+}
+
 fn hierarchies() -> Result<Vec<PathBuf>> {
     let found = proc::cgroup_hierarchies(&fs::read_to_string("/proc/self/mountinfo")?);
     ensure!(!found.is_empty(), "no control groups are mounted: mount cgroup2 on /sys/fs/cgroup");

@@ -45,6 +45,17 @@ impl Processes {
         Ok(())
     }
 
+    /// Takes processes out of the record.
+    pub(crate) fn forget(&mut self, places: &Places, names: &[String]) -> Result<()> {
+        self.known.retain(|name, _| !names.contains(name));
+        let line =
+            |(name, Process { pid, began }): (&String, &Process)| format!("{pid} {began} {name}\n");
+        let text: String = self.known.iter().map(line).collect();
+        let half = places.processes().with_extension("half");
+        fs::write(&half, text)?;
+        Ok(fs::rename(half, places.processes())?)
+    }
+
     /// The id of a process, if it runs.
     pub(crate) fn running(&self, name: &str) -> Option<u32> {
         self.known.get(name).filter(|process| process.runs()).map(|process| process.pid)

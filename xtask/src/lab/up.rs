@@ -117,7 +117,7 @@ fn remember(plan: &Plan) -> Result<()> {
 }
 
 /// Writes a file as a whole or not at all.
-fn replace(file: &Path, text: &str) -> Result<()> {
+pub(crate) fn replace(file: &Path, text: &str) -> Result<()> {
     let half = file.with_extension("half");
     fs::write(&half, text).with_context(|| half.display().to_string())?;
     Ok(fs::rename(half, file)?)
@@ -449,7 +449,7 @@ async fn node_ready(client: &Client, cluster: Cluster<'_>) -> Result<bool> {
 }
 
 /// The end of what a program has said.
-fn end_of(log: &Path) -> String {
+pub(crate) fn end_of(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let from = text.len().saturating_sub(SHOWN);
     format!("{}:\n{}", log.display(), String::from_utf8_lossy(&text[from..]))
