@@ -7,7 +7,7 @@ use std::{
 
 use landbridge_model::{ClusterId, ClusterSetId, GatewayAddress, Namespace, NetworkName};
 
-use crate::{liveness::MEMBER_SILENCE, selector::Selector};
+use crate::{liveness::LONGEST_BEAT, selector::Selector};
 
 /// What a controller is told before it starts: values that have been checked, whatever they came from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -82,6 +82,6 @@ impl Config {
 
     /// Whether heartbeats come often enough to be missed only when something is wrong.
     pub(crate) fn heartbeat_is_usable(&self) -> bool {
-        !self.heartbeat.is_zero() && self.heartbeat < MEMBER_SILENCE / 2
+        !self.heartbeat.is_zero() && self.heartbeat <= LONGEST_BEAT
     }
 }

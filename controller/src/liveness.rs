@@ -23,6 +23,11 @@ pub const GATEWAY_SILENCE: Duration = Duration::from_secs(10);
 /// pace, is missed after five.
 const ROUND: Duration = Duration::from_secs(2);
 
+/// The longest time between two beats with which that holds: the own word is missed a beat and a round after an API
+/// vanished, and by then no other may have been silent for too long who was heard a beat before.
+pub const LONGEST_BEAT: Duration =
+    MEMBER_SILENCE.checked_sub(ROUND).expect("a round is shorter").checked_div(2).expect("two");
+
 /// When each of many was last heard.
 #[derive(Debug)]
 pub struct Liveness {

@@ -22,7 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
 use crate::{
-    config::Config, liveness::MEMBER_SILENCE, metrics::Metrics, observed::Event, run::Owner,
+    config::Config,
+    liveness::{LONGEST_BEAT, MEMBER_SILENCE},
+    metrics::Metrics,
+    observed::Event,
+    run::Owner,
 };
 
 /// How many slices are listed at once: each has a hundred endpoints or more, and what is kept of them is small beside a
@@ -34,7 +38,7 @@ const SLICES: u32 = 50;
 pub enum StartError {
     /// The configuration asks for heartbeats that would be missed, or that never pause.
     #[error(
-        "a heartbeat every {0:?} is not usable: choose more than nothing and less than half of {MEMBER_SILENCE:?}, after which a member counts as silent"
+        "a heartbeat every {0:?} is not usable: choose more than nothing and at most {LONGEST_BEAT:?}, since a member counts as silent after {MEMBER_SILENCE:?}"
     )]
     Heartbeat(Duration),
 }

@@ -118,7 +118,8 @@ impl World {
             67..=74 => self.meddle(cluster),
             75..=80 => self.turn_member(cluster),
             81..=84 => self.turn_gateway(cluster),
-            85..=90 => self.cut(),
+            85..=88 => self.cut(),
+            89..=90 => self.hush(),
             91..=95 => {
                 let at = self.chance.below(self.controllers.len() as u64);
                 let at = usize::try_from(at).unwrap();
@@ -149,7 +150,9 @@ impl World {
         self.weather = Weather::CALM;
         for controller in &mut self.controllers {
             controller.cut = [0, 0];
+            controller.hushed = [(0, 0); 2];
         }
+        self.hear_all();
         for cluster in 0..self.clusters.len() {
             self.clusters[cluster].mute.clear();
         }
@@ -358,6 +361,17 @@ impl World {
         let name = self.controllers[at].name.clone();
         let far = ["the hub", "its API"][side];
         self.trace.note(self.now, format!("{name} does not reach {far} for {seconds} s"));
+    }
+
+    /// The hub, or its own API, vanishes for a controller without a word: no connection ends, and nothing comes.
+    fn hush(&mut self) {
+        let at = usize::try_from(self.chance.below(self.controllers.len() as u64)).unwrap();
+        let side = usize::try_from(self.chance.below(2)).unwrap();
+        let seconds = self.chance.between(5, 15);
+        self.controllers[at].hushed[side] = (self.now, self.now + seconds * 1_000);
+        let name = self.controllers[at].name.clone();
+        let far = ["the hub", "its API"][side];
+        self.trace.note(self.now, format!("{name} hears nothing of {far} for {seconds} s"));
     }
 
     /// The controllers of a cluster are replaced by those of the other version, one after the other or at once.

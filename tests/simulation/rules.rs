@@ -9,10 +9,11 @@ use landbridge_api::{
 };
 use landbridge_controller::plan::{Object, Plan, Work, Write};
 use landbridge_model::{ServiceKey, Target, derived};
+use serde_json::Value;
 
 use crate::{
     thing::{Sort, Thing},
-    world::World,
+    world::{HEARTBEAT, World},
 };
 
 /// "Two controllers in one member: Lease election ... no double writes that differ."
@@ -31,6 +32,12 @@ const STABLE_PORTS: &str = "allotted ports never change for a living import";
 pub(crate) const SEEN_WITHDRAWN: &str =
     "no slice names an endpoint that its cluster withdrew, once seen";
 
+/// "A hub that cannot be read means unknown, never expired."
+const UNKNOWN_IS_NOT_SILENT: &str = "nobody is silent for a hub that has vanished";
+
+/// A member that was heard so shortly before a hub vanished has not been silent for too long when the own word is missed:
+/// ten seconds, less a beat of the own and the two seconds that it may take, less what timers are late.
+const HEARD_LATELY: u64 = 10_000 - HEARTBEAT - 2_000 - 100;
 /// How long an export must have stood for every controller to have heard of it: longer than anything is on its way.
 const HEARD_BY_ALL: u64 = 25_000;
 /// How often a controller may be asked at one moment, when much news comes in one by one.
@@ -65,6 +72,8 @@ pub(crate) struct Watcher {
     open: BTreeMap<(usize, String), u64>,
     /// The addresses that each controller was last told of, by slice.
     heard: BTreeMap<usize, BTreeMap<(Sort, ObjectKey), BTreeSet<String>>>,
+    /// What each controller was last told by each member that it lives, and when.
+    beats: BTreeMap<(usize, String), (String, u64)>,
     /// The number of each port that a slice names, or did until the plan that is being carried out.
     numbers: BTreeMap<(usize, Target), (u16, Named)>,
     /// The plan whose request an API is doing.
@@ -85,6 +94,7 @@ impl Watcher {
     /// A controller starts anew and has heard nothing.
     pub(crate) fn forget(&mut self, controller: usize) {
         self.heard.remove(&controller);
+        self.beats.retain(|(at, _), _| *at != controller);
     }
 }
 
@@ -140,6 +150,43 @@ impl World {
         }
     }
 
+    /// Whose word could come while the hub was there has lived until then, as far as anybody can know.
+    pub(crate) fn check_silence(&mut self, at: usize) {
+        if self.hushed_until(at, true).is_none() {
+            return;
+        }
+        let (since, _) = self.controllers[at].hushed[0];
+        let snapshot = self.controllers[at].reconciler.observed().snapshot();
+        let silent = snapshot["silentMembers"].as_array().into_iter().flatten();
+        // Its own silence is how it knows.
+        let own = self.clusters[self.controllers[at].cluster].id.as_str();
+        let mut others = silent.filter_map(Value::as_str).filter(|member| *member != own);
+        let wronged = others.find(|member| {
+            let heard = self.watcher.beats.get(&(at, (*member).to_owned()));
+            heard.is_some_and(|(_, when)| when + HEARD_LATELY >= since)
+        });
+        if let Some(member) = wronged.map(str::to_owned) {
+            let name = self.controllers[at].name.clone();
+            let says = format!("{name}, which hears nothing of the hub, takes {member} for silent");
+            self.violate(UNKNOWN_IS_NOT_SILENT, says, &[name, member]);
+        }
+    }
+
+    fn hear_beats(&mut self, at: usize, news: &[(ObjectKey, Option<&Thing>)]) {
+        for (key, thing) in news {
+            let who = (at, key.name.clone());
+            let Some(member) = thing.and_then(Thing::member) else {
+                self.watcher.beats.remove(&who);
+                continue;
+            };
+            let beat = member.status.as_ref().and_then(|status| status.heartbeat.as_ref());
+            let beat = beat.map(|time| time.0.to_string()).unwrap_or_default();
+            if self.watcher.beats.get(&who).is_none_or(|(last, _)| *last != beat) {
+                self.watcher.beats.insert(who, (beat, self.now));
+            }
+        }
+    }
+
     /// A controller is told of objects: of all that there are, or of some.
     pub(crate) fn tell(
         &mut self,
@@ -148,8 +195,10 @@ impl World {
         news: &[(ObjectKey, Option<&Thing>)],
         is_all: bool,
     ) {
-        if !matches!(sort, Sort::EndpointSlice | Sort::HubSlice) {
-            return;
+        match sort {
+            Sort::Member => return self.hear_beats(at, news),
+            Sort::EndpointSlice | Sort::HubSlice => {}
+            _ => return,
         }
         let heard = self.watcher.heard.entry(at).or_default();
         if is_all {

@@ -173,7 +173,7 @@ impl World {
         let (at, hub) = (running.controller, is_for_hub(&write));
         let cluster = self.controllers[at].cluster;
         let patience = self.chance.between(1, 2_000);
-        if self.is_cut(at, hub) {
+        if self.is_away(at, hub) {
             return self.later(patience, Step::Respond(job, Err(no_answer())));
         }
         let after = self.latency();
@@ -233,7 +233,7 @@ impl World {
             (lease.metadata.resource_version, lease.metadata.uid) = (None, None);
             exists = self.clusters[cluster].api.all(Sort::Lease).next().is_some();
         }
-        let is_lost = self.is_cut(at, false) || self.chance.percent(self.weather.errors);
+        let is_lost = self.is_away(at, false) || self.chance.percent(self.weather.errors);
         let answer = if is_lost {
             Err(no_answer())
         } else {

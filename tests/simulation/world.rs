@@ -28,6 +28,9 @@ pub(crate) const BEGINNING: i64 = 1_767_261_600_000;
 /// How far ahead a clock is that is wrong.
 const AHEAD: i64 = 3_600_000;
 
+/// How often each says that it lives, in milliseconds: as seldom as is allowed.
+pub(crate) const HEARTBEAT: u64 = 4_000;
+
 /// What is made wrong on purpose, to see that it is found.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Mischief {
@@ -124,6 +127,8 @@ pub(crate) struct Controller {
     streams: BTreeMap<Sort, Stream>,
     /// Until when it does not reach the hub, and its own API.
     pub(crate) cut: [u64; 2],
+    /// Since and until when nothing comes from the hub, and from its own API, although every connection to it stands.
+    pub(crate) hushed: [(u64, u64); 2],
     wake: u64,
     /// How often it was asked at this moment.
     asked: (u64, u32),
@@ -219,6 +224,7 @@ impl World {
             reconciler,
             streams: BTreeMap::new(),
             cut: [0, 0],
+            hushed: [(0, 0); 2],
             wake: u64::MAX,
             asked: (0, 0),
         });
@@ -233,8 +239,8 @@ impl World {
             cluster.network.parse().unwrap(),
             Namespace::parse(SYSTEM_NAMESPACE).unwrap(),
         );
-        // A beat of many members is told to each of them: as seldom as is allowed.
-        config.heartbeat = Duration::from_millis(4_900);
+        // A beat of many members is told to each of them.
+        config.heartbeat = Duration::from_millis(HEARTBEAT);
         config
     }
 
@@ -369,6 +375,7 @@ impl World {
         self.wake(at, u64::try_from(millis).unwrap());
         self.check_holders(cluster);
         self.check_pace(at, asked);
+        self.check_silence(at);
         for job in jobs {
             self.start(at, job);
         }
@@ -401,6 +408,17 @@ impl World {
         self.controllers[at].cut[usize::from(!hub)] > self.now
     }
 
+    /// Until when nothing comes from the hub, or from a controller's own API.
+    pub(crate) fn hushed_until(&self, at: usize, hub: bool) -> Option<u64> {
+        let (_, until) = self.controllers[at].hushed[usize::from(!hub)];
+        (until > self.now).then_some(until)
+    }
+
+    /// Whether a request would not be answered.
+    pub(crate) fn is_away(&self, at: usize, hub: bool) -> bool {
+        self.is_cut(at, hub) || self.hushed_until(at, hub).is_some()
+    }
+
     fn source(&self, at: usize, sort: Sort) -> Option<usize> {
         (!sort.is_on_hub()).then_some(self.controllers[at].cluster)
     }
@@ -410,6 +428,16 @@ impl World {
         for at in 0..self.controllers.len() {
             if sort.is_on_hub() == api.is_none() && self.source(at, sort) == api {
                 self.hear_soon(at, sort);
+            }
+        }
+    }
+
+    /// Whoever has waited for something that was hushed need not wait any longer.
+    pub(crate) fn hear_all(&mut self) {
+        for at in 0..self.controllers.len() {
+            for sort in Sort::ALL {
+                self.controllers[at].streams.entry(*sort).or_default().is_due = false;
+                self.hear_soon(at, *sort);
             }
         }
     }
@@ -435,8 +463,11 @@ impl World {
             stream.is_due = false;
             (stream.state, stream.cursor)
         };
+        if let (State::Live, Some(until)) = (state, self.hushed_until(at, sort.is_on_hub())) {
+            return self.hear_after(at, sort, until - self.now);
+        }
         let is_lost = state == State::Live && self.chance.percent(self.weather.expired);
-        if self.is_cut(at, sort.is_on_hub()) || is_lost {
+        if self.is_away(at, sort.is_on_hub()) || is_lost {
             return self.interrupt(at, sort);
         }
         let source = self.source(at, sort);
@@ -490,7 +521,7 @@ impl World {
     }
 
     fn listed(&mut self, at: usize, sort: Sort, things: Vec<Thing>) {
-        let is_cut = self.is_cut(at, sort.is_on_hub());
+        let is_cut = self.is_away(at, sort.is_on_hub());
         let stream = self.controllers[at].streams.get_mut(&sort).unwrap();
         stream.state = if is_cut { State::Broken } else { State::Live };
         if !is_cut {
