@@ -21,6 +21,7 @@ pub mod reconciler;
 mod run;
 pub mod selector;
 mod start;
+pub mod watches;
 
 pub use config::Config;
 pub use selector::Selector;

@@ -1,4 +1,4 @@
-//! How a controller comes to be: what it is given, what it watches, and what others may ask it.
+//! How a controller comes to be: what it is given, and what others may ask it.
 
 use std::sync::{
     Arc,
@@ -6,15 +6,10 @@ use std::sync::{
 };
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, stream};
-use kube::{Api, Client, Resource};
-use landbridge_api::{
-    served,
-    watch::{Change, WatchConfig, watch},
-    wellknown::{CLUSTER, LANDBRIDGE, MANAGED_BY, SOURCE_CLUSTER},
-};
+use futures::{StreamExt, stream};
+use kube::Client;
+use landbridge_api::served;
 use prometheus_client::registry::Registry;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::{sync::watch as latest, task::JoinError};
@@ -27,11 +22,8 @@ use crate::{
     metrics::Metrics,
     observed::Event,
     run::Owner,
+    watches,
 };
-
-/// How many slices are listed at once: each has a hundred endpoints or more, and what is kept of them is small beside a
-/// page of their text.
-const SLICES: u32 = 50;
 
 /// Why a controller cannot be started.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -131,66 +123,9 @@ impl Controller {
         let span = info_span!("controller", cluster = %self.config.cluster);
         let (local, served) = served::adapt(self.local);
         let served = served.versions().map(Event::Served);
-        let events = stream::select(events(&local, &self.hub, &self.config), served);
+        let events = stream::select(watches::all(&local, &self.hub, &self.config), served);
         let owner =
             Owner::new(self.config, (local, self.hub), self.metrics, (self.ready, self.snapshot));
         Box::pin(owner.run(events, shutdown)).instrument(span).await
     }
-}
-
-/// All that there is to watch, as one stream.
-fn events(
-    local: &Client,
-    hub: &Client,
-    config: &Config,
-) -> impl Stream<Item = Event> + Send + use<> {
-    fn all<K>(client: &Client, event: fn(Change<K>) -> Event) -> stream::BoxStream<'static, Event>
-    where
-        K: Resource<DynamicType = ()> + DeserializeOwned + Send + 'static,
-    {
-        watch(Api::all(client.clone()), WatchConfig::default()).map(event).boxed()
-    }
-    let system = config.system_namespace.as_str();
-    let leases = || Api::namespaced(local.clone(), system);
-    let of_members = WatchConfig::default().labels(SOURCE_CLUSTER);
-    let of_others = WatchConfig::default().labels(&format!("!{SOURCE_CLUSTER}"));
-    let profiles = Api::namespaced(local.clone(), system);
-    let members = format!("{MANAGED_BY}={LANDBRIDGE},{CLUSTER}");
-    let members = WatchConfig::default().labels(&members);
-    let hub_slices = watch(Api::all(hub.clone()), members).map(Event::HubSlice);
-    let hub_slices = hub_slices.boxed();
-    stream::select_all([
-        all(hub, Event::ClusterExport),
-        hub_slices,
-        all(hub, Event::Member),
-        watch(Api::all(local.clone()), WatchConfig::default().page_size(SLICES))
-            .map(Event::EndpointSlice)
-            .boxed(),
-        all(local, Event::Namespace),
-        all(local, Event::Peer),
-        all(local, Event::Service),
-        all(local, Event::ServiceExport),
-        all(local, Event::ServiceImport),
-        watch(leases(), of_others).map(Event::Lease).boxed(),
-        watch(leases(), of_members).map(Event::MemberLease).boxed(),
-        watch(profiles, WatchConfig::default()).map(Event::ClusterProfile).boxed(),
-        kubernetes(local.clone()).boxed(),
-    ])
-}
-
-/// The version of the cluster's API server, for tools: asked for at the start and now and then, since servers are
-/// upgraded while controllers run.
-fn kubernetes(local: Client) -> impl Stream<Item = Event> + Send {
-    const AGAIN: Duration = Duration::from_secs(300);
-    const RETRY: Duration = Duration::from_secs(10);
-    stream::unfold((local, Duration::ZERO), |(local, mut wait)| async move {
-        loop {
-            tokio::time::sleep(wait).await;
-            match local.apiserver_version().await {
-                Ok(said) => return Some((Event::Kubernetes(said.git_version), (local, AGAIN))),
-                Err(error) => tracing::debug!(%error, "the API server does not tell its version"),
-            }
-            wait = RETRY;
-        }
-    })
 }
