@@ -130,7 +130,8 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     // A gateway that is started again need not wait for the connections of the one before.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+        // Every address is every address: pods have one of each family.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -203,6 +204,20 @@ async fn accept(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn every_address_is_of_both_families() {
+        let any = listener("[::]:0".parse().unwrap()).unwrap();
+        let port = any.local_addr().unwrap().port();
+        let v4 = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port));
+        let client = tokio::net::TcpStream::connect(v4).await.unwrap();
+        let (_, from) = any.accept().await.unwrap();
+        assert_eq!(from.ip().to_canonical(), client.local_addr().unwrap().ip());
+        let one = listener("[::1]:0".parse().unwrap()).unwrap();
+        let v4 =
+            SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, one.local_addr().unwrap().port()));
+        assert!(tokio::net::TcpStream::connect(v4).await.is_err());
+    }
 
     /// Design, "Import": a gateway "listens until no slice names it, and a grace after".
     #[tokio::test(start_paused = true)]

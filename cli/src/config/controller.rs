@@ -20,7 +20,7 @@ const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
 const ADMIN_LISTEN: Setting = Setting::one(
     "admin-listen",
     "IP:PORT",
-    "Where /metrics, /healthz, /readyz and /debug/snapshot are served",
+    "Where /metrics, /healthz, /readyz and /debug/snapshot are served; any:PORT is every address",
 )
 .or("127.0.0.1:9401");
 const ADVERTISE: Setting = Setting::list(
@@ -132,7 +132,8 @@ impl super::Settings for Settings {
         let max_derived_services = reader.required(&MAX_DERIVED_SERVICES, number);
         let replica = reader.optional(&NAME, value::label_value);
         let heartbeat = reader.required(&HEARTBEAT, heartbeat);
-        let admin = reader.required(&ADMIN_LISTEN, value::socket);
+        let ipv6 = reader.has_ipv6();
+        let admin = reader.required(&ADMIN_LISTEN, |text| value::socket_or_any(text, ipv6));
         Some(Self {
             admin: admin?,
             advertise,

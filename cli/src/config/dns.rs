@@ -12,13 +12,13 @@ const MAX_TTL: Duration = Duration::from_secs(60);
 const ADMIN_LISTEN: Setting = Setting::one(
     "admin-listen",
     "IP:PORT",
-    "Where /metrics, /healthz, /readyz and /debug/snapshot are served",
+    "Where /metrics, /healthz, /readyz and /debug/snapshot are served; any:PORT is every address",
 )
 .or("127.0.0.1:9402");
 const LISTEN: Setting = Setting::list(
     "listen",
     "IP:PORT",
-    "Where to answer queries, UDP and TCP each, such as 127.0.0.1:5300",
+    "Where to answer queries, UDP and TCP each, such as 127.0.0.1:5300; any:PORT, in a pod, is every address",
 );
 const TTL: Setting = Setting::one(
     "ttl",
@@ -53,10 +53,12 @@ impl super::Settings for Settings {
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let common = Common::read(reader);
-        let listen = reader.some(&LISTEN, value::socket);
+        let ipv6 = reader.has_ipv6();
+        let listen = reader.some(&LISTEN, |text| value::sockets(text, ipv6));
         let zone = reader.required(&ZONE, Zone::parse);
         let ttl = reader.required(&TTL, ttl);
-        let admin = reader.required(&ADMIN_LISTEN, value::socket);
+        let admin = reader.required(&ADMIN_LISTEN, |text| value::socket_or_any(text, ipv6));
+        let listen = listen.concat();
         Some(Self { admin: admin?, common: common?, listen, ttl: ttl?, zone: zone? })
     }
 }

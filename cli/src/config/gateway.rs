@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use landbridge_gateway::pki::Identity;
-use landbridge_model::Hostname;
+use landbridge_gateway::pki::{Identity, Member};
+use landbridge_model::{Hostname, Timestamp};
 
 use super::{
     common::{Common, Membership},
@@ -22,6 +22,12 @@ const ADMIN_LISTEN: Setting = Setting::one(
     "IP:PORT",
     "Where /metrics, /healthz, /readyz, /debug/snapshot and /listening are served [default: port 9403 of --listen, where the controller asks]",
 );
+const GENERATION: Setting = Setting::one(
+    "generation",
+    "N",
+    "How often the cluster has joined, for a certificate that is issued with --member-key",
+)
+.or("1");
 const LINK_LISTEN: Setting = Setting::one(
     "link-listen",
     "IP:PORT",
@@ -30,8 +36,15 @@ const LINK_LISTEN: Setting = Setting::one(
 const LISTEN: Setting = Setting::one(
     "listen",
     "IP",
-    "The one address at which pods of this cluster reach imported services through this gateway",
+    "The one address at which pods of this cluster reach imported services through this gateway; in a pod, any is all that it has",
 );
+const MEMBER_CERT: Setting = Setting::one(
+    "member-cert",
+    "FILE",
+    "The cluster's authority (PEM), with --member-key in place of --tls-cert and --tls-key: the gateway issues its own certificate, and ends in order, to be started again, before that expires",
+);
+const MEMBER_KEY: Setting =
+    Setting::one("member-key", "FILE", "The private key of the cluster's authority (PEM)");
 const NAME: Setting = Setting::one(
     "name",
     "NAME",
@@ -53,6 +66,8 @@ pub(crate) struct Settings {
     pub(crate) admin: SocketAddr,
     pub(crate) common: Common,
     pub(crate) identity: Identity,
+    /// Whether this process has issued its own certificate.
+    pub(crate) issued: bool,
     pub(crate) link: SocketAddr,
     pub(crate) listen: IpAddr,
     pub(crate) membership: Membership,
@@ -62,8 +77,19 @@ pub(crate) struct Settings {
 
 impl super::Settings for Settings {
     fn table() -> Vec<&'static Setting> {
-        let own: [&Setting; 8] =
-            [&NAME, &LISTEN, &LINK_LISTEN, &TLS_CERT, &TLS_KEY, &TLS_CA, &REGISTER, &ADMIN_LISTEN];
+        let own: [&Setting; 11] = [
+            &NAME,
+            &LISTEN,
+            &LINK_LISTEN,
+            &TLS_CERT,
+            &TLS_KEY,
+            &TLS_CA,
+            &MEMBER_CERT,
+            &MEMBER_KEY,
+            &GENERATION,
+            &REGISTER,
+            &ADMIN_LISTEN,
+        ];
         [&Common::TABLE[..], &Membership::TABLE, &own].concat()
     }
 
@@ -71,22 +97,26 @@ impl super::Settings for Settings {
         let common = Common::read(reader);
         let membership = Membership::read(reader);
         let name = reader.required(&NAME, Hostname::parse);
-        let listen = reader.required(&LISTEN, value::ip);
-        let link = reader.optional(&LINK_LISTEN, value::socket);
-        let identity = identity(reader);
+        let ipv6 = reader.has_ipv6();
+        let listen = reader.required(&LISTEN, |text| value::ip_or_any(text, ipv6));
+        let link = reader.optional(&LINK_LISTEN, |text| value::socket_or_any(text, ipv6));
+        let issued = reader.is_given(&MEMBER_CERT) || reader.is_given(&MEMBER_KEY);
+        let identity = if issued { issue(reader, name.as_ref()) } else { identity(reader) };
         let register = reader.required(&REGISTER, value::boolean);
-        let admin = reader.optional(&ADMIN_LISTEN, value::socket);
+        let admin = reader.optional(&ADMIN_LISTEN, |text| value::socket_or_any(text, ipv6));
         if let (Some(listen), Some(true)) = (listen, register) {
             check_registration(reader, listen, admin);
         }
         if let (Some(identity), Some(name), Some(membership)) = (&identity, &name, &membership) {
-            check_identity(reader, identity, name, membership);
+            let setting = if issued { &MEMBER_CERT } else { &TLS_CERT };
+            check_identity(reader, setting, identity, name, membership);
         }
         let listen = listen?;
         Some(Self {
             admin: admin.unwrap_or_else(|| SocketAddr::new(listen, ADMIN_PORT)),
             common: common?,
             identity: identity?,
+            issued,
             link: link.unwrap_or_else(|| SocketAddr::new(every_address(listen), LINK_PORT)),
             listen,
             membership: membership?,
@@ -118,6 +148,40 @@ fn identity(reader: &mut Reader<'_>) -> Option<Identity> {
         .ok()
 }
 
+/// An identity that the cluster's authority issues here and now.
+fn issue(reader: &mut Reader<'_>, name: Option<&Hostname>) -> Option<Identity> {
+    for setting in [&TLS_CERT, &TLS_KEY] {
+        if reader.is_given(setting) {
+            reader.wrong(setting, "is issued here with --member-key: leave out one of the two");
+        }
+    }
+    let generation = reader.required(&GENERATION, generation);
+    let mut pem = |setting| {
+        let path = reader.required(setting, value::path)?;
+        reader.file(setting, &path)
+    };
+    let (cert, key, root) = (pem(&MEMBER_CERT), pem(&MEMBER_KEY), pem(&TLS_CA));
+    let (cert, key, root, name, generation) = (cert?, key?, root?, name?, generation?);
+    let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
+    let issued = Member::from_pem(&cert, &key).and_then(|member| {
+        let leaf = member.issue_gateway(generation, name, now)?;
+        Identity::from_pem(&leaf.chain_pem(), &leaf.key_pem(), &root)
+    });
+    issued
+        .map_err(|error| {
+            let remedy = "`landbridge pki member` makes the three files";
+            reader.wrong(&MEMBER_CERT, format!("{error}: {remedy}"));
+        })
+        .ok()
+}
+
+fn generation(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| {
+        "is not a number from 1: give the generation of the Member on the hub".to_owned()
+    })
+}
+
 /// What a registered gateway tells the controller must be true: pods and the controller dial `listen`.
 fn check_registration(reader: &mut Reader<'_>, listen: IpAddr, admin: Option<SocketAddr>) {
     if listen.is_unspecified() {
@@ -141,6 +205,7 @@ fn check_registration(reader: &mut Reader<'_>, listen: IpAddr, admin: Option<Soc
 /// A gateway that says one name and proves another is refused by every peer; that is better told here.
 fn check_identity(
     reader: &mut Reader<'_>,
+    setting: &Setting,
     identity: &Identity,
     name: &Hostname,
     membership: &Membership,
@@ -150,9 +215,9 @@ fn check_identity(
     let set = membership.set.as_ref().unwrap_or(&id.set);
     if (cluster, set, name) != (&id.cluster, &id.set, &id.gateway) {
         let message = format!(
-            "is {id}, not one of gateway {name} of cluster {cluster} in set {set}: issue one with `landbridge pki gateway`"
+            "is {id}, not one of gateway {name} of cluster {cluster} in set {set}: issue one with `landbridge pki`"
         );
-        reader.wrong(&TLS_CERT, message);
+        reader.wrong(setting, message);
     }
 }
 
@@ -181,11 +246,18 @@ mod tests {
                 ("/tls.crt".into(), leaf.chain_pem()),
                 ("/tls.key".into(), leaf.key_pem()),
                 ("/ca.crt".into(), root.cert_pem()),
+                ("/member.pem".into(), member.cert_pem()),
+                ("/member-key.pem".into(), member.key_pem()),
+                ("/proc/net/if_inet6".into(), String::new()),
             ]),
             ..Given::default()
         };
-        let all =
-            format!("test --tls-cert=/tls.crt --tls-key=/tls.key --tls-ca=/ca.crt {arguments}");
+        let files = if arguments.contains("--member") {
+            ""
+        } else {
+            "--tls-cert=/tls.crt --tls-key=/tls.key"
+        };
+        let all = format!("test --tls-ca=/ca.crt {files} {arguments}");
         let flags = Flags::parse(all.split_whitespace().map(str::to_owned).collect()).unwrap();
         load(&flags, &given).map_err(|problems| problems.to_string())
     }
@@ -197,6 +269,36 @@ mod tests {
         assert_eq!(settings.link.to_string(), "0.0.0.0:4433");
         assert_eq!(settings.admin.to_string(), "10.244.1.10:9403");
         assert!(!settings.register);
+    }
+
+    /// Pods have names and addresses that nobody knows beforehand.
+    #[test]
+    fn a_pod_listens_on_all_that_it_has_and_issues_its_own_certificate() {
+        let member = "--member-cert=/member.pem --member-key=/member-key.pem";
+        let pod = format!("--name=gw-7c9d --listen=any --generation=3 --cluster=paris {member}");
+        let settings = check(&pod).unwrap();
+        assert_eq!(
+            settings.identity.id().to_string(),
+            "spiffe://demo/cluster/paris/3/gateway/gw-7c9d"
+        );
+        assert!(settings.issued);
+        let addresses = [settings.link, settings.admin].map(|address| address.to_string());
+        assert_eq!(addresses, ["[::]:4433", "[::]:9403"]);
+
+        let told = check(&format!("{pod} --tls-key=/tls.key")).unwrap_err();
+        assert!(
+            told.contains("--tls-key \"/tls.key\": is issued here with --member-key"),
+            "{told}"
+        );
+        let told =
+            check("--name=gw --listen=any --member-cert=/member.pem --generation=0").unwrap_err();
+        assert!(told.contains("--member-key: is missing"), "{told}");
+        assert!(told.contains("--generation \"0\": is not a number from 1"), "{told}");
+        let told = check(&format!("--name=gw --listen=any --cluster=tokyo {member}")).unwrap_err();
+        assert!(
+            told.contains("--member-cert \"/member.pem\": is spiffe://demo/cluster/paris/1"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -127,6 +127,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether this machine has IPv6, as Linux tells it.
+    pub(crate) fn has_ipv6(&self) -> bool {
+        self.surroundings.read(Path::new("/proc/net/if_inet6")).is_ok()
+    }
+
+    /// Whether anything was given for a setting that has no default.
+    pub(crate) fn is_given(&self, setting: &Setting) -> bool {
+        !self.given(setting).is_empty()
+    }
+
     /// Remembers that what was given for `setting` is wrong for a reason that only shows beside other settings.
     pub(crate) fn wrong(&mut self, setting: &Setting, message: impl fmt::Display) {
         let culprit = match self.given(setting).first() {

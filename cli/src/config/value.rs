@@ -1,12 +1,15 @@
 //! Pure: texts of settings into values. Every error says what would be right, with an example.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
 use landbridge_model::GatewayAddress;
+
+/// What stands for every address of this machine: a pod learns its addresses when it is started.
+const ANY: &str = "any";
 
 /// A path; not empty.
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
@@ -52,6 +55,37 @@ pub(super) fn socket(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// An IP address, or `any`; `ipv6` says whether this machine has that family.
+pub(super) fn ip_or_any(text: &str, ipv6: bool) -> Result<IpAddr, String> {
+    if text == ANY { Ok(any(ipv6)) } else { ip(text) }
+}
+
+/// An IP address or `any`, and a port to listen on.
+pub(super) fn socket_or_any(text: &str, ipv6: bool) -> Result<SocketAddr, String> {
+    match any_port(text) {
+        Some(port) => Ok((any(ipv6), port).into()),
+        None => socket(text),
+    }
+}
+
+/// The same with an address for each family, where one for both will not do.
+pub(super) fn sockets(text: &str, ipv6: bool) -> Result<Vec<SocketAddr>, String> {
+    let Some(port) = any_port(text) else {
+        return socket(text).map(|address| vec![address]);
+    };
+    let v6 = ipv6.then(|| (Ipv6Addr::UNSPECIFIED, port).into());
+    Ok([SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))].into_iter().chain(v6).collect())
+}
+
+fn any_port(text: &str) -> Option<u16> {
+    text.strip_prefix(ANY)?.strip_prefix(':')?.parse().ok()
+}
+
+/// Listened on, the one of IPv6 takes both families.
+fn any(ipv6: bool) -> IpAddr {
+    if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
+}
+
 /// Where others reach a gateway: an address and port that mean something elsewhere.
 pub(super) fn gateway_address(text: &str) -> Result<GatewayAddress, String> {
     let address = socket(text)?;
@@ -95,6 +129,21 @@ mod tests {
         }
         for text in ["", "s", "3", "3h", "3 s", "-3s", "3.5s", "99999999999s", "s3", "3µs"] {
             assert!(duration(text).unwrap_err().contains("such as 500ms"), "{text}");
+        }
+    }
+
+    #[test]
+    fn any_address_is_of_the_families_that_the_machine_has() {
+        assert_eq!(ip_or_any("any", true).unwrap().to_string(), "::");
+        assert_eq!(ip_or_any("any", false).unwrap().to_string(), "0.0.0.0");
+        assert_eq!(ip_or_any("192.0.2.1", true).unwrap().to_string(), "192.0.2.1");
+        assert_eq!(socket_or_any("any:53", false).unwrap().to_string(), "0.0.0.0:53");
+        let told = |ipv6| -> Vec<String> {
+            sockets("any:53", ipv6).unwrap().iter().map(ToString::to_string).collect()
+        };
+        assert_eq!([told(true), told(false)], [vec!["0.0.0.0:53", "[::]:53"], vec!["0.0.0.0:53"]]);
+        for text in ["any", "any:", "any:x", "anybody:1"] {
+            assert!(sockets(text, true).unwrap_err().contains("give both"), "{text}");
         }
     }
 
