@@ -6,6 +6,7 @@ mod crds;
 mod demo;
 mod dns;
 mod gateway;
+mod manifests;
 mod output;
 mod pki;
 
@@ -42,6 +43,8 @@ enum Command {
     Dns(Flags<config::dns::Settings>),
     /// Run an east-west gateway: the encrypted way to other clusters.
     Gateway(Flags<config::gateway::Settings>),
+    /// Print the objects that make a cluster a member: what runs in it, how it is reached, what it may do.
+    Manifests(manifests::Arguments),
     /// Make the certificates by which gateways know each other.
     Pki(pki::Arguments),
 }
@@ -57,6 +60,7 @@ pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode>
         Command::Demo(arguments) => return demo::run(arguments),
         Command::Dns(flags) => component::run(&flags)?,
         Command::Gateway(flags) => component::run(&flags)?,
+        Command::Manifests(arguments) => manifests::run(&arguments, out)?,
         Command::Pki(arguments) => pki::run(&arguments, out)?,
     }
     Ok(Exit::Success.into())

@@ -5,6 +5,7 @@
 //! | `command` | what can be asked for |
 //! | `config` | flags, environment and file into validated settings |
 //! | `demo` | a clusterset on one machine |
+//! | `manifests` | the objects that make a cluster a member |
 //! | `admin` | metrics, health and state over HTTP |
 //! | `kubernetes` | clients, and who a cluster is |
 //! | `telemetry` | logs |
@@ -17,6 +18,7 @@ mod config;
 mod demo;
 mod exit;
 mod kubernetes;
+mod manifests;
 mod shutdown;
 mod telemetry;
 

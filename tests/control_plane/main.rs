@@ -5,6 +5,7 @@
 //! | [`battery`], [`world`] | the Multi-Cluster Services API: the same cases as on the embedded API |
 //! | [`components`] | the DNS server and a gateway with the roles of `deploy/rbac` |
 //! | [`conventions`] | the embedded API's own battery: where a real one differs, the embedded one is wrong |
+//! | [`manifests`] | what `landbridge manifests` prints: every object is taken, and pods are let in |
 //! | [`members`] | a hub and two members: controllers with the roles of `deploy/rbac`, and what the hub refuses |
 //! | [`older`] | a cluster that serves v1alpha1 alone, and its upgrade |
 //! | [`people`] | the roles for people: who may export, and that nobody writes imports |
@@ -17,6 +18,7 @@ mod battery;
 mod components;
 #[path = "../../embedded/tests/conventions/mod.rs"]
 mod conventions;
+mod manifests;
 mod members;
 mod older;
 mod people;

@@ -1,0 +1,258 @@
+//! Pure: everything that a cluster is given to become a member, as Kubernetes objects.
+//!
+//! | module | which |
+//! | --- | --- |
+//! | [`settings`] | what they depend on |
+//! | [`roles`] | who may do what: the files of `deploy/rbac`, so that there is one truth of it |
+//! | [`workloads`] | what runs, how many of it, and what may be taken away at a time |
+//! | [`network`] | how it is reached, and by whom |
+
+mod network;
+mod roles;
+pub(crate) mod settings;
+mod workloads;
+
+use k8s_openapi::{
+    api::core::v1::Namespace,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+};
+use landbridge_api::{
+    about::{ClusterProperty, ClusterPropertySpec},
+    crds,
+    wellknown::{CLUSTER_ID_PROPERTY, CLUSTER_SET_PROPERTY, SYSTEM_NAMESPACE},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use self::settings::{Expose, Settings};
+
+/// What runs in a cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Part {
+    Controller,
+    Dns,
+    Gateway,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Controller, Self::Dns, Self::Gateway];
+
+    /// Its command, and the value of the label that its pods are told by.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Controller => "controller",
+            Self::Dns => "dns",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// Its Deployment, its ServiceAccount, and what else belongs to it.
+    fn name(self) -> String {
+        format!("landbridge-{}", self.word())
+    }
+
+    /// Where metrics, health and state are asked for.
+    const fn admin_port(self) -> u16 {
+        match self {
+            Self::Controller => 9401,
+            Self::Dns => 9402,
+            Self::Gateway => 9403,
+        }
+    }
+
+    fn labels(self) -> std::collections::BTreeMap<String, String> {
+        let label = |name: &str, value: &str| (format!("app.kubernetes.io/{name}"), value.into());
+        [label("name", "landbridge"), label("component", self.word())].into()
+    }
+
+    fn selector(self) -> LabelSelector {
+        LabelSelector { match_labels: Some(self.labels()), ..LabelSelector::default() }
+    }
+
+    fn metadata(self, name: impl Into<String>) -> ObjectMeta {
+        ObjectMeta {
+            labels: Some(self.labels()),
+            name: Some(name.into()),
+            namespace: Some(SYSTEM_NAMESPACE.into()),
+            ..ObjectMeta::default()
+        }
+    }
+}
+
+/// All objects, in an order in which they can be applied.
+///
+/// # Errors
+/// Never for what is built here: only if an object could not be written as JSON.
+pub(crate) fn all(settings: &Settings) -> serde_json::Result<Vec<Value>> {
+    let mut all = vec![serde_json::to_value(namespace(settings))?];
+    if settings.crds {
+        all.extend(values(crds::all())?);
+    }
+    all.extend(roles::all());
+    all.extend(values(network::policies())?);
+    all.extend(values(network::services(settings))?);
+    all.extend(values(workloads::budgets())?);
+    all.extend(values(Part::ALL.map(|part| workloads::deployment(part, settings)))?);
+    all.extend(values(properties(settings))?);
+    Ok(all)
+}
+
+fn values<T: Serialize>(objects: impl IntoIterator<Item = T>) -> serde_json::Result<Vec<Value>> {
+    objects.into_iter().map(serde_json::to_value).collect()
+}
+
+/// Ours alone. It takes pods of the strictest kind, unless gateways are to have ports of their nodes.
+fn namespace(settings: &Settings) -> Namespace {
+    let level = match settings.expose {
+        Expose::HostPort => "privileged",
+        Expose::Address(_) | Expose::LoadBalancer | Expose::NodePort => "restricted",
+    };
+    let labels = ["enforce", "warn"]
+        .map(|mode| (format!("pod-security.kubernetes.io/{mode}"), level.to_owned()));
+    Namespace {
+        metadata: ObjectMeta {
+            labels: Some(labels.into()),
+            name: Some(SYSTEM_NAMESPACE.into()),
+            ..ObjectMeta::default()
+        },
+        ..Namespace::default()
+    }
+}
+
+/// Who the cluster is (KEP-2149), for whoever asks. Last, since their kind is among the objects before.
+fn properties(settings: &Settings) -> [ClusterProperty; 2] {
+    let property = |name: &str, value: &str| {
+        ClusterProperty::new(name, ClusterPropertySpec { value: value.to_owned() })
+    };
+    [
+        property(CLUSTER_ID_PROPERTY, settings.cluster.as_str()),
+        property(CLUSTER_SET_PROPERTY, settings.set.as_str()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{settings::testing::settings, *};
+    use crate::config::{self, Flags, testing::Given};
+
+    fn of(kind: &str, settings: &Settings) -> Vec<Value> {
+        all(settings).unwrap().into_iter().filter(|object| object["kind"] == kind).collect()
+    }
+
+    #[test]
+    fn every_object_is_there_once_and_in_our_namespace() {
+        let objects = all(&settings("loadbalancer")).unwrap();
+        let mut seen = BTreeSet::new();
+        for object in &objects {
+            let key = ["apiVersion", "kind"].map(|field| object[field].to_string());
+            let metadata = &object["metadata"];
+            let key = format!("{key:?} {} {}", metadata["namespace"], metadata["name"]);
+            assert!(metadata["namespace"].is_null() || metadata["namespace"] == SYSTEM_NAMESPACE);
+            assert!(!metadata["name"].is_null() && seen.insert(key.clone()), "{key}");
+        }
+        // Each comes after its namespace, its account, and its kind.
+        let at = |kind: &str| objects.iter().position(|object| object["kind"] == kind).unwrap();
+        assert_eq!(at("Namespace"), 0);
+        assert!(at("ServiceAccount") < at("Deployment"));
+        assert!(at("CustomResourceDefinition") < at("ClusterProperty"));
+    }
+
+    /// What an administrator reviewed in `deploy/rbac` is what is applied.
+    #[test]
+    fn roles_are_the_files_that_people_read() {
+        let objects = all(&settings("nodeport")).unwrap();
+        for role in roles::all() {
+            assert!(objects.contains(&role), "{role}");
+        }
+        let accounts: Vec<Value> = of("ServiceAccount", &settings("nodeport"));
+        for deployment in of("Deployment", &settings("nodeport")) {
+            let pod = &deployment["spec"]["template"]["spec"];
+            let account = &pod["serviceAccountName"];
+            assert!(accounts.iter().any(|one| one["metadata"]["name"] == *account), "{account}");
+        }
+    }
+
+    /// A pod whose settings are wrong would only be seen to fail on the cluster.
+    #[test]
+    fn every_component_takes_what_its_pods_are_started_with() {
+        fn taken<S: config::Settings>(pod: &Value) -> Result<S, String> {
+            let container = &pod["containers"][0];
+            let arguments = container["args"].as_array().unwrap().iter();
+            let arguments = arguments.map(|argument| {
+                argument.as_str().unwrap().replace("$(POD_NAME)", "landbridge-gateway-7c9d-x2v5k")
+            });
+            let given = Given {
+                files: [("/etc/landbridge/hub/kubeconfig".to_owned(), String::new())].into(),
+                ..Given::default()
+            };
+            let flags =
+                Flags::<S>::parse(arguments.collect()).map_err(|error| error.to_string())?;
+            config::load(&flags, &given).map_err(|problems| problems.to_string())
+        }
+        let deployments = of("Deployment", &settings("192.0.2.7"));
+        let [controller, dns, gateway] = &deployments[..] else { panic!("three Deployments") };
+        let pod = |deployment: &Value| deployment["spec"]["template"]["spec"].clone();
+        let controller: config::controller::Settings = taken(&pod(controller)).unwrap();
+        assert_eq!(controller.advertise[0].to_string(), "192.0.2.7:4433");
+        assert_eq!(controller.membership.cluster.unwrap().as_str(), "paris");
+        assert!(controller.hub.is_some());
+        let dns: config::dns::Settings = taken(&pod(dns)).unwrap();
+        assert_eq!(dns.listen[0].to_string(), "0.0.0.0:1053");
+        // Its certificates are real files: that they are missing is all that is wrong.
+        let told = taken::<config::gateway::Settings>(&pod(gateway)).unwrap_err();
+        let missing = ["--member-cert", "--member-key", "--tls-ca"];
+        assert!(told.starts_with("3 settings are wrong"), "{told}");
+        assert!(missing.iter().all(|flag| told.contains(flag)), "{told}");
+    }
+
+    #[test]
+    fn nothing_that_runs_has_more_rights_than_it_needs() {
+        for deployment in of("Deployment", &settings("loadbalancer")) {
+            assert_eq!(deployment["spec"]["replicas"], 2);
+            let pod = &deployment["spec"]["template"]["spec"];
+            assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+            assert!(pod["hostNetwork"].is_null());
+            let container = &pod["containers"][0];
+            let security = &container["securityContext"];
+            assert_eq!(security["allowPrivilegeEscalation"], false);
+            assert_eq!(security["readOnlyRootFilesystem"], true);
+            assert_eq!(security["capabilities"]["drop"], serde_json::json!(["ALL"]));
+            for probe in ["livenessProbe", "readinessProbe"] {
+                assert_eq!(container[probe]["httpGet"]["port"], "admin");
+            }
+        }
+    }
+
+    #[test]
+    fn peers_reach_one_port_by_the_way_that_was_chosen() {
+        let link = |expose: &str| {
+            let services = of("Service", &settings(expose));
+            let service =
+                services.into_iter().find(|one| one["metadata"]["name"] == "landbridge-link");
+            service.map(|service| service["spec"].clone())
+        };
+        let balancer = link("loadbalancer").unwrap();
+        assert_eq!(
+            (&balancer["type"], &balancer["ports"][0]["port"]),
+            (&"LoadBalancer".into(), &4433.into())
+        );
+        for expose in ["nodeport", "192.0.2.7"] {
+            let node = link(expose).unwrap();
+            assert_eq!(
+                (&node["type"], &node["ports"][0]["nodePort"]),
+                (&"NodePort".into(), &30433.into())
+            );
+        }
+        assert!(link("hostport").is_none());
+        let gateway = &of("Deployment", &settings("hostport"))[2]["spec"];
+        assert_eq!(gateway["template"]["spec"]["containers"][0]["ports"][1]["hostPort"], 4433);
+        // Two pods cannot have one port of one node: the old one goes first.
+        assert_eq!(gateway["strategy"]["rollingUpdate"]["maxSurge"], 0);
+        // What is asked for state and metrics is open to no peer.
+        for expose in ["loadbalancer", "nodeport", "192.0.2.7"] {
+            assert_eq!(link(expose).unwrap()["ports"].as_array().unwrap().len(), 1);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Pure: how components are reached, and by whom.
+
+use k8s_openapi::{
+    api::{
+        core::v1::{Service, ServicePort, ServiceSpec},
+        networking::v1::{
+            NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+            NetworkPolicySpec,
+        },
+    },
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+};
+use landbridge_api::wellknown::{GATEWAY_PORT_ADMIN, GATEWAY_PORT_LINK, GATEWAY_SERVICE};
+use landbridge_model::AllottedPort;
+
+use super::{
+    Part,
+    settings::{Expose, LINK_PORT, Settings},
+};
+
+/// What components listen on, beside their admin endpoints. Above 1024, so that nobody needs a privilege.
+pub(super) const DNS_PORT: u16 = 1053;
+const UDP: &str = "UDP";
+const TCP: &str = "TCP";
+
+/// The Services of a cluster.
+pub(super) fn services(settings: &Settings) -> Vec<Service> {
+    let mut all = vec![dns(settings), gateways()];
+    all.extend(link(settings));
+    all
+}
+
+/// At an address of its own, since the cluster's DNS is told that address.
+fn dns(settings: &Settings) -> Service {
+    let addresses: Vec<String> = settings.dns.iter().map(ToString::to_string).collect();
+    let port = |name: &str, protocol: &str| ServicePort {
+        name: Some(name.into()),
+        port: 53,
+        protocol: Some(protocol.into()),
+        target_port: Some(IntOrString::String(name.into())),
+        ..ServicePort::default()
+    };
+    Service {
+        metadata: Part::Dns.metadata(Part::Dns.name()),
+        spec: Some(ServiceSpec {
+            cluster_ip: addresses.first().cloned(),
+            cluster_ips: Some(addresses),
+            ip_family_policy: Some("PreferDualStack".into()),
+            ports: Some(vec![port("dns", UDP), port("dns-tcp", TCP)]),
+            selector: Some(Part::Dns.labels()),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+/// Where the controller finds the gateways: their addresses of both families, and what they are asked at. Nobody calls
+/// it, so that it takes no ClusterIP.
+fn gateways() -> Service {
+    let port = |name: &str, protocol: &str, number: u16| ServicePort {
+        name: Some(name.into()),
+        port: number.into(),
+        protocol: Some(protocol.into()),
+        target_port: Some(IntOrString::String(name.into())),
+        ..ServicePort::default()
+    };
+    Service {
+        metadata: Part::Gateway.metadata(GATEWAY_SERVICE),
+        spec: Some(ServiceSpec {
+            cluster_ip: Some("None".into()),
+            ip_family_policy: Some("PreferDualStack".into()),
+            ports: Some(vec![
+                port(GATEWAY_PORT_LINK, UDP, LINK_PORT),
+                port(GATEWAY_PORT_ADMIN, TCP, Part::Gateway.admin_port()),
+            ]),
+            selector: Some(Part::Gateway.labels()),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+/// Where peers reach them: a Service of its own with one port, since a load balancer must not publish the other one, and
+/// many take no two protocols.
+fn link(settings: &Settings) -> Option<Service> {
+    let (type_, port, node_port) = match settings.expose {
+        Expose::HostPort => return None,
+        Expose::LoadBalancer => ("LoadBalancer", settings.link_port, None),
+        Expose::Address(_) | Expose::NodePort => ("NodePort", LINK_PORT, Some(settings.link_port)),
+    };
+    Some(Service {
+        metadata: Part::Gateway.metadata("landbridge-link"),
+        spec: Some(ServiceSpec {
+            ip_family_policy: Some("PreferDualStack".into()),
+            ports: Some(vec![ServicePort {
+                name: Some(GATEWAY_PORT_LINK.into()),
+                node_port: node_port.map(i32::from),
+                port: port.into(),
+                protocol: Some(UDP.into()),
+                target_port: Some(IntOrString::String(GATEWAY_PORT_LINK.into())),
+                ..ServicePort::default()
+            }]),
+            selector: Some(Part::Gateway.labels()),
+            type_: Some(type_.into()),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    })
+}
+
+/// Who may call what. Where they call is not limited: an API server, a peer and a pod may be anywhere.
+pub(super) fn policies() -> [NetworkPolicy; 3] {
+    let allotted = |protocol| ports(protocol, AllottedPort::FIRST, AllottedPort::LAST);
+    let anybody = |ports| NetworkPolicyIngressRule { from: None, ports: Some(ports) };
+    [
+        policy(Part::Controller, None),
+        policy(Part::Dns, Some(anybody(vec![port(UDP, DNS_PORT), port(TCP, DNS_PORT)]))),
+        // Peers come from outside, and whoever runs on a node is no pod.
+        policy(
+            Part::Gateway,
+            Some(anybody(vec![port(UDP, LINK_PORT), allotted(TCP), allotted(UDP)])),
+        ),
+    ]
+}
+
+fn policy(part: Part, own: Option<NetworkPolicyIngressRule>) -> NetworkPolicy {
+    // Metrics, and what the controller asks a gateway, are for pods of this cluster. A kubelet may always ask its own.
+    let pods = NetworkPolicyPeer {
+        namespace_selector: Some(LabelSelector::default()),
+        ..NetworkPolicyPeer::default()
+    };
+    let admin = NetworkPolicyIngressRule {
+        from: Some(vec![pods]),
+        ports: Some(vec![port(TCP, part.admin_port())]),
+    };
+    NetworkPolicy {
+        metadata: part.metadata(part.name()),
+        spec: Some(NetworkPolicySpec {
+            ingress: Some(own.into_iter().chain([admin]).collect()),
+            pod_selector: Some(part.selector()),
+            policy_types: Some(vec!["Ingress".into()]),
+            ..NetworkPolicySpec::default()
+        }),
+    }
+}
+
+fn port(protocol: &str, number: u16) -> NetworkPolicyPort {
+    NetworkPolicyPort {
+        port: Some(IntOrString::Int(number.into())),
+        protocol: Some(protocol.into()),
+        ..NetworkPolicyPort::default()
+    }
+}
+
+fn ports(protocol: &str, first: AllottedPort, last: AllottedPort) -> NetworkPolicyPort {
+    NetworkPolicyPort { end_port: Some(last.number().into()), ..port(protocol, first.number()) }
+}
