@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(controller.membership.cluster.unwrap().as_str(), "paris");
         assert!(controller.hub.is_some());
         let dns: config::dns::Settings = taken(&pod(dns)).unwrap();
-        assert_eq!(dns.listen[0].to_string(), "0.0.0.0:1053");
+        assert_eq!(dns.server.listen[0].to_string(), "0.0.0.0:1053");
         // Its certificates are real files: that they are missing is all that is wrong.
         let told = taken::<config::gateway::Settings>(&pod(gateway)).unwrap_err();
         let missing = ["--member-cert", "--member-key", "--tls-ca"];

@@ -3,9 +3,10 @@
 //! A message that answers one question has its name at a fixed place, so everything behind the question, pointers
 //! included, is known when the snapshot is built. What is left for a query is to copy.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
+    config::Ttl,
     name::{Name, QUESTION_AT, pointer},
     zone::{Data, Node, Zone},
 };
@@ -32,13 +33,34 @@ pub(crate) const CLASS_IN: u16 = 1;
 pub(crate) const MAX_UDP: usize = 1232;
 /// The seconds that the schema version may be cached (MCS DNS specification: 28800).
 const VERSION_TTL: u32 = 28_800;
-/// The seconds that a negative answer may be cached (RFC 2308 section 5): a service that has just been exported
-/// should not stay unknown for longer.
-const SOA_MINIMUM: u32 = 5;
 /// The SOA's refresh, retry and expiry in seconds. Nothing transfers this zone; they are CoreDNS's.
 const SOA_TIMERS: [u32; 3] = [7_200, 1_800, 86_400];
 /// Among records of one name all are alike: any weight but zero says so (RFC 2782).
 const SRV_WEIGHT: u16 = 100;
+
+/// The seconds that others may keep records, by kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ttls {
+    /// Addresses, and what else the zone itself has.
+    pub(crate) addresses: u32,
+    /// Negative answers (RFC 2308 section 5): the SOA record's own, and its minimum.
+    pub(crate) negative: u32,
+    /// SRV records.
+    pub(crate) ports: u32,
+}
+
+impl From<Ttl> for Ttls {
+    fn from(ttl: Ttl) -> Self {
+        // RFC 2181 section 8: "an unsigned number, with a minimum value of 0, and a maximum value of 2147483647".
+        let seconds =
+            |ttl: Duration| u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).min(u32::MAX >> 1);
+        Self {
+            addresses: seconds(ttl.addresses),
+            negative: seconds(ttl.negative),
+            ports: seconds(ttl.ports),
+        }
+    }
+}
 
 /// Records of one section, ready to be copied behind a question.
 #[derive(Debug, Default)]
@@ -106,18 +128,18 @@ impl Entry {
     }
 }
 
-/// Compiles what `name` has. `ttl` is in seconds.
-pub(crate) fn entry(name: &Name, node: &Node, ttl: u32) -> Entry {
+/// Compiles what `name` has.
+pub(crate) fn entry(name: &Name, node: &Node, ttls: Ttls) -> Entry {
     let mut sections: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
     for data in &node.records {
-        let (record_type, ttl, rdata) = rdata(name, data, ttl);
+        let (record_type, ttl, rdata) = rdata(name, data, ttls);
         let record = record(&pointer(0), record_type, ttl, &rdata);
         sections.entry(record_type).or_default().push(record);
     }
     let answers = sections.into_iter().map(|(record_type, records)| {
         let records = Records::gather(records);
         let additional = if matches!(record_type, record_type::NS | record_type::SRV) {
-            additional(name, node, ttl, records.bytes.len())
+            additional(name, node, ttls, records.bytes.len())
         } else {
             Records::default()
         };
@@ -129,10 +151,10 @@ pub(crate) fn entry(name: &Name, node: &Node, ttl: u32) -> Entry {
 
 /// The addresses of targets, if they and the answer fit a message over UDP together. Elsewhere they would be bytes
 /// that are kept for each port of each large service and hardly ever sent.
-fn additional(name: &Name, node: &Node, ttl: u32, answer: usize) -> Records {
+fn additional(name: &Name, node: &Node, ttls: Ttls, answer: usize) -> Records {
     let records = Records::gather(node.additional.iter().map(|(target, address)| {
         let data = Data::from(*address);
-        let (record_type, ttl, rdata) = rdata(name, &data, ttl);
+        let (record_type, ttl, rdata) = rdata(name, &data, ttls);
         record(&target.compressed(name), record_type, ttl, &rdata)
     }));
     let question = name.wire().len() + 4;
@@ -148,7 +170,8 @@ fn additional(name: &Name, node: &Node, ttl: u32, answer: usize) -> Records {
 /// What an OPT record without options takes (RFC 6891 section 6.1.2).
 pub(crate) const OPT_OCTETS: usize = 11;
 
-fn rdata(question: &Name, data: &Data, ttl: u32) -> (u16, u32, Vec<u8>) {
+fn rdata(question: &Name, data: &Data, ttls: Ttls) -> (u16, u32, Vec<u8>) {
+    let ttl = ttls.addresses;
     match data {
         Data::A(address) => (record_type::A, ttl, address.octets().to_vec()),
         Data::Aaaa(address) => (record_type::AAAA, ttl, address.octets().to_vec()),
@@ -157,7 +180,7 @@ fn rdata(question: &Name, data: &Data, ttl: u32) -> (u16, u32, Vec<u8>) {
             // Priority, weight, port. "Name compression is not to be used" for the target (RFC 2782).
             let mut rdata = [0, SRV_WEIGHT, *port].map(u16::to_be_bytes).concat();
             rdata.extend_from_slice(target.wire());
-            (record_type::SRV, ttl, rdata)
+            (record_type::SRV, ttls.ports, rdata)
         }
         Data::Txt(text) => (record_type::TXT, VERSION_TTL, character_string(text)),
     }
@@ -202,7 +225,7 @@ pub(crate) struct Soa {
 
 impl Soa {
     /// Compiles it. `serial` should grow from snapshot to snapshot.
-    pub(crate) fn new(zone: &Zone, ttl: u32, serial: u32) -> Self {
+    pub(crate) fn new(zone: &Zone, negative: u32, serial: u32) -> Self {
         let apex = zone.apex().clone();
         let mut rdata = zone.name_server().compressed(&apex);
         let first = rdata.len() - 2;
@@ -213,8 +236,8 @@ impl Soa {
         for timer in SOA_TIMERS {
             rdata.extend_from_slice(&timer.to_be_bytes());
         }
-        rdata.extend_from_slice(&SOA_MINIMUM.to_be_bytes());
-        let bytes = record(&pointer(0), record_type::SOA, ttl.min(SOA_MINIMUM), &rdata);
+        rdata.extend_from_slice(&negative.to_be_bytes());
+        let bytes = record(&pointer(0), record_type::SOA, negative, &rdata);
         let start = bytes.len() - rdata.len();
         Self { bytes: bytes.into(), pointers: [0, start + first, start + second] }
     }

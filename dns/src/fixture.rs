@@ -6,8 +6,8 @@
 //! slice shop/db paris IPv4 | pg=6432/TCP | db-0@10.96.8.1 db-1@10.96.8.2! 10.96.8.3
 //! ```
 //!
-//! A port without a name begins with `=`, an endpoint that is not ready ends in `!`, one without a hostname has no
-//! `@`.
+//! A port without a name begins with `=`. An endpoint that is not ready ends in `!`, one that does not say in `?`, one that
+//! is not ready and published all the same in `~`; one without a hostname has no `@`.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
@@ -20,6 +20,7 @@ use landbridge_api::{mcs::ServiceImport, watch::Change};
 use serde_json::{Value, json};
 
 use crate::{
+    config::Ttl,
     snapshot::{Builder, Snapshot},
     state::{Event, State},
     zone::{self, Zone},
@@ -63,13 +64,18 @@ fn import(words: &[&str], listed: &str) -> ServiceImport {
 fn slice(number: usize, words: &[&str], parts: &[&str]) -> EndpointSlice {
     let (namespace, service) = words[1].split_once('/').unwrap();
     let endpoints = parts[2].split_whitespace().map(|text| {
-        let ready = !text.ends_with('!');
-        let text = text.trim_end_matches('!');
+        let conditions = match text.chars().last() {
+            Some('!') => json!({"ready": false}),
+            Some('?') => json!({}),
+            Some('~') => json!({"ready": true, "serving": false, "terminating": true}),
+            _ => json!({"ready": true}),
+        };
+        let text = text.trim_end_matches(['!', '?', '~']);
         let (hostname, address) = match text.split_once('@') {
             Some((hostname, address)) => (Some(hostname), address),
             None => (None, text),
         };
-        json!({"addresses": [address], "hostname": hostname, "conditions": {"ready": ready}})
+        json!({"addresses": [address], "hostname": hostname, "conditions": conditions})
     });
     serde_json::from_value(json!({
         "metadata": {"namespace": namespace, "name": format!("slice-{number}"), "labels": {
@@ -101,7 +107,7 @@ pub(crate) fn snapshot_at(text: &str, own: &[&str]) -> Snapshot {
     for event in events(text) {
         assert_eq!(state.apply(event), [], "the fixture cannot be read");
     }
-    let mut builder = Builder::new(&zone, 5, &own);
+    let mut builder = Builder::new(&zone, Ttl::default().into(), &own);
     for key in state.take_touched() {
         if let Some((import, slices)) = state.service(&key) {
             builder.set(&key, &zone::service(&zone, import, slices));
@@ -171,6 +177,7 @@ fn code(message: &Message) -> String {
         4 => "NOTIMP",
         5 => "REFUSED",
         16 => "BADVERS",
+        23 => "BADCOOKIE",
         other => panic!("code {other}"),
     };
     let flags = [
@@ -193,4 +200,23 @@ fn line(record: &Record) -> String {
         }
     });
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// Numbers from a seed (SplitMix64): the same in every run.
+pub(crate) struct Draw(u64);
+
+impl Draw {
+    /// Begins with a seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % bound as u64).unwrap()
+    }
 }

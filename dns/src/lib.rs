@@ -13,18 +13,27 @@
 //! | `compile`, `table`, `snapshot` | what are the bytes of every answer? |
 //! | `message` | what does this packet ask? |
 //! | `answer` | which bytes go back? |
+//! | `cookie`, `rate` | who is known to receive what is sent to him, and how much do others get? |
 //! | `udp`, `tcp` | how do packets come and go? |
+//! | `forward` | who has the answer for other zones? |
+//! | `metrics`, `querylog` | what do operators see of it? |
 //! | `server` | which tasks are there, and when do they end? |
 //!
-//! Names outside the zone are refused: this server is one to which others forward a zone, not a resolver.
+//! Names outside the zone are refused, unless there are resolvers to ask: this server is one to which others forward a
+//! zone.
 
 mod answer;
 mod compile;
+mod config;
+mod cookie;
 #[cfg(test)]
 mod fixture;
+mod forward;
 mod message;
 mod metrics;
 mod name;
+mod querylog;
+mod rate;
 mod server;
 mod snapshot;
 mod state;
@@ -33,5 +42,6 @@ mod tcp;
 mod udp;
 mod zone;
 
-pub use server::{Config, DnsServer, Handle, RunError, StartError};
+pub use config::{Config, CookieSecret, Cookies, Ttl};
+pub use server::{DnsServer, Handle, RunError, StartError};
 pub use zone::{Zone, ZoneError};

@@ -12,8 +12,11 @@ use std::borrow::Cow;
 
 use crate::{
     compile::record_type,
-    name::{MAX_LABEL, MAX_NAME, QUESTION_AT},
+    cookie::Cookie,
+    name::{MAX_LABEL, MAX_NAME},
 };
+
+pub(crate) use crate::name::QUESTION_AT;
 
 pub(crate) use odd::{Odd, read as odd};
 
@@ -35,11 +38,13 @@ pub(crate) enum Rcode {
     Refused = 5,
     /// A version of EDNS that this server does not speak.
     BadVers = 16,
+    /// The cookie is missing or not this server's (RFC 7873 section 8).
+    BadCookie = 23,
 }
 
 impl Rcode {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::NoError,
         Self::FormErr,
         Self::ServFail,
@@ -47,6 +52,7 @@ impl Rcode {
         Self::NotImp,
         Self::Refused,
         Self::BadVers,
+        Self::BadCookie,
     ];
 
     /// As operators write it.
@@ -59,6 +65,7 @@ impl Rcode {
             Self::NotImp => "NOTIMP",
             Self::Refused => "REFUSED",
             Self::BadVers => "BADVERS",
+            Self::BadCookie => "BADCOOKIE",
         }
     }
 }
@@ -66,6 +73,8 @@ impl Rcode {
 /// What an OPT record told (RFC 6891).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Edns {
+    /// What its first COOKIE option holds.
+    pub(crate) cookie: Cookie,
     /// DNSSEC records are wanted. There are none; the bit goes back as it came (RFC 3225 section 3).
     pub(crate) dnssec_ok: bool,
     /// The largest answer over UDP that the sender takes, in octets.
@@ -83,7 +92,8 @@ pub(crate) struct Query<'a> {
     pub(crate) edns: Option<Edns>,
     /// By which the sender knows the answer.
     pub(crate) id: u16,
-    /// The name in wire form, in the case that it came in.
+    /// The name in wire form, in the case that it came in. Empty where nothing is asked but for a cookie (RFC 7873
+    /// section 5.4).
     pub(crate) name: Cow<'a, [u8]>,
     /// The type of record.
     pub(crate) record_type: u16,
@@ -91,6 +101,8 @@ pub(crate) struct Query<'a> {
     pub(crate) recursion_desired: bool,
 }
 
+/// The code of the COOKIE option (RFC 7873 section 4).
+pub(crate) const COOKIE: u16 = 10;
 /// EDNS options that `hickory-proto` looks into, and so may refuse: NSID and client subnet.
 const LOOKED_INTO: [u16; 2] = [3, 8];
 
@@ -129,6 +141,12 @@ fn number(rest: &mut &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes))
 }
 
+/// The length of the question at the beginning of `bytes`: a name, a type and a class.
+pub(crate) fn question_length(bytes: &[u8]) -> Option<usize> {
+    let length = name_length(bytes)? + 4;
+    (length <= bytes.len()).then_some(length)
+}
+
 /// The length of an uncompressed name at the beginning of `bytes`.
 fn name_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
@@ -160,12 +178,19 @@ fn opt(rest: &mut &[u8]) -> Option<Edns> {
     let length = number(rest)?;
     let (mut options, behind) = rest.split_at_checked(usize::from(length))?;
     *rest = behind;
+    let mut cookie = Cookie::None;
     while !options.is_empty() {
-        if LOOKED_INTO.contains(&number(&mut options)?) {
+        let code = number(&mut options)?;
+        if LOOKED_INTO.contains(&code) {
             return None;
         }
         let length = number(&mut options)?;
-        options = options.get(usize::from(length)..)?;
+        let (data, behind) = options.split_at_checked(usize::from(length))?;
+        options = behind;
+        // Of several the first one counts (RFC 7873 section 5.2).
+        if code == COOKIE && cookie == Cookie::None {
+            cookie = Cookie::read(data);
+        }
     }
-    Some(Edns { dnssec_ok: flags & 0x8000 != 0, payload, version })
+    Some(Edns { cookie, dnssec_ok: flags & 0x8000 != 0, payload, version })
 }

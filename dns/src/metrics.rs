@@ -3,14 +3,22 @@
 //! Counters that a query touches are made beforehand and found by index: a query takes no lock and looks up no
 //! label.
 
-use std::{fmt, sync::Arc, time::Instant};
+mod latency;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{counter::Counter, family::Family, gauge::ConstGauge},
+    metrics::{counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
     registry::Registry,
 };
+
+use latency::Latency;
 
 use crate::{
     answer::{Outcome, Transport},
@@ -35,11 +43,17 @@ const TRANSPORTS: [(Transport, &str); 2] = [(Transport::Tcp, "tcp"), (Transport:
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
+/// Upper bounds of the time from news to answer: from the pause between two looks at a queue to what people notice.
+const PROPAGATION: [f64; 11] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0, 10.0];
+
 /// Why a packet or connection got no answer; in the order in which [`Metrics`] makes the counters.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unanswered {
     /// There were as many connections as there may be.
     Connections,
+    /// There were as many questions for others as there may be.
+    Forwards,
     /// It was a response.
     Response,
     /// The answer could not be sent.
@@ -51,10 +65,15 @@ pub(crate) enum Unanswered {
 /// The counters.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    dropped: [Counter; 4],
+    dropped: [Counter; 5],
+    forwarded: [Counter; 2],
+    latency: Latency,
+    limited: [Counter; 2],
     /// Objects that could not be read, and names that could not be made.
     pub(crate) problems: Counter,
     malformed: [Counter; 2],
+    /// Seconds from news to answer.
+    pub(crate) propagation: Histogram,
     queries: Vec<Counter>,
     truncated: Counter,
     /// Times that the API could not be read.
@@ -68,10 +87,18 @@ impl Metrics {
         let queries = Family::<Labels<3>, Counter>::default();
         let dropped = Family::<Labels<1>, Counter>::default();
         let malformed = Family::<Labels<1>, Counter>::default();
+        let forwarded = Family::<Labels<1>, Counter>::default();
+        let limited = Family::<Labels<1>, Counter>::default();
         let metrics = Self {
-            dropped: ["connections", "response", "send", "short"]
+            dropped: ["connections", "forwards", "response", "send", "short"]
                 .map(|reason| dropped.get_or_create_owned(&[("reason", reason)])),
+            forwarded: TRANSPORTS
+                .map(|(_, transport)| forwarded.get_or_create_owned(&[("transport", transport)])),
+            latency: Latency::default(),
+            limited: ["drop", "slip"]
+                .map(|action| limited.get_or_create_owned(&[("action", action)])),
             problems: Counter::default(),
+            propagation: Histogram::new(PROPAGATION),
             malformed: TRANSPORTS
                 .map(|(_, transport)| malformed.get_or_create_owned(&[("transport", transport)])),
             queries: every_query(&queries),
@@ -84,6 +111,22 @@ impl Metrics {
             "Packets and connections that got no answer, by reason",
             dropped,
         );
+        registry.register(
+            "forwarded_queries",
+            "Questions for other zones that others were asked",
+            forwarded,
+        );
+        registry.register(
+            "limited_answers",
+            "Answers held back from a source that had too many: not sent, or sent only to say that there is TCP",
+            limited,
+        );
+        registry.register(
+            "propagation_seconds",
+            "Time from the news of a changed object to the first answer by it; how long the news took from the object's writing is the API's",
+            metrics.propagation.clone(),
+        );
+        registry.register_collector(Box::new(metrics.latency.clone()));
         registry.register("malformed_packets", "Packets that could not be read", malformed);
         registry.register(
             "truncated_answers",
@@ -107,7 +150,7 @@ impl Metrics {
     /// Counts what became of a packet.
     pub(crate) fn count(&self, outcome: Outcome, transport: Transport) {
         match outcome {
-            Outcome::Answered { rcode, record_type, truncated } => {
+            Outcome::Answered { rcode, record_type, truncated, .. } => {
                 if let Some(counter) = self.queries.get(query_index(record_type, rcode, transport))
                 {
                     counter.inc();
@@ -119,12 +162,25 @@ impl Metrics {
                     self.malformed[transport as usize].inc();
                 }
             }
+            Outcome::Elsewhere => {
+                self.forwarded[transport as usize].inc();
+            }
             Outcome::Response => self.dropped(Unanswered::Response),
             Outcome::Short => {
                 self.malformed[transport as usize].inc();
                 self.dropped(Unanswered::Short);
             }
         }
+    }
+
+    /// Counts `packets` that took so long together, from when they were received until they were answered.
+    pub(crate) fn took(&self, transport: Transport, time: Duration, packets: usize) {
+        self.latency.observe(transport, time, packets);
+    }
+
+    /// Counts an answer that was held back; `slip` where it was said that there is TCP.
+    pub(crate) fn limited(&self, slip: bool) {
+        self.limited[usize::from(slip)].inc();
     }
 
     /// Counts what got no answer.
@@ -164,25 +220,32 @@ struct SnapshotGauges(Arc<Current>);
 impl Collector for SnapshotGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let snapshot = self.0.snapshot.load();
-        let age = Instant::now().saturating_duration_since(snapshot.built);
+        let now = Instant::now();
+        let unchanged = now.saturating_duration_since(snapshot.built);
+        let age = self.0.age(now);
         let names = u32::try_from(snapshot.names()).unwrap_or(u32::MAX);
         #[expect(
             clippy::cast_precision_loss,
             reason = "exact up to 2^53 snapshots, which no server lives to see"
         )]
         let generation = snapshot.generation as f64;
-        let ready = u8::from(self.0.is_ready());
+        let ready = u8::from(self.0.is_ready(now));
         for (name, help, value) in [
             ("names", "Names that exist", f64::from(names)),
             (
                 "ready",
-                "Whether the zone is known and the server is not going away",
+                "Whether the zone is known, as new as it should be, and the server is not going away",
                 f64::from(ready),
             ),
             (
                 "snapshot_age_seconds",
-                "Time since anything that is answered last changed",
+                "How long ago what is answered was last known to be what the Kubernetes API has: 0 while that can be read",
                 age.as_secs_f64(),
+            ),
+            (
+                "snapshot_unchanged_seconds",
+                "Time since anything that is answered last changed",
+                unchanged.as_secs_f64(),
             ),
             ("snapshot_generation", "How many times what is answered has changed", generation),
         ] {

@@ -95,15 +95,31 @@ impl fmt::Debug for Name {
 }
 
 impl fmt::Display for Name {
-    /// With a dot at the end; labels made by this crate need no escapes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut labels = label_starts(&self.0).peekable();
+        write!(f, "{}", Shown(&self.0))
+    }
+}
+
+/// A name in wire form, from whomever, as text: with a dot at the end, and what is no plain character as its number
+/// (RFC 1035 section 5.1), so that nobody writes lines of his own into a log.
+pub(crate) struct Shown<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut labels = label_starts(self.0).peekable();
         if labels.peek().is_none() {
             return f.write_str(".");
         }
         for start in labels {
             let end = start + 1 + usize::from(self.0[start]);
-            write!(f, "{}.", String::from_utf8_lossy(&self.0[start + 1..end]))?;
+            for &byte in self.0.get(start + 1..end).unwrap_or_default() {
+                match byte {
+                    b'.' | b'\\' => write!(f, "\\{}", char::from(byte))?,
+                    b'!'..=b'~' => write!(f, "{}", char::from(byte))?,
+                    _ => write!(f, "\\{byte:03}")?,
+                }
+            }
+            f.write_str(".")?;
         }
         Ok(())
     }
@@ -125,6 +141,13 @@ mod tests {
         assert_eq!(name("Web.shop.").wire(), b"\x03web\x04shop\x00");
         assert_eq!(name("Web.shop.").to_string(), "web.shop.");
         assert_eq!(Name::root().to_string(), ".");
+    }
+
+    /// RFC 1035 section 5.1: "\\DDD where each D is a digit is the octet corresponding to the decimal number".
+    #[test]
+    fn a_shown_name_has_no_octet_of_its_own_in_a_log() {
+        assert_eq!(Shown(b"\x04a\nb.\x02\xff\\\x00").to_string(), r"a\010b\..\255\\.");
+        assert_eq!(Shown(b"\x09cut").to_string(), ".", "what is not there is not shown");
     }
 
     /// RFC 1035 section 2.3.4: "labels: 63 octets or less; names: 255 octets or less".

@@ -16,26 +16,36 @@ mod tests;
 
 use std::{
     collections::BTreeSet,
-    io,
+    fmt, io,
     net::{SocketAddr, TcpListener, UdpSocket},
+    num::{NonZeroU32, NonZeroUsize},
     sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use futures::{FutureExt, stream::BoxStream};
 use kube::Client;
 use prometheus_client::registry::Registry;
 use thiserror::Error;
-use tokio::{net::TcpStream, sync::oneshot, task::JoinSet};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug, info, info_span, warn};
 
-use follow::{events, follow, serial};
+use follow::{events, follow};
 
 use crate::{
+    answer::{Rules, Transport},
+    config::{Config, CookieSecret},
+    cookie::Jar,
+    forward::{Forwarder, Job, MAX_ASKING},
     metrics::{Metrics, Unanswered},
-    snapshot::{Builder, Current},
+    rate::Limiter,
+    snapshot::{Builder, Current, Snapshot},
     state::Event,
     tcp, udp,
     zone::Zone,
@@ -49,25 +59,6 @@ const MAX_WORKERS: usize = 64;
 const PORT_TRIES: usize = 16;
 /// How long to wait when no connection can be accepted, which is to say that descriptors have run out.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
-
-/// How to serve.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Where to listen, over UDP and TCP each. Port 0 is any free one, the same for both. Answers over UDP come
-    /// from the address that was asked only where that address is named: prefer it to `0.0.0.0` and `[::]`.
-    pub listen: Vec<SocketAddr>,
-    /// How long answers may be cached; whole seconds are used.
-    pub ttl: Duration,
-    /// What to answer for.
-    pub zone: Zone,
-}
-
-impl Default for Config {
-    /// `clusterset.local`, five seconds (as CoreDNS has it), nowhere.
-    fn default() -> Self {
-        Self { listen: Vec::new(), ttl: Duration::from_secs(5), zone: Zone::default() }
-    }
-}
 
 /// Why a server cannot be started.
 #[derive(Debug, Error)]
@@ -84,6 +75,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The resolvers for other zones cannot be asked: a fault of this program or of its surroundings.
+    #[error("cannot ask other resolvers: {0}; leave them out to refuse other zones")]
+    Forward(String),
     /// There is nowhere to listen.
     #[error("no address to listen at: name at least one")]
     NoAddress,
@@ -101,10 +95,39 @@ pub enum RunError {
 }
 
 /// What every query needs.
-#[derive(Debug)]
 pub(crate) struct Served {
     pub(crate) current: Arc<Current>,
+    /// Who asks about other zones, if anybody does.
+    pub(crate) forwarder: Option<Forwarder>,
+    jobs: Option<mpsc::Sender<Job>>,
+    pub(crate) limiter: Option<Limiter>,
+    pub(crate) log_one_in: Option<NonZeroU32>,
     pub(crate) metrics: Metrics,
+    pub(crate) rules: Rules,
+    /// What times of the limiter are counted from.
+    pub(crate) started: Instant,
+}
+
+impl Served {
+    /// Has others asked, if there is a place for it. A client whose question is dropped asks again.
+    pub(crate) fn forward(&self, job: Job) {
+        if self.jobs.as_ref().is_none_or(|jobs| jobs.try_send(job).is_err()) {
+            self.metrics.dropped(Unanswered::Forwards);
+        }
+    }
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+/// Seconds since 1970, which wrap around in 2106: what compares them knows (RFC 1982).
+pub(crate) fn seconds() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = since.map_or(0, |since| since.as_secs());
+    u32::try_from(seconds % (1 << 32)).unwrap_or(0)
 }
 
 struct Listener {
@@ -119,6 +142,7 @@ pub struct DnsServer {
     config: Config,
     connections: usize,
     events: BoxStream<'static, Event>,
+    jobs: mpsc::Receiver<Job>,
     listeners: Vec<Listener>,
     served: Arc<Served>,
 }
@@ -148,8 +172,8 @@ impl DnsServer {
         if config.listen.is_empty() {
             return Err(StartError::NoAddress);
         }
-        let workers =
-            thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_WORKERS));
+        let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let workers = config.workers.map_or_else(cores, NonZeroUsize::get).min(MAX_WORKERS);
         let listeners = config
             .listen
             .iter()
@@ -160,17 +184,18 @@ impl DnsServer {
             .map(|listener| listener.address.ip())
             .filter(|address| !address.is_unspecified())
             .collect();
-        let ttl = u32::try_from(config.ttl.as_secs()).unwrap_or(u32::MAX >> 1);
-        let mut builder = Builder::new(&config.zone, ttl, &own);
-        let current = Arc::new(Current::new(builder.snapshot(false, serial(), Instant::now())));
-        let metrics = Metrics::new(registry, Arc::clone(&current));
+        let mut builder = Builder::new(&config.zone, config.ttl.into(), &own);
+        let (waiting, jobs) = mpsc::channel(MAX_ASKING);
+        let unknown = builder.snapshot(false, seconds(), Instant::now());
+        let served = served(&config, unknown, waiting, registry)?;
         Ok(Self {
             builder,
             config,
             connections: MAX_CONNECTIONS,
             events,
+            jobs,
             listeners,
-            served: Arc::new(Served { current, metrics }),
+            served: Arc::new(served),
         })
     }
 
@@ -203,9 +228,11 @@ impl DnsServer {
             info!(address = %listener.address, "answering over UDP and TCP");
             start_listener(listener, self.connections, &self.served, &mut tasks, &stop)?;
         }
+        let forward = forward(self.jobs, Arc::clone(&self.served), stop.clone());
+        start(&mut tasks, "forward".into(), forward);
         let follow = follow(
             self.events,
-            self.config.zone,
+            self.config.zone.clone(),
             self.builder,
             Arc::clone(&self.served),
             stop.clone(),
@@ -217,6 +244,10 @@ impl DnsServer {
             ended = tasks.join_next() => ended,
         };
         self.served.current.stop();
+        if ended.is_none() && !self.config.lame_duck.is_zero() {
+            info!(lame_duck = ?self.config.lame_duck, "ending: not ready, and still answering");
+            tokio::time::sleep(self.config.lame_duck).await;
+        }
         stop.cancel();
         while tasks.join_next().await.is_some() {}
         match ended {
@@ -241,10 +272,11 @@ impl Handle {
         self.addresses.clone()
     }
 
-    /// Whether imports and slices have been read in full once, and it is not going away.
+    /// Whether imports and slices have been read in full once, are as new as they should be, and the server is not going
+    /// away.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.served.current.is_ready()
+        self.served.current.is_ready(Instant::now())
     }
 
     /// Every name and its records, as they are answered now, in order.
@@ -253,12 +285,43 @@ impl Handle {
         let snapshot = self.served.current.snapshot.load();
         serde_json::json!({
             "addresses": self.addresses,
+            "age_seconds": self.served.current.age(Instant::now()).as_secs(),
             "generation": snapshot.generation,
-            "names": dump::names(&snapshot),
+            "names": dump::names(&snapshot, &self.served.rules),
             "ready": self.is_ready(),
             "zone": self.zone.apex().to_string(),
         })
     }
+}
+
+/// What every query needs, for this configuration.
+fn served(
+    config: &Config,
+    unknown: Snapshot,
+    waiting: mpsc::Sender<Job>,
+    registry: &mut Registry,
+) -> Result<Served, StartError> {
+    let current = Arc::new(Current::new(unknown, config.max_age));
+    let secret = config.cookies.secret.unwrap_or_else(|| CookieSecret::new(rand::random()));
+    let forwarder = match &config.upstream[..] {
+        [] => None,
+        upstream => {
+            Some(Forwarder::new(upstream).map_err(|error| StartError::Forward(error.to_string()))?)
+        }
+    };
+    Ok(Served {
+        metrics: Metrics::new(registry, Arc::clone(&current)),
+        current,
+        jobs: forwarder.as_ref().map(|_| waiting),
+        limiter: config.rate.map(|rate| Limiter::new(rate, &rand::random())),
+        log_one_in: config.log_one_in,
+        rules: Rules {
+            forwards: forwarder.is_some(),
+            jar: Jar::new(&secret, config.cookies.required),
+        },
+        forwarder,
+        started: Instant::now(),
+    })
 }
 
 /// Binds everything at one address. TCP comes first: its port cannot be shared, so a second server is noticed.
@@ -318,7 +381,8 @@ fn start_listener(
             .name(format!("dns-udp-{worker}"))
             .spawn(move || {
                 let _running = running;
-                span.in_scope(|| udp::serve(&socket, &served, &stop));
+                let mut packets = udp::packets(address);
+                span.in_scope(|| udp::serve(&Arc::new(socket), &served, &stop, &mut packets));
             })
             .map_err(RunError::Thread)?;
         start(tasks, format!("udp {address} {worker}"), async {
@@ -329,6 +393,35 @@ fn start_listener(
     let accept = accept(listener.tcp, connections, Arc::clone(served), stop.clone());
     start(tasks, format!("tcp {address}"), accept);
     Ok(())
+}
+
+/// Has others asked for what came over UDP, so many questions at a time, and sends what they answer.
+async fn forward(mut jobs: mpsc::Receiver<Job>, served: Arc<Served>, stop: CancellationToken) {
+    let mut asking = JoinSet::new();
+    loop {
+        let job = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(_) = asking.join_next() => continue,
+            Some(job) = jobs.recv(), if asking.len() < MAX_ASKING => job,
+        };
+        asking.spawn(ask(job, Arc::clone(&served)).instrument(Span::current()));
+    }
+    while asking.join_next().await.is_some() {}
+}
+
+async fn ask(job: Job, served: Arc<Served>) {
+    let Some(forwarder) = &served.forwarder else {
+        return;
+    };
+    let Some((answer, outcome)) = forwarder.answer(&job.packet, Transport::Udp).await else {
+        return;
+    };
+    served.metrics.count(outcome, Transport::Udp);
+    if let Err(error) = job.reply.socket.send_to(&answer, job.reply.from) {
+        debug!(%error, to = %job.reply.from, "an answer could not be sent");
+        served.metrics.dropped(Unanswered::Send);
+    }
 }
 
 /// Accepts connections, `most` at a time, and serves each in a task of its own.
@@ -383,7 +476,7 @@ fn connect(
     let idle = if crowded { tcp::IDLE_CROWDED } else { tcp::IDLE };
     let (served, stop) = (Arc::clone(served), stop.clone());
     let connection = async move {
-        if let Err(error) = tcp::serve(stream, &served, idle, &stop).await {
+        if let Err(error) = tcp::serve(stream, from, &served, idle, &stop).await {
             debug!(%error, "the connection broke");
         }
     };

@@ -3,15 +3,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use landbridge_model::ServiceKey;
 
 use crate::{
-    compile::{self, Answer, Entry, Soa, record_type},
+    compile::{self, Answer, Entry, Soa, Ttls, record_type},
     name::{Name, label_starts},
     table::Table,
     zone::{Described, Zone},
@@ -94,19 +97,41 @@ impl Snapshot {
 /// The snapshot that queries are answered from now. Replacing it is one pointer swap; a query reads it once.
 #[derive(Debug)]
 pub(crate) struct Current {
+    /// Since when the API has been away; none while it is there.
+    away: Mutex<Option<Instant>>,
+    max_age: Option<Duration>,
     pub(crate) snapshot: ArcSwap<Snapshot>,
     stopping: AtomicBool,
 }
 
 impl Current {
-    /// Begins with a snapshot.
-    pub(crate) fn new(snapshot: Snapshot) -> Self {
-        Self { snapshot: ArcSwap::from_pointee(snapshot), stopping: AtomicBool::new(false) }
+    /// Begins with a snapshot, which may become as old as `max_age`.
+    pub(crate) fn new(snapshot: Snapshot, max_age: Option<Duration>) -> Self {
+        Self {
+            away: Mutex::new(None),
+            max_age,
+            snapshot: ArcSwap::from_pointee(snapshot),
+            stopping: AtomicBool::new(false),
+        }
     }
 
-    /// Whether the zone is known and the server is not going away.
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.stopping.load(Ordering::Relaxed) && self.snapshot.load().synced
+    /// How long ago the snapshot was last known to be what the API has: nothing while it can be read.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        let away = *self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// Notes whether the API can be read.
+    pub(crate) fn set_away(&self, away: bool, now: Instant) {
+        let mut since = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = away.then(|| since.unwrap_or(now));
+    }
+
+    /// Whether the zone is known, as new as was asked for, and the server is not going away.
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
+        !self.stopping.load(Ordering::Relaxed)
+            && self.snapshot.load().synced
+            && self.max_age.is_none_or(|most| self.age(now) <= most)
     }
 
     /// Says that the server is going away.
@@ -122,16 +147,16 @@ pub(crate) struct Builder {
     namespaces: BTreeMap<Name, usize>,
     services: BTreeMap<ServiceKey, Vec<Name>>,
     table: Table,
-    ttl: u32,
+    ttls: Ttls,
     zone: Zone,
 }
 
 impl Builder {
-    /// Begins with what is there whatever is imported. `ttl` is in seconds; `addresses` are the server's own.
-    pub(crate) fn new(zone: &Zone, ttl: u32, addresses: &BTreeSet<IpAddr>) -> Self {
+    /// Begins with what is there whatever is imported. `addresses` are the server's own.
+    pub(crate) fn new(zone: &Zone, ttls: Ttls, addresses: &BTreeSet<IpAddr>) -> Self {
         let mut table = Table::default();
         for (name, node) in zone.fixed(addresses) {
-            let entry = compile::entry(&name, &node, ttl);
+            let entry = compile::entry(&name, &node, ttls);
             table.insert(name, entry);
         }
         Self {
@@ -139,7 +164,7 @@ impl Builder {
             namespaces: BTreeMap::new(),
             services: BTreeMap::new(),
             table,
-            ttl,
+            ttls,
             zone: zone.clone(),
         }
     }
@@ -152,7 +177,7 @@ impl Builder {
             self.table.remove(name);
         }
         for (name, node) in nodes {
-            self.table.insert(name.clone(), compile::entry(name, node, self.ttl));
+            self.table.insert(name.clone(), compile::entry(name, node, self.ttls));
         }
         if !nodes.is_empty() {
             self.services.insert(key.clone(), nodes.keys().cloned().collect());
@@ -182,11 +207,11 @@ impl Builder {
         let generation = self.generation;
         self.generation += 1;
         Snapshot {
-            any: compile::any(self.ttl),
+            any: compile::any(self.ttls.addresses),
             apex: self.zone.apex().clone(),
             built: now,
             generation,
-            soa: Soa::new(&self.zone, self.ttl, serial),
+            soa: Soa::new(&self.zone, self.ttls.negative, serial),
             synced,
             table: self.table.clone(),
         }

@@ -35,11 +35,13 @@ pub(crate) enum Problem {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     imports: BTreeMap<ServiceKey, ImportView>,
+    imports_away: bool,
     imports_synced: bool,
     imports_unlisted: Unlisted,
     slices: BTreeMap<ServiceKey, BTreeMap<ObjectKey, McsSlice>>,
     /// To which service each slice belongs: a deletion tells only the slice's own name.
     slice_services: BTreeMap<ObjectKey, ServiceKey>,
+    slices_away: bool,
     slices_synced: bool,
     slices_unlisted: Unlisted,
     touched: BTreeSet<ServiceKey>,
@@ -57,6 +59,11 @@ impl State {
     /// Whether imports and slices have both been read in full.
     pub(crate) fn is_synced(&self) -> bool {
         self.imports_synced && self.slices_synced
+    }
+
+    /// Whether something may have changed unseen: one of the two watches cannot be read at the moment.
+    pub(crate) fn is_away(&self) -> bool {
+        self.imports_away || self.slices_away
     }
 
     /// The services that changed since this was last asked.
@@ -81,8 +88,12 @@ impl State {
                 return self.import(&object).err().into_iter().collect();
             }
             Change::Delete(key) => self.remove_import(&key),
-            Change::Interrupted(reason) => return vec![Problem::Interrupted(reason)],
+            Change::Interrupted(reason) => {
+                self.imports_away = true;
+                return vec![Problem::Interrupted(reason)];
+            }
             Change::Listed => {
+                self.imports_away = false;
                 for gone in self.imports_unlisted.end() {
                     self.remove_import(&gone);
                 }
@@ -93,7 +104,7 @@ impl State {
                 self.imports_unlisted.told(&malformed.key);
                 return vec![unreadable("ServiceImport", &malformed)];
             }
-            Change::Resumed => {}
+            Change::Resumed => self.imports_away = false,
         }
         Vec::new()
     }
@@ -124,8 +135,12 @@ impl State {
                 return self.slice(&object).err().into_iter().collect();
             }
             Change::Delete(key) => self.remove_slice(&key),
-            Change::Interrupted(reason) => return vec![Problem::Interrupted(reason)],
+            Change::Interrupted(reason) => {
+                self.slices_away = true;
+                return vec![Problem::Interrupted(reason)];
+            }
             Change::Listed => {
+                self.slices_away = false;
                 for gone in self.slices_unlisted.end() {
                     self.remove_slice(&gone);
                 }
@@ -136,7 +151,7 @@ impl State {
                 self.slices_unlisted.told(&malformed.key);
                 return vec![unreadable("EndpointSlice", &malformed)];
             }
-            Change::Resumed => {}
+            Change::Resumed => self.slices_away = false,
         }
         Vec::new()
     }
@@ -269,6 +284,20 @@ mod tests {
         assert!(state.is_synced());
         state.apply(Event::Slice(Change::Interrupted("refused".into())));
         assert!(state.is_synced(), "unknown is not gone");
+    }
+
+    #[test]
+    fn it_is_away_while_either_watch_is() {
+        let mut state = State::default();
+        let interrupted = || "refused".to_owned();
+        state.apply(Event::Import(Change::Interrupted(interrupted())));
+        state.apply(Event::Slice(Change::Interrupted(interrupted())));
+        state.apply(Event::Import(Change::Resumed));
+        assert!(state.is_away(), "slices still are");
+        relist_slices(&mut state, vec![]);
+        assert!(!state.is_away(), "a listing is as good");
+        state.apply(Event::Import(Change::Interrupted(interrupted())));
+        assert!(state.is_away());
     }
 
     /// Design section 4, rule 7: "One bad object hurts only itself".

@@ -1,14 +1,20 @@
 //! Queries over UDP: a blocking loop for a thread and a socket of its own.
 //!
 //! Several sockets on one address share its queries (SO_REUSEPORT), so that no two threads wait for one another
-//! and every core is used. Nothing is allocated for a query.
+//! and every core is used. Where the system can receive and send many packets in one call it does; that loop is in
+//! `batch`, the one that works everywhere in `single`. Nothing is allocated for a query.
+
+#[cfg(target_os = "linux")]
+mod batch;
+#[cfg(any(test, not(target_os = "linux")))]
+mod single;
 
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, Cache};
@@ -17,10 +23,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
-    answer::{Transport, respond},
-    compile::MAX_UDP,
+    answer::{self, Asked, Outcome, Transport, respond},
+    forward::{Job, Reply},
     metrics::Unanswered,
-    server::Served,
+    querylog::Sampler,
+    rate::Verdict,
+    server::{Served, seconds},
     snapshot::Snapshot,
 };
 
@@ -63,85 +71,153 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// The best way that this system has, for a socket at `address`.
+#[cfg(target_os = "linux")]
+pub(crate) fn packets(address: SocketAddr) -> impl Way {
+    batch::Batch::new(address)
+}
+
+/// The only way that this system has.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn packets(_: SocketAddr) -> impl Way {
+    single::Single::default()
+}
+
+/// The way that every system has.
+#[cfg(test)]
+pub(crate) fn packet_by_packet() -> impl Way {
+    single::Single::default()
+}
+
+/// A way of receiving and sending packets.
+pub(crate) trait Way {
+    /// Waits for packets, has `desk` answer them, and sends the answers. Tells how many packets there were.
+    ///
+    /// # Errors
+    /// As the system has it; that nothing came in time is one.
+    fn step(&mut self, socket: &UdpSocket, desk: &mut Desk<'_>) -> io::Result<usize>;
+}
+
 /// Answers queries until `stop`, and then those that had been received.
-pub(crate) fn serve(socket: &UdpSocket, served: &Served, stop: &CancellationToken) {
-    let mut worker = Worker {
-        out: Vec::with_capacity(MAX_UDP),
-        packet: vec![0; MAX_QUERY],
+pub(crate) fn serve(
+    socket: &Arc<UdpSocket>,
+    served: &Served,
+    stop: &CancellationToken,
+    way: &mut impl Way,
+) {
+    let mut desk = Desk {
+        log: Sampler::new(served.log_one_in),
         served,
         snapshot: Cache::new(&served.current.snapshot),
         socket,
         turn: Turn::default(),
     };
     while !stop.is_cancelled() {
-        worker.step();
+        if let Err(error) = way.step(socket, &mut desk) {
+            // An idle thread must not keep an old snapshot alive.
+            desk.snapshot.load();
+            failed(&error);
+        }
     }
     if let Err(error) = socket.set_nonblocking(true) {
         debug!(%error, "queries that had been received go unanswered");
         return;
     }
-    for _ in 0..LAST_QUERIES {
-        if !worker.step() {
+    let mut left = LAST_QUERIES;
+    while let Ok(answered @ 1..) = way.step(socket, &mut desk) {
+        let Some(rest) = left.checked_sub(answered) else {
             break;
+        };
+        left = rest;
+    }
+}
+
+fn failed(error: &io::Error) {
+    use io::ErrorKind::{ConnectionRefused, Interrupted, TimedOut, WouldBlock};
+    match error.kind() {
+        // Nothing came; or some client did not wait for its answer.
+        ConnectionRefused | Interrupted | TimedOut | WouldBlock => {}
+        _ => {
+            warn!(%error, "cannot receive queries over UDP; trying again");
+            thread::sleep(AFTER_ERROR);
         }
     }
 }
 
-struct Worker<'a> {
-    out: Vec<u8>,
-    packet: Vec<u8>,
+/// Where a thread answers, whatever way packets come.
+pub(crate) struct Desk<'a> {
+    log: Sampler,
     served: &'a Served,
     snapshot: Cache<&'a ArcSwap<Snapshot>, Arc<Snapshot>>,
-    socket: &'a UdpSocket,
+    socket: &'a Arc<UdpSocket>,
     turn: Turn,
 }
 
-impl Worker<'_> {
-    /// Waits for a packet and answers it. Tells whether there was one.
-    fn step(&mut self) -> bool {
-        match self.socket.recv_from(&mut self.packet) {
-            Ok((length, from)) => {
-                self.answer(length, from);
-                true
-            }
-            Err(error) => {
-                // An idle thread must not keep an old snapshot alive.
-                self.snapshot.load();
-                self.failed(&error);
-                false
-            }
-        }
+impl Desk<'_> {
+    /// Begins with packets that came together: one reading of the clock is good for all.
+    fn begin(&self) -> Moment {
+        Moment { began: Instant::now(), now: seconds() }
     }
 
-    fn answer(&mut self, length: usize, from: SocketAddr) {
-        let outcome = respond(
-            &self.packet[..length],
-            self.snapshot.load(),
-            Transport::Udp,
-            self.turn.next(),
-            &mut self.out,
-        );
-        self.served.metrics.count(outcome, Transport::Udp);
-        if self.out.is_empty() {
+    /// Answers one of them into `out`, which is empty afterwards where nothing is to be sent.
+    fn answer(&mut self, packet: &[u8], from: SocketAddr, moment: &Moment, out: &mut Vec<u8>) {
+        let served = self.served;
+        let asked = Asked {
+            now: moment.now,
+            rules: &served.rules,
+            snapshot: self.snapshot.load(),
+            source: from.ip(),
+            transport: Transport::Udp,
+            turn: self.turn.next(),
+        };
+        let outcome = respond(packet, asked, out);
+        served.metrics.count(outcome, Transport::Udp);
+        match outcome {
+            Outcome::Elsewhere => {
+                let socket = Arc::clone(self.socket);
+                served.forward(Job { packet: packet.to_vec(), reply: Reply { socket, from } });
+            }
+            Outcome::Answered { known: false, .. } => self.limit(from, moment, out),
+            _ => {}
+        }
+        self.log.note(packet, outcome, from, Transport::Udp);
+    }
+
+    /// Holds back an answer that may go to somebody who never asked, where he gets too many.
+    fn limit(&self, from: SocketAddr, moment: &Moment, out: &mut Vec<u8>) {
+        let Some(limiter) = &self.served.limiter else {
             return;
-        }
-        if let Err(error) = self.socket.send_to(&self.out, from) {
-            debug!(%error, %from, "an answer could not be sent");
-            self.served.metrics.dropped(Unanswered::Send);
-        }
-    }
-
-    fn failed(&self, error: &io::Error) {
-        use io::ErrorKind::{ConnectionRefused, Interrupted, TimedOut, WouldBlock};
-        match error.kind() {
-            // Nothing came; or some client did not wait for its answer.
-            ConnectionRefused | Interrupted | TimedOut | WouldBlock => {}
-            _ => {
-                warn!(%error, "cannot receive queries over UDP; trying again");
-                thread::sleep(AFTER_ERROR);
+        };
+        let since = moment.began.saturating_duration_since(self.served.started);
+        match limiter.take(from.ip(), since) {
+            Verdict::Pass => {}
+            Verdict::Slip => {
+                answer::cut(out);
+                self.served.metrics.limited(true);
+            }
+            Verdict::Drop => {
+                out.clear();
+                self.served.metrics.limited(false);
             }
         }
     }
+
+    /// Ends with packets whose answers have been sent, so many of them.
+    fn end(&self, moment: &Moment, packets: usize) {
+        self.served.metrics.took(Transport::Udp, moment.began.elapsed(), packets);
+    }
+
+    fn unsent(&self, error: &io::Error, to: SocketAddr) {
+        debug!(%error, %to, "an answer could not be sent");
+        self.served.metrics.dropped(Unanswered::Send);
+    }
+}
+
+/// When packets came.
+struct Moment {
+    began: Instant,
+    /// Seconds since 1970.
+    now: u32,
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! "paris (network a) exports shop/db; berlin (c, dual-stack) imports." In berlin ten gateway ports are taken before, so
 //! that the example's are 10010 and 10011. ClusterIPs are the API server's to choose; every other value is the example's.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use landbridge_api::convert;
@@ -162,7 +162,7 @@ struct Dns {
 impl Dns {
     async fn start(case: &Case) -> Self {
         let listen = vec!["127.0.0.1:0".parse().unwrap()];
-        let config = Config { listen, ttl: Duration::from_secs(5), ..Config::default() };
+        let config = Config { listen, ..Config::default() };
         let mut registry = Registry::default();
         let server = DnsServer::bind(config, case.berlin.client(), &mut registry).await.unwrap();
         let (handle, stop) = (server.handle(), CancellationToken::new());

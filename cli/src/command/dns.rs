@@ -1,7 +1,7 @@
 //! `landbridge dns`: settings and a client become a running DNS server.
 
 use anyhow::Result;
-use landbridge_dns::{Config, DnsServer};
+use landbridge_dns::DnsServer;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -19,9 +19,8 @@ impl Component for Settings {
 
     async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let client = kubernetes::client(&self.common.kubernetes).await?;
-        let config = Config { listen: self.listen, ttl: self.ttl, zone: self.zone };
         let mut registry = Registry::with_prefix(admin::PREFIX);
-        let server = DnsServer::bind(config, client, &mut registry).await?;
+        let server = DnsServer::bind(self.server, client, &mut registry).await?;
         let admin = Admin::dns(server.handle(), registry);
         let running = Box::pin(server.run(shutdown.clone()));
         serve(admin, self.admin, shutdown, running).await

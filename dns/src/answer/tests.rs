@@ -8,19 +8,40 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    config::{CookieSecret, Ttl},
     fixture::{BERLIN, SOA, packet, snapshot, snapshot_at, told},
     snapshot::Builder,
     zone::Zone,
 };
 
+/// A packet from 192.0.2.7, in 2019.
+fn asked<'a>(snapshot: &'a Snapshot, rules: &'a Rules, transport: Transport) -> Asked<'a> {
+    let source = "192.0.2.7".parse().unwrap();
+    Asked { now: 1_559_731_985, rules, snapshot, source, transport, turn: 0 }
+}
+
+fn rules(required: bool) -> Rules {
+    Rules { forwards: false, jar: Jar::new(&CookieSecret::new([7; 16]), required) }
+}
+
 /// Answers a packet by the plain way and by the odd one, which must agree.
 fn both_ways(packet: &[u8], snapshot: &Snapshot, transport: Transport) -> Vec<u8> {
+    both_ways_by(packet, snapshot, transport, &rules(false))
+}
+
+fn both_ways_by(
+    packet: &[u8],
+    snapshot: &Snapshot,
+    transport: Transport,
+    rules: &Rules,
+) -> Vec<u8> {
+    let asked = asked(snapshot, rules, transport);
     let mut out = Vec::new();
-    respond(packet, snapshot, transport, 0, &mut out);
+    respond(packet, asked, &mut out);
     assert!(message::plain(packet).is_some(), "the plain way gave a plain question up");
     let mut other = Vec::new();
     match message::odd(packet) {
-        Odd::Query(query) => write(&query, snapshot, transport, 0, &mut other),
+        Odd::Query(query) => write(&query, asked, &mut other),
         odd => panic!("the odd way refused it: {odd:?}"),
     };
     assert_eq!(out, other, "the two ways differ");
@@ -210,6 +231,36 @@ fn headless_services_are_the_union_of_clusters() {
     );
 }
 
+/// EndpointSlice API, `conditions.ready`: "A nil value should be interpreted as \"true\""; and it is true "for all endpoints
+/// of a Service with publishNotReadyAddresses", whatever else is said of them. So readiness is read there, and only there.
+#[test]
+fn published_endpoints_are_answered_though_they_are_not_serving() {
+    let fixture = "
+        import shop/db Headless | pg=5432/TCP
+        slice shop/db paris IPv4 | pg=6432/TCP | db-0@10.96.8.1~ db-1@10.96.8.2? db-2@10.96.8.3!
+    ";
+    let answers =
+        ["NOERROR aa", "answer db.shop.svc 5 A 10.96.8.1", "answer db.shop.svc 5 A 10.96.8.2"];
+    check(fixture, "db.shop.svc A", &answers);
+    no_name(fixture, "db-2.paris.db.shop.svc A");
+}
+
+/// The MCS DNS specification gives `<hostname>.<clusterid>.…` to headless services; a ClusterSetIP has one address for
+/// all, whatever its slices name.
+#[test]
+fn endpoints_of_a_cluster_set_ip_have_no_names() {
+    let fixture = "
+        import shop/web ClusterSetIP 10.96.7.7 | http=80/TCP
+        slice shop/web paris IPv4 | http=8080/TCP | web-0@10.244.0.5
+    ";
+    for question in
+        ["web-0.paris.web.shop.svc A", "paris.web.shop.svc A", "_http._tcp.paris.web.shop.svc SRV"]
+    {
+        no_name(fixture, question);
+    }
+    check(fixture, "web.shop.svc A", &["NOERROR aa", "answer web.shop.svc 5 A 10.96.7.7"]);
+}
+
 /// MCS DNS specification: where no endpoint is ready "the answer should be NXDOMAIN".
 #[test]
 fn headless_without_ready_endpoints() {
@@ -304,7 +355,11 @@ fn transfers_and_other_classes_are_refused() {
 /// Design, "DNS": SERVFAIL until the first full sync. What is not in the zone is refused all the same.
 #[test]
 fn nothing_is_said_of_the_zone_before_it_is_known() {
-    let unsynced = Builder::new(&Zone::default(), 5, &[].into()).snapshot(false, 7, Instant::now());
+    let unsynced = Builder::new(&Zone::default(), Ttl::default().into(), &[].into()).snapshot(
+        false,
+        7,
+        Instant::now(),
+    );
     for question in ["web.shop.svc A", "@ SOA", "dns-version TXT", "svc A"] {
         check_at(&unsynced, question, &["SERVFAIL"]);
     }
@@ -396,7 +451,9 @@ fn several_records_take_turns() {
     let snapshot = snapshot(&hundred());
     let mut out = Vec::new();
     let mut first = |turn| {
-        respond(&packet("db.shop.svc A", None), &snapshot, Transport::Tcp, turn, &mut out);
+        let rules = rules(false);
+        let asked = Asked { turn, ..asked(&snapshot, &rules, Transport::Tcp) };
+        respond(&packet("db.shop.svc A", None), asked, &mut out);
         let message = Message::from_vec(&out).unwrap();
         assert_eq!(message.answers.len(), 100);
         message.answers[0].data.to_string()
@@ -410,7 +467,8 @@ fn several_records_take_turns() {
 /// What the header of the answer to `packet` says, if there is an answer.
 fn refused(packet: &[u8]) -> Option<String> {
     let mut out = Vec::new();
-    let outcome = respond(packet, &snapshot(WEB), Transport::Udp, 0, &mut out);
+    let (snapshot, rules) = (snapshot(WEB), rules(false));
+    let outcome = respond(packet, asked(&snapshot, &rules, Transport::Udp), &mut out);
     let answered = matches!(outcome, Outcome::Answered { .. });
     assert_eq!(answered, !out.is_empty());
     answered.then(|| told(&out).join("\n"))
@@ -490,7 +548,8 @@ proptest! {
         }
         let transport = if tcp { Transport::Tcp } else { Transport::Udp };
         let mut out = Vec::new();
-        respond(&packet, &snapshot(BERLIN), transport, turn, &mut out);
+        let (snapshot, rules) = (snapshot(BERLIN), rules(false));
+        respond(&packet, Asked { turn, ..asked(&snapshot, &rules, transport) }, &mut out);
         if !out.is_empty() {
             let message = Message::from_vec(&out).unwrap();
             prop_assert!(tcp || out.len() <= MAX_UDP);
@@ -498,4 +557,106 @@ proptest! {
             prop_assert_eq!(message.metadata.message_type, hickory_proto::op::MessageType::Response);
         }
     }
+}
+
+/// A question with an OPT record that holds a COOKIE option.
+fn with_cookie(question: &str, cookie: &[u8]) -> Vec<u8> {
+    let mut packet = packet(question, Some(1232));
+    let at = packet.len() - 2;
+    let length = u16::try_from(cookie.len()).unwrap();
+    packet[at..].copy_from_slice(&(4 + length).to_be_bytes());
+    packet.extend_from_slice(&[0, 10]);
+    packet.extend_from_slice(&length.to_be_bytes());
+    packet.extend_from_slice(cookie);
+    packet
+}
+
+/// The cookie of an answer.
+fn cookie_of(answer: &[u8]) -> Vec<u8> {
+    use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+    let edns = Message::from_vec(answer).unwrap().edns.unwrap();
+    match edns.options().get(EdnsCode::Cookie) {
+        Some(EdnsOption::Unknown(_, data)) => data.clone(),
+        other => panic!("no cookie: {other:?}"),
+    }
+}
+
+/// RFC 7873 section 5.2.3: whoever has only a client cookie may be answered, with a server cookie to come back with;
+/// section 5.2.5: so is whoever has that.
+#[test]
+fn a_client_gets_a_cookie_and_keeps_it() {
+    let snapshot = snapshot(WEB);
+    let out = both_ways(&with_cookie("web.shop.svc A", &[1; 8]), &snapshot, Transport::Udp);
+    assert_eq!(told(&out), ["NOERROR aa", "answer web.shop.svc 5 A 10.96.7.7"]);
+    let cookie = cookie_of(&out);
+    assert_eq!((cookie.len(), &cookie[..8]), (24, &[1; 8][..]));
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let again = both_ways(&with_cookie("web.shop.svc A", &cookie), &snapshot, transport);
+        assert_eq!(cookie_of(&again), cookie);
+    }
+    let short = both_ways(&with_cookie("web.shop.svc A", &[1; 7]), &snapshot, Transport::Udp);
+    assert_eq!(told(&short), ["FORMERR"]);
+}
+
+/// RFC 7873 section 5.2.3, where cookies are required: BADCOOKIE for a client without ours, and none of what it asked. Who
+/// knows no cookies can still come by TCP.
+#[test]
+fn required_cookies_hold_answers_back_from_forgers() {
+    let (snapshot, rules) = (snapshot(WEB), rules(true));
+    let ask = |packet: &[u8], transport| both_ways_by(packet, &snapshot, transport, &rules);
+    let plain = packet("web.shop.svc A", None);
+    let out = ask(&plain, Transport::Udp);
+    assert_eq!((told(&out), out.len()), (vec!["NOERROR tc".into()], plain.len()));
+    assert_eq!(told(&ask(&plain, Transport::Tcp)).len(), 2);
+    let first = ask(&with_cookie("web.shop.svc A", &[1; 8]), Transport::Udp);
+    assert_eq!(told(&first), ["BADCOOKIE"]);
+    let again = with_cookie("web.shop.svc A", &cookie_of(&first));
+    assert_eq!(told(&ask(&again, Transport::Udp)).len(), 2);
+}
+
+/// RFC 7873 section 5.4: "queries with an empty Question Section (a QDCOUNT of zero (0)), provided that an OPT record is
+/// present with a COOKIE option".
+#[test]
+fn a_cookie_can_be_asked_for_alone() {
+    let mut asking = with_cookie(". A", &[1; 8]);
+    asking.drain(12..17);
+    asking[5] = 0;
+    let snapshot = snapshot(WEB);
+    let rules = rules(false);
+    let mut out = Vec::new();
+    respond(&asking, asked(&snapshot, &rules, Transport::Udp), &mut out);
+    assert_eq!(told(&out), ["NOERROR"]);
+    assert_eq!((cookie_of(&out).len(), out[5]), (24, 0));
+}
+
+/// An answer that is cut has no more octets than the question had, and says that it is.
+#[test]
+fn a_cut_answer_is_no_longer_than_its_question() {
+    let snapshot = snapshot(&hundred());
+    let question = packet("db.shop.svc A", Some(1232));
+    let mut out = both_ways(&question, &snapshot, Transport::Udp);
+    assert!(out.len() > 1000);
+    cut(&mut out);
+    assert_eq!(told(&out), ["NOERROR aa tc"]);
+    assert!(out.len() <= question.len());
+    let mut rejected = vec![0; 12];
+    cut(&mut rejected);
+    assert!(rejected.is_empty(), "what has no question is not sent at all");
+}
+
+/// RFC 1034 section 4.3.1: "recursive service is only provided if requested"; RA says that there is such service.
+#[test]
+fn other_zones_are_asked_elsewhere_where_there_is_somebody_to_ask() {
+    let snapshot = snapshot(WEB);
+    let rules = Rules { forwards: true, ..rules(false) };
+    let mut out = Vec::new();
+    let mut ask = |packet: &[u8]| {
+        let outcome = respond(packet, asked(&snapshot, &rules, Transport::Udp), &mut out);
+        (outcome, out.clone())
+    };
+    let mut other = packet("example.com. A", None);
+    assert_eq!(ask(&other), (Outcome::Elsewhere, vec![]));
+    other[2] &= !1;
+    assert_eq!(told(&ask(&other).1), ["REFUSED ra"]);
+    assert_eq!(told(&ask(&packet("web.shop.svc A", None)).1)[0], "NOERROR aa ra");
 }

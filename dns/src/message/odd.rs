@@ -5,9 +5,13 @@
 
 use std::borrow::Cow;
 
-use hickory_proto::op::Message;
+use hickory_proto::{
+    op::Message,
+    rr::rdata::opt::{EdnsCode, EdnsOption},
+};
 
 use super::{Edns, Query, Rcode};
+use crate::{compile::CLASS_IN, cookie::Cookie};
 
 /// What to do with a packet.
 #[derive(Debug, Eq, PartialEq)]
@@ -51,15 +55,43 @@ pub(crate) fn read(packet: &[u8]) -> Odd {
     if flags1 & 0x78 != 0 {
         return reject(Rcode::NotImp);
     }
-    // RFC 9619: "A DNS message with OPCODE = 0 MUST NOT include a QDCOUNT parameter whose value is greater than
-    // 1"; without a question there is nothing to answer.
-    if [questions1, questions2] != [0, 1] {
+    // RFC 9619: "A DNS message with OPCODE = 0 MUST NOT include a QDCOUNT parameter whose value is greater than 1".
+    if !matches!([questions1, questions2], [0, 0 | 1]) {
         return reject(Rcode::FormErr);
     }
     let Ok(message) = Message::from_vec(packet) else {
         return reject(Rcode::FormErr);
     };
-    query(&message).map_or_else(|| reject(Rcode::FormErr), Odd::Query)
+    let query = if questions2 == 1 { query(&message) } else { cookie_query(&message) };
+    query.map_or_else(|| reject(Rcode::FormErr), Odd::Query)
+}
+
+fn edns(message: &Message) -> Option<Edns> {
+    let edns = message.edns.as_ref()?;
+    let cookie = match edns.options().get(EdnsCode::Cookie) {
+        Some(EdnsOption::Unknown(_, data)) => Cookie::read(data),
+        _ => Cookie::None,
+    };
+    Some(Edns {
+        cookie,
+        dnssec_ok: edns.flags().dnssec_ok,
+        payload: edns.max_payload(),
+        version: edns.version(),
+    })
+}
+
+/// RFC 7873 section 5.4: "queries with an empty Question Section (a QDCOUNT of zero (0)), provided that an OPT record is
+/// present with a COOKIE option". Without that there is nothing to answer.
+fn cookie_query(message: &Message) -> Option<Query<'static>> {
+    let edns = edns(message).filter(|edns| edns.cookie != Cookie::None)?;
+    Some(Query {
+        class: CLASS_IN,
+        edns: Some(edns),
+        id: message.metadata.id,
+        name: Cow::Borrowed(&[]),
+        record_type: 0,
+        recursion_desired: message.metadata.recursion_desired,
+    })
 }
 
 fn query(message: &Message) -> Option<Query<'static>> {
@@ -72,11 +104,7 @@ fn query(message: &Message) -> Option<Query<'static>> {
     name.push(0);
     Some(Query {
         class: question.query_class.into(),
-        edns: message.edns.as_ref().map(|edns| Edns {
-            dnssec_ok: edns.flags().dnssec_ok,
-            payload: edns.max_payload(),
-            version: edns.version(),
-        }),
+        edns: edns(message),
         id: message.metadata.id,
         name: Cow::Owned(name),
         record_type: question.query_type.into(),

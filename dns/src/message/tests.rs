@@ -15,7 +15,10 @@ fn a_plain_question_is_read() {
         (4711, 28, 1, true)
     );
     assert_eq!(&*query.name, b"\x03Web\x04shop\x03svc\x0aclusterset\x05local\x00");
-    assert_eq!(query.edns, Some(Edns { dnssec_ok: false, payload: 512, version: 0 }));
+    assert_eq!(
+        query.edns,
+        Some(Edns { cookie: Cookie::None, dnssec_ok: false, payload: 512, version: 0 })
+    );
 }
 
 /// RFC 1035 section 2.3.4: a name has at most 255 octets, a label at most 63.

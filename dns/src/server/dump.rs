@@ -2,21 +2,23 @@
 //!
 //! The records are read back from the answers themselves, so that what is shown is what is sent.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use hickory_proto::op::Message;
 use serde_json::{Map, Value};
 
 use crate::{
-    answer::{Transport, respond},
+    answer::{Asked, Rules, Transport, respond},
     compile::{CLASS_IN, Entry},
     name::Name,
     snapshot::Snapshot,
 };
 
 /// Names, each with its types of record, each with its records.
-pub(super) fn names(snapshot: &Snapshot) -> Map<String, Value> {
+pub(super) fn names(snapshot: &Snapshot, rules: &Rules) -> Map<String, Value> {
     let shown = |(name, entry): (&Name, &Entry)| {
         let types = entry.types().filter_map(|record_type| {
-            let message = ask(snapshot, name, record_type)?;
+            let message = ask(snapshot, rules, name, record_type)?;
             let records = message.answers.iter().map(|record| record.data.to_string());
             let kind = message.answers.first()?.record_type().to_string();
             Some((kind, records.map(Value::String).collect()))
@@ -26,12 +28,15 @@ pub(super) fn names(snapshot: &Snapshot) -> Map<String, Value> {
     snapshot.sorted().into_iter().map(shown).collect()
 }
 
-fn ask(snapshot: &Snapshot, name: &Name, record_type: u16) -> Option<Message> {
+fn ask(snapshot: &Snapshot, rules: &Rules, name: &Name, record_type: u16) -> Option<Message> {
     let mut query = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     query.extend_from_slice(name.wire());
     query.extend_from_slice(&record_type.to_be_bytes());
     query.extend_from_slice(&CLASS_IN.to_be_bytes());
     let mut answer = Vec::new();
-    respond(&query, snapshot, Transport::Tcp, 0, &mut answer);
+    let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let transport = Transport::Tcp;
+    let asked = Asked { now: 0, rules, snapshot, source, transport, turn: 0 };
+    respond(&query, asked, &mut answer);
     Message::from_vec(&answer).ok()
 }

@@ -3,10 +3,7 @@
 //! Events are taken in by a state that decides nothing about time; what becomes one snapshot is whatever has come
 //! by the time that the last one was built.
 
-use std::{
-    sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Instant};
 
 use futures::{FutureExt, StreamExt, stream, stream::BoxStream};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -20,7 +17,7 @@ use landbridge_api::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Served;
+use super::{Served, seconds};
 use crate::{
     snapshot::Builder,
     state::{Event, Problem, State},
@@ -58,6 +55,7 @@ pub(super) async fn follow(
         };
         // A watch never ends; one that did would leave a server with an ageing picture.
         let Some(event) = event else { return };
+        let news = Instant::now();
         told(state.apply(event), &served);
         for _ in 1..MAX_BATCH {
             let Some(Some(event)) = events.next().now_or_never() else {
@@ -65,6 +63,7 @@ pub(super) async fn follow(
             };
             told(state.apply(event), &served);
         }
+        served.current.set_away(state.is_away(), news);
         let touched = state.take_touched();
         for key in &touched {
             let described =
@@ -77,11 +76,15 @@ pub(super) async fn follow(
             builder.set(key, &described);
         }
         if state.is_synced() && !(published && touched.is_empty()) {
-            let snapshot = builder.snapshot(true, serial(), Instant::now());
+            // A serial that grows with time, whichever replica is asked.
+            let snapshot = builder.snapshot(true, seconds(), Instant::now());
             if !published {
                 info!(names = snapshot.names(), "ready");
             }
             served.current.snapshot.store(Arc::new(snapshot));
+            if published {
+                served.metrics.propagation.observe(news.elapsed().as_secs_f64());
+            }
             published = true;
         }
     }
@@ -100,12 +103,4 @@ fn told(problems: Vec<Problem>, served: &Served) {
             }
         }
     }
-}
-
-/// A serial for the SOA record that grows with time, whichever replica is asked: seconds since 1970, which RFC 1982
-/// lets wrap around in 2106.
-pub(super) fn serial() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seconds = since.map_or(0, |since| since.as_secs());
-    u32::try_from(seconds % (1 << 32)).unwrap_or(0)
 }

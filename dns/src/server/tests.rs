@@ -1,5 +1,8 @@
 //! The server as its clients meet it: real sockets on loopback, and the events that watches would tell.
 
+mod policy;
+mod ways;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use futures::{StreamExt, channel::mpsc, stream};
@@ -13,8 +16,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::fixture;
+use crate::{config::Ttl, fixture};
 
+/// Where a connection of a test that is made by hand came from.
+const FROM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 const PATIENCE: Duration = Duration::from_secs(10);
 const WEB: &str = "import shop/web ClusterSetIP 10.96.7.7 | http=80/TCP";
 
@@ -32,9 +37,14 @@ impl Running {
     }
 
     fn with_connections(most: usize) -> Self {
+        Self::configured(Config::default(), most)
+    }
+
+    fn configured(config: Config, most: usize) -> Self {
         let (events, told) = mpsc::unbounded();
         let mut registry = Registry::with_prefix("landbridge");
-        let config = Config { listen: vec![(Ipv4Addr::LOCALHOST, 0).into()], ..Config::default() };
+        let listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
+        let config = Config { listen, ..config };
         let mut server = DnsServer::with_events(config, told.boxed(), &mut registry).unwrap();
         server.connections = most;
         let (handle, stop) = (server.handle(), CancellationToken::new());
@@ -43,7 +53,11 @@ impl Running {
     }
 
     async fn ready(fixture: &str) -> Self {
-        let running = Self::start();
+        Self::ready_with(fixture, Config::default()).await
+    }
+
+    async fn ready_with(fixture: &str, config: Config) -> Self {
+        let running = Self::configured(config, MAX_CONNECTIONS);
         running.tell(fixture);
         let waited = timeout(PATIENCE, async {
             while !running.handle.is_ready() {
@@ -296,7 +310,7 @@ async fn connections_that_ask_nothing_are_closed() {
         let served = Arc::clone(&running.handle.served);
         let served = tokio::spawn(async move {
             let idle = Duration::from_millis(30);
-            tcp::serve(stream, &served, idle, &CancellationToken::new()).await
+            tcp::serve(stream, FROM, &served, idle, &CancellationToken::new()).await
         });
         let dripping = async {
             while drip && client.try_write(&[16]).is_ok() {
@@ -321,7 +335,9 @@ async fn a_connection_that_is_used_stays_open() {
     let (stream, _) = listener.accept().await.unwrap();
     let served = Arc::clone(&running.handle.served);
     let idle = Duration::from_secs(1);
-    tokio::spawn(async move { tcp::serve(stream, &served, idle, &CancellationToken::new()).await });
+    tokio::spawn(async move {
+        tcp::serve(stream, FROM, &served, idle, &CancellationToken::new()).await
+    });
     let begin = Instant::now();
     while begin.elapsed() < idle + idle / 4 {
         client.write_all(&framed("web.shop.svc A")).await.unwrap();

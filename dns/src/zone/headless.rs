@@ -11,9 +11,10 @@ use landbridge_model::{ClusterId, Hostname};
 use super::{Data, Described, Node};
 use crate::name::Name;
 
-/// The most endpoints of a service that get names. An AAAA record takes 28 octets of the 65,535 that a message
-/// over TCP holds; A and AAAA records must tell of the same endpoints, so the larger one sets the limit.
-const MAX_ENDPOINTS: usize = 2_000;
+/// The most addresses of one family that the name of a service has. An AAAA record takes 28 octets of the 65,535 that
+/// a message over TCP holds; A and AAAA records must tell of the same endpoints, so the larger one sets the limit, and
+/// an endpoint that goes by different names in the two families is not counted twice.
+const MAX_ADDRESSES: usize = 2_000;
 /// The most octets of the SRV records of one name: what a message over TCP holds, less header, question and OPT
 /// record (12 + 259 + 11), rounded down.
 const MAX_SRV_OCTETS: usize = 65_000;
@@ -27,22 +28,37 @@ struct Place<'a> {
     ports: BTreeSet<&'a SlicePort>,
 }
 
+impl Place<'_> {
+    /// Whether there is room for all of its addresses beside those of `families`, IPv4 and IPv6, which it then joins.
+    fn fits(&self, families: &mut [usize; 2]) -> bool {
+        let v4 = self.addresses.iter().filter(|address| address.is_ipv4()).count();
+        let with = [families[0] + v4, families[1] + self.addresses.len() - v4];
+        let fits = with.iter().all(|count| *count <= MAX_ADDRESSES);
+        if fits {
+            *families = with;
+        }
+        fits
+    }
+}
+
 /// The names of the headless service `name`.
 ///
 /// Not-ready endpoints have no records at all. Where no endpoint is ready "the answer should be NXDOMAIN" (MCS DNS
 /// specification), so nothing is there.
 pub(super) fn describe<'a>(name: &Name, slices: impl Iterator<Item = &'a McsSlice>) -> Described {
     let mut described = Described::default();
-    let places = places(slices);
-    if places.len() > MAX_ENDPOINTS {
+    let mut places = places(slices);
+    let all = places.len();
+    let mut families = [0; 2];
+    places.retain(|_, place| place.fits(&mut families));
+    if places.len() < all {
         described.problem(format!(
-            "{} of {} ready endpoints have no names: a DNS message holds no more",
-            places.len() - MAX_ENDPOINTS,
-            places.len()
+            "{} of {all} ready endpoints have no names: a DNS message holds no more",
+            all - places.len(),
         ));
     }
     let mut bare = Node::default();
-    for ((hostname, cluster), place) in places.iter().take(MAX_ENDPOINTS) {
+    for ((hostname, cluster), place) in &places {
         bare.records.extend(place.addresses.iter().copied().map(Data::from));
         let target =
             name.child(cluster.as_str()).and_then(|cluster| cluster.child(hostname.as_str()));

@@ -83,3 +83,34 @@ fn endpoints_beyond_what_a_message_holds_are_told() {
     assert!(problems[0].starts_with("1000 of 3000 ready endpoints have no names"), "{problems:?}");
     assert!(problems[1].contains("SRV records are left out"), "{problems:?}");
 }
+
+/// MCS DNS specification, headless: A and AAAA "must cover the same subset" of endpoints. Pods without a hostname go by
+/// a name in each family, and the names of one family all come before the other's.
+#[test]
+fn the_bound_does_not_take_one_family_for_the_other() {
+    let slice = |family: &str, of: &dyn Fn(usize) -> String| {
+        let endpoints: Vec<String> = (0..1500).map(of).collect();
+        format!("slice shop/db paris {family} | pg=6432/TCP | {}\n", endpoints.join(" "))
+    };
+    let v4 = slice("IPv4", &|pod| format!("10.1.{}.{}", pod / 250, pod % 250));
+    let v6 = slice("IPv6", &|pod| format!("fd00::{pod:x}"));
+    let text = format!("import shop/db Headless | pg=5432/TCP\n{v4}{v6}");
+    let mut state = State::default();
+    for event in fixture::events(&text) {
+        assert_eq!(state.apply(event), []);
+    }
+    let key: ServiceKey = "shop/db".parse().unwrap();
+    let (import, slices) = state.service(&key).unwrap();
+    let nodes = service(&Zone::default(), import, slices).nodes;
+    let bare = nodes.iter().find(|(name, _)| name.to_string().starts_with("db.shop.svc."));
+    let addresses = |v4| {
+        let records = &bare.unwrap().1.records;
+        records
+            .iter()
+            .filter(|data| {
+                matches!(data, Data::A(_)) == v4 && matches!(data, Data::A(_) | Data::Aaaa(_))
+            })
+            .count()
+    };
+    assert_eq!((addresses(true), addresses(false)), (1500, 1500));
+}
