@@ -5,6 +5,7 @@
 //! | [`programs`] | where are etcd, CoreDNS and the programs of Kubernetes, in the versions that are pinned here? |
 //! | [`process`] | how does a program end when whoever started it does? |
 //! | [`apiserver`] | how does a test get a real API server? |
+//! | [`image`] | how does an image of ours come to be, without a registry or a daemon? |
 //! | [`lab`] | how do whole clusters come to stand on one machine, and go again? |
 //! | [`rung`] | what does a rung of the test ladder do where it cannot run? |
 //!
@@ -13,6 +14,7 @@
 use std::io::{self, Write as _};
 
 pub mod apiserver;
+pub mod image;
 pub mod lab;
 pub mod process;
 pub mod programs;

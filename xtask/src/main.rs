@@ -1,14 +1,16 @@
 //! `cargo xtask`: what contributors run.
 
 use std::{
+    fs,
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use landbridge_xtask::{
+    image::Image,
     lab::{
         self, Lab,
         install::{self, RunAs},
@@ -27,6 +29,18 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make an image of `landbridge`: the program, what it is linked with, and nothing else.
+    Image {
+        /// The archive to write, for `docker load` or `ctr images import`.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// What the image is called.
+        #[arg(long, value_name = "NAME", default_value = concat!("landbridge.dev/landbridge:", env!("CARGO_PKG_VERSION")))]
+        tag: String,
+        /// The program `landbridge` [default: the one beside this program].
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+    },
     /// Real Kubernetes clusters on this machine: tests/cluster/README.md tells more. Needs root.
     #[command(subcommand)]
     Lab(LabCommand),
@@ -100,6 +114,7 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<()> {
     match command {
+        Command::Image { out, tag, program } => image(out, tag, program.clone()),
         Command::Lab(command) => run_lab(command),
         Command::Programs { names } => build(names),
     }
@@ -126,6 +141,14 @@ fn run_lab(command: &LabCommand) -> Result<()> {
         }
         LabCommand::Exec { lab, place, command } => lab::exec(&lab.name, place, command),
     }
+}
+
+fn image(out: &Path, tag: &str, program: Option<PathBuf>) -> Result<()> {
+    let program = program.map_or_else(install::built, Ok)?;
+    let archive = Image::landbridge(tag, &program)?.archive()?;
+    fs::write(out, archive).with_context(|| out.display().to_string())?;
+    writeln!(io::stdout(), "{tag} in {}", out.display())?;
+    Ok(())
 }
 
 fn build(names: &[String]) -> Result<()> {

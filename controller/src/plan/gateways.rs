@@ -43,22 +43,50 @@ pub(super) fn family_of(address: IpAddr) -> IpFamily {
     if address.is_ipv4() { IpFamily::V4 } else { IpFamily::V6 }
 }
 
+/// What is heard of one address of a gateway.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Heard {
+    /// Nobody has taken it for anything but well.
+    Well,
+    /// It does not answer.
+    Mute,
+    /// Its Lease has run out.
+    Dead,
+}
+
 /// The gateways that take calls: those that are ready, without those whose Lease has run out or that do not answer,
 /// unless that would be all of them: then the observer is the more likely one to be wrong.
+///
+/// No answers may not take the last address of a family away either: with it every import would lose a ClusterSetIP
+/// that stays for its life, because of one busy second.
 pub(crate) fn gateways(observed: &Observed) -> Gateways {
     let slices = observed.gateway_slices();
-    let all: Vec<(bool, (IpAddr, Option<u16>))> = slices
+    let all: Vec<(Heard, (IpAddr, Option<u16>))> = slices
         .flat_map(|(key, slice)| {
             let is_dead = observed.silent_gateways.contains(&key.name);
             read(slice).map(move |(address, admin)| {
                 let admin_at = admin.map(|port| SocketAddr::new(address, port));
                 let is_mute = admin_at.is_some_and(|at| observed.mute_gateways.contains(&at));
-                (is_dead || is_mute, (address, admin))
+                let heard = match (is_dead, is_mute) {
+                    (true, _) => Heard::Dead,
+                    (false, true) => Heard::Mute,
+                    (false, false) => Heard::Well,
+                };
+                (heard, (address, admin))
             })
         })
         .collect();
-    let living = all.iter().filter(|(is_silent, _)| !is_silent);
-    let living: BTreeMap<IpAddr, Option<u16>> = living.map(|(_, gateway)| *gateway).collect();
+    let of = |family: IpFamily, wanted: Heard| {
+        let those = all
+            .iter()
+            .filter(move |(heard, (address, _))| *heard == wanted && family_of(*address) == family);
+        those.map(|(_, gateway)| *gateway).collect::<BTreeMap<_, _>>()
+    };
+    let living = [IpFamily::V4, IpFamily::V6].into_iter().flat_map(|family| {
+        let well = of(family, Heard::Well);
+        if well.is_empty() { of(family, Heard::Mute) } else { well }
+    });
+    let living: BTreeMap<IpAddr, Option<u16>> = living.collect();
     if living.is_empty() {
         Gateways(all.into_iter().map(|(_, gateway)| gateway).collect())
     } else {

@@ -24,6 +24,22 @@ const ASKED: &[(&str, &[&str])] = &[
         &["kubectl", "get", "endpointslices", "--all-namespaces", "--output=yaml"],
     ),
     ("events", &["kubectl", "get", "events", "--all-namespaces", "--output=wide"]),
+    (
+        "landbridge-pods.log",
+        &[
+            "kubectl",
+            "logs",
+            "--namespace=landbridge-system",
+            "--selector=app.kubernetes.io/name=landbridge",
+            "--prefix",
+            "--tail=-1",
+            "--max-log-requests=20",
+        ],
+    ),
+    (
+        "landbridge-pods",
+        &["kubectl", "describe", "pods,deployments", "--namespace=landbridge-system"],
+    ),
     ("listeners", &["ss", "--listening", "--numeric", "--processes", "--tcp", "--udp"]),
     (
         "imports-and-exports.yaml",
@@ -53,9 +69,9 @@ pub(crate) fn gather(lab: &Lab, folder: &Path) -> Result<()> {
         for (file, command) in ASKED {
             fs::write(folder.join(file), ask(cluster, command))?;
         }
-        for (file, url) in install::snapshots(lab, cluster) {
+        for (name, url) in install::snapshots(lab, cluster) {
             let command = ["curl", "--silent", "--show-error", "--max-time", SECONDS, &url];
-            fs::write(folder.join(file), ask(cluster, &command))?;
+            fs::write(folder.join(format!("{name}.snapshot.json")), ask(cluster, &command))?;
         }
         // Also of one whose processes have ended.
         for log in logs(&cluster.plan.folder.join("logs"))? {

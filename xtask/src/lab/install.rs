@@ -4,6 +4,7 @@
 //! the program is started anew. The first cluster's API is the hub.
 
 mod objects;
+mod pods;
 mod processes;
 
 use std::{
@@ -43,6 +44,8 @@ pub enum RunAs {
     /// Plain processes on the node.
     #[default]
     Processes,
+    /// Pods, of what `landbridge manifests` prints.
+    Pods,
 }
 
 /// What is installed, as it is written down.
@@ -92,6 +95,7 @@ pub(crate) fn install(lab: &Lab, program: &Path, run_as: RunAs) -> Result<()> {
             before.run_as == run_as,
             "Landbridge is installed otherwise: `cargo xtask lab uninstall` comes first"
         );
+        // Pods are changed one by one.
         end(lab)?;
     }
     put(program, &places.bin().join(PROGRAM))?;
@@ -99,18 +103,33 @@ pub(crate) fn install(lab: &Lab, program: &Path, run_as: RunAs) -> Result<()> {
     definitions(lab)?;
     steps.done("definitions are there");
     lab.cluster(1)?.apply(&objects::hub(&lab.plan))?;
+    if run_as == RunAs::Processes {
+        for cluster in lab.clusters() {
+            cluster.apply(&objects::member(cluster.plan))?;
+        }
+    }
     for cluster in lab.clusters() {
-        cluster.apply(&objects::member(cluster.plan))?;
-        credentials(lab, cluster)?;
+        credentials(lab, cluster, run_as)?;
     }
     counted(lab)?;
     certificates(lab)?;
     steps.done("the set, its accounts and certificates are there");
-    start(lab)?;
-    ready(lab)?;
+    match run_as {
+        RunAs::Processes => {
+            start(lab)?;
+            ready(lab)?;
+        }
+        RunAs::Pods => {
+            let image = pods::image(lab, &now.build)?;
+            steps.done("the image is there");
+            pods::apply(lab, &image)?;
+            pods::ready(lab)?;
+        }
+    }
     steps.done("components are ready");
     for cluster in lab.clusters() {
-        edit_corefile(cluster, |text| objects::with_stanza(text, cluster.plan))?;
+        let servers = dns_servers(cluster, run_as);
+        edit_corefile(cluster, |text| objects::with_stanza(text, &servers))?;
     }
     steps.all("Landbridge runs");
     Ok(())
@@ -121,12 +140,17 @@ pub(crate) fn uninstall(lab: &Lab) -> Result<()> {
     host::require_root()?;
     let _lock = lock(&lab.options().name)?;
     let mut steps = Steps::begin();
+    let Some(Installed { run_as, .. }) = Installed::read(&lab.plan.places) else {
+        return Ok(());
+    };
     for cluster in lab.clusters() {
-        edit_corefile(cluster, |text| objects::without_stanza(text, cluster.plan))?;
+        let servers = dns_servers(cluster, run_as);
+        edit_corefile(cluster, |text| objects::without_stanza(text, &servers))?;
     }
     end(lab)?;
     steps.done("components have ended");
     for cluster in lab.clusters() {
+        pods::delete(cluster)?;
         for (kind, label) in objects::WRITTEN {
             cluster.kubectl(&["delete", kind, "--all-namespaces", "--selector", label])?;
         }
@@ -149,16 +173,27 @@ pub(crate) fn uninstall(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// What `/debug/snapshot` and the rest are asked for at, by the name of the file that an answer goes to.
+/// What `/debug/snapshot` is asked for at, by the name of who answers. None where nobody can be asked.
 pub(crate) fn snapshots(lab: &Lab, cluster: Cluster<'_>) -> Vec<(String, String)> {
-    let Some(Installed { run_as: RunAs::Processes, .. }) = Installed::read(&lab.plan.places) else {
-        return Vec::new();
-    };
     let asked = |component: Component| {
         let url = format!("http://{}/debug/snapshot", component.admin(cluster.plan)?);
-        Some((format!("{}.snapshot.json", component.name()), url))
+        Some((component.name(), url))
     };
-    Component::of(cluster.plan).into_iter().filter_map(asked).collect()
+    match Installed::read(&lab.plan.places).map(|installed| installed.run_as) {
+        None => Vec::new(),
+        Some(RunAs::Pods) => pods::snapshots(cluster).unwrap_or_default(),
+        Some(RunAs::Processes) => {
+            Component::of(cluster.plan).into_iter().filter_map(asked).collect()
+        }
+    }
+}
+
+/// Where the cluster's DNS finds ours.
+fn dns_servers(cluster: Cluster<'_>, run_as: RunAs) -> Vec<String> {
+    match run_as {
+        RunAs::Pods => pods::servers(),
+        RunAs::Processes => processes::dns_addresses(cluster.plan),
+    }
 }
 
 /// What a build is told by: nobody writes another one at the same time.
@@ -210,8 +245,10 @@ fn definitions(lab: &Lab) -> Result<()> {
 }
 
 /// Gives each component a kubeconfig with a token of its own account, and no other rights.
-fn credentials(lab: &Lab, cluster: Cluster<'_>) -> Result<()> {
-    for user in objects::USERS {
+fn credentials(lab: &Lab, cluster: Cluster<'_>, run_as: RunAs) -> Result<()> {
+    // Pods have the tokens that the kubelet gives them.
+    let wanted = |user: &objects::User| user.of_hub || run_as == RunAs::Processes;
+    for user in objects::USERS.into_iter().filter(wanted) {
         let file = user.kubeconfig(cluster.plan);
         if file.exists() {
             continue;

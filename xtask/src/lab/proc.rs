@@ -1,4 +1,4 @@
-//! Pure: what the kernel's text files say: processes, mounts, what a program is linked with.
+//! Pure: what the kernel's text files say: processes and mounts.
 
 use std::path::PathBuf;
 
@@ -44,18 +44,6 @@ pub(crate) fn mounts_below(mountinfo: &str, folder: &str) -> Vec<String> {
     found
 }
 
-/// The files that a program is linked with, as `ldd` tells them.
-pub(crate) fn libraries(ldd: &str) -> Vec<PathBuf> {
-    ldd.lines()
-        .filter_map(|line| {
-            let line = line.trim();
-            let path = line.split_once("=> ").map_or(line, |(_, path)| path);
-            let path = path.split_whitespace().next()?;
-            path.starts_with('/').then(|| path.into())
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,12 +71,5 @@ mod tests {
         let found = cgroup_hierarchies(mountinfo);
         assert_eq!(found, ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"].map(PathBuf::from));
         assert_eq!(mounts_below(mountinfo, "/a"), ["/a/b/c", "/a/b"]);
-    }
-
-    #[test]
-    fn libraries_are_read_from_what_the_linker_says() {
-        let ldd = "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x2)\n\t/lib64/ld.so.2 (0x3)\n";
-        assert_eq!(libraries(ldd), ["/lib/x/libc.so.6", "/lib64/ld.so.2"].map(PathBuf::from));
-        assert!(libraries("\tstatically linked\n").is_empty());
     }
 }

@@ -170,6 +170,48 @@ fn a_gateway_whose_lease_has_run_out_leaves_but_never_the_last() {
     assert_eq!(silence(&[]), both);
 }
 
+/// Design, "Import": ClusterIPs "become `spec.ips`, stable for the import's life". Pods have an address of each family,
+/// and a busy machine may leave the questions to all of one family without an answer.
+#[test]
+fn gateways_that_do_not_answer_leave_but_never_the_last_of_a_family() {
+    let mut world = exported();
+    for (name, family, ips) in [
+        ("v4", "IPv4", ["10.244.3.21", "10.244.3.22"]),
+        ("v6", "IPv6", ["fd00:3::21", "fd00:3::22"]),
+    ] {
+        world.put("berlin", json!({
+            "kind": "EndpointSlice",
+            "metadata": {"namespace": "landbridge-system", "name": format!("pods-{name}"),
+                "labels": {"kubernetes.io/service-name": "landbridge-gateway"}},
+            "addressType": family, "ports": [{"name": "admin", "protocol": "TCP", "port": 9403}],
+            "endpoints": ips.map(|ip| json!({"addresses": [ip]})),
+        }));
+    }
+    world.delete("berlin", "EndpointSlice", "landbridge-system/gateways");
+    world.settle();
+    let mut mute = |gateways: &[&str]| {
+        let berlin = world.clusters.get_mut("berlin").unwrap();
+        let gateways = gateways.iter().map(|gateway| gateway.parse().unwrap()).collect();
+        let touched = berlin.observed.mute(gateways);
+        berlin.touch(touched);
+        while let Some(work) = world.clusters.get_mut("berlin").unwrap().queue.take() {
+            world.run("berlin", &work);
+        }
+        ["v4", "v6"].map(|family| {
+            let slice = world.slice("berlin", &format!("derived-isrlchlhrq-gw-{family}"));
+            slice.split("] ").last().unwrap_or_default().to_owned()
+        })
+    };
+    let [v4, v6] =
+        ["[10.244.3.21 ready, 10.244.3.22 ready]", "[fd00:3::21 ready, fd00:3::22 ready]"];
+    assert_eq!(mute(&["10.244.3.21:9403"]), ["[10.244.3.22 ready]", v6]);
+    assert_eq!(mute(&["10.244.3.21:9403", "10.244.3.22:9403"]), [v4, v6]);
+    assert_eq!(
+        mute(&["10.244.3.21:9403", "[fd00:3::22]:9403"]),
+        ["[10.244.3.22 ready]", "[fd00:3::21 ready]"]
+    );
+}
+
 /// Design, "Import": "the families that have a serving address here".
 #[test]
 fn an_import_has_the_families_that_lead_somewhere() {

@@ -4,17 +4,14 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{
-    super::{
-        options::Network,
-        plan::{ClusterPlan, Plan},
-    },
-    processes::stanza,
+use super::super::{
+    options::Network,
+    plan::{ClusterPlan, Plan},
 };
 
 /// What the set is called.
 pub(crate) const SET: &str = "lab";
-const SYSTEM: &str = "landbridge-system";
+pub(crate) const SYSTEM: &str = "landbridge-system";
 
 /// In each member, and on the hub: everybody's files, as they are told to apply them.
 const MEMBER: [&str; 4] = [
@@ -47,12 +44,14 @@ pub(crate) struct User {
     pub(crate) of_hub: bool,
 }
 
-/// One for each component, and one by which the controller is known to the hub.
+/// By which a controller is known to the hub.
+pub(crate) const HUB_USER: User = User { account: "landbridge-member", of_hub: true };
+/// That one, and one for each component.
 pub(crate) const USERS: [User; 4] = [
     User { account: "landbridge-controller", of_hub: false },
     User { account: "landbridge-dns", of_hub: false },
     User { account: "landbridge-gateway", of_hub: false },
-    User { account: "landbridge-member", of_hub: true },
+    HUB_USER,
 ];
 
 impl User {
@@ -117,15 +116,20 @@ fn documents(all: impl Iterator<Item = String>) -> String {
     all.collect::<Vec<_>>().join("\n---\n")
 }
 
+/// What the cluster's DNS is told, so that names of the set are asked for where they are known.
+fn stanza(servers: &[String]) -> String {
+    format!("clusterset.local:53 {{\n    errors\n    forward . {}\n}}\n", servers.join(" "))
+}
+
 /// A Corefile that asks the component for names of the set.
-pub(crate) fn with_stanza(corefile: &str, cluster: &ClusterPlan) -> String {
-    let bare = without_stanza(corefile, cluster);
-    format!("{bare}{}", stanza(cluster))
+pub(crate) fn with_stanza(corefile: &str, servers: &[String]) -> String {
+    let bare = without_stanza(corefile, servers);
+    format!("{bare}{}", stanza(servers))
 }
 
 /// The same as it was before.
-pub(crate) fn without_stanza(corefile: &str, cluster: &ClusterPlan) -> String {
-    corefile.replace(&stanza(cluster), "")
+pub(crate) fn without_stanza(corefile: &str, servers: &[String]) -> String {
+    corefile.replace(&stanza(servers), "")
 }
 
 #[cfg(test)]
@@ -166,11 +170,10 @@ mod tests {
 
     #[test]
     fn a_corefile_is_as_it_was_when_the_stanza_is_gone() {
-        let plan = Plan::new(Options::default());
-        let (cluster, before) = (&plan.clusters[0], ".:53 {\n    errors\n}\n");
-        let with = with_stanza(before, cluster);
-        assert!(with.ends_with("forward . 192.0.2.11:5300 [2001:db8::11]:5300\n}\n"), "{with}");
-        assert_eq!(with_stanza(&with, cluster), with);
-        assert_eq!(without_stanza(&with, cluster), before);
+        let (servers, before) = (["192.0.2.11:5300".to_owned()], ".:53 {\n    errors\n}\n");
+        let with = with_stanza(before, &servers);
+        assert!(with.ends_with("forward . 192.0.2.11:5300\n}\n"), "{with}");
+        assert_eq!(with_stanza(&with, &servers), with);
+        assert_eq!(without_stanza(&with, &servers), before);
     }
 }

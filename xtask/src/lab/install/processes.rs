@@ -137,16 +137,11 @@ fn node(cluster: &ClusterPlan, family: Family) -> String {
     }
 }
 
-fn dns_addresses(cluster: &ClusterPlan) -> Vec<String> {
+/// Where the cluster's DNS finds the component.
+pub(crate) fn dns_addresses(cluster: &ClusterPlan) -> Vec<String> {
     let v4 = SocketAddr::from((cluster.v4.node, DNS_PORT));
     let v6 = cluster.v6.as_ref().map(|v6| SocketAddr::from((v6.node, DNS_PORT)));
     [v4].into_iter().chain(v6).map(|address| address.to_string()).collect()
-}
-
-/// What the cluster's DNS is told, so that names of the set are asked for here.
-pub(crate) fn stanza(cluster: &ClusterPlan) -> String {
-    let servers = dns_addresses(cluster).join(" ");
-    format!("clusterset.local:53 {{\n    errors\n    forward . {servers}\n}}\n")
 }
 
 #[cfg(test)]
