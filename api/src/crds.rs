@@ -16,6 +16,7 @@ use kube::CustomResourceExt;
 
 use crate::{
     about::ClusterProperty,
+    access::AccessPolicy,
     inventory::ClusterProfile,
     landbridge::{ClusterExport, Member, Peer},
     mcs::v1beta1,
@@ -41,6 +42,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         Member::crd(),
         ClusterExport::crd(),
         Peer::crd(),
+        AccessPolicy::crd(),
     ];
     crds.iter_mut().for_each(tidy);
     crds

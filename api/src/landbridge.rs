@@ -162,6 +162,10 @@ pub struct ClusterExportSpec {
     /// When the ServiceExport was made. The export's age is the earlier of this and the object's own creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exported_at: Option<Time>,
+    /// Whether AccessPolicies are in force for it. Then its pods are reached through the gateways, which hold them, by
+    /// members of its own network too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub guarded: bool,
     /// Its endpoints, counted per failure zone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<ZoneEndpoints>,

@@ -16,6 +16,7 @@
 //! | [`watch`] | watch streams that survive malformed objects, relists and 410 |
 
 pub mod about;
+pub mod access;
 pub mod condition;
 pub mod convert;
 pub mod crds;

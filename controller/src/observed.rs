@@ -4,6 +4,7 @@
 //! owner. The order in which news of different objects comes does not matter, and a relist says the same as the
 //! changes that led to it. Nothing is decided here.
 
+mod access;
 mod bounds;
 mod hub;
 mod inventory;
@@ -25,6 +26,7 @@ use k8s_openapi::api::{
 };
 use kube::Resource;
 use landbridge_api::{
+    access::AccessPolicy,
     inventory::ClusterProfile,
     landbridge::{ClusterExport, Member, Peer, PeerSpec},
     mcs::{ServiceExport, ServiceImport},
@@ -51,6 +53,8 @@ pub(crate) use view::{
 /// News of one kind of object.
 #[derive(Clone, Debug)]
 pub enum Event {
+    /// Who may call what this cluster exports.
+    AccessPolicy(Change<AccessPolicy>),
     /// From the hub: what members export.
     ClusterExport(Change<ClusterExport>),
     /// What tools are told of members.
@@ -130,6 +134,7 @@ pub enum Withheld {
 /// Everything that was seen.
 #[derive(Debug, PartialEq)]
 pub struct Observed {
+    access_policies: Table<access::AccessView>,
     pub(crate) config: Config,
     pub(crate) cluster_exports: Table<ClusterExportView>,
     pub(crate) cluster_profiles: Table<ClusterProfile>,
@@ -183,6 +188,7 @@ impl Observed {
     #[must_use]
     pub fn with_rules(config: Config, rules: Rulebook) -> Self {
         Self {
+            access_policies: Table::default(),
             config,
             cluster_exports: Table::default(),
             cluster_profiles: Table::default(),
@@ -222,6 +228,7 @@ impl Observed {
     pub fn take(&mut self, event: Event) -> Touched {
         let before = (self.is_local_synced(), self.is_hub_synced());
         let mut touched = match event {
+            Event::AccessPolicy(change) => self.take_access_policy(change),
             Event::ClusterExport(change) => self.take_cluster_export(change),
             Event::ClusterProfile(change) => self.take_cluster_profile(change),
             Event::EndpointSlice(change) => self.take_slice(change),
@@ -444,7 +451,8 @@ impl Observed {
     /// Whether everything that this cluster's API has was read once.
     #[must_use]
     pub fn is_local_synced(&self) -> bool {
-        self.leases.is_synced()
+        self.access_policies.is_synced()
+            && self.leases.is_synced()
             && self.namespaces.is_synced()
             && self.peers.is_synced()
             && self.service_exports.is_synced()
@@ -487,10 +495,7 @@ impl Observed {
 
     /// What this cluster's ServiceExport has on the hub.
     pub(crate) fn own_cluster_export(&self, service: &ServiceKey) -> ObjectKey {
-        ObjectKey {
-            namespace: hub_namespace(&self.config.cluster),
-            name: cluster_export_name(service),
-        }
+        cluster_export_key(&self.config.cluster, service)
     }
 
     pub(crate) fn exports_of(
@@ -559,6 +564,11 @@ impl Touched {
 /// The key of an object in a service's namespace.
 pub(crate) fn object_key(service: &ServiceKey, name: &str) -> ObjectKey {
     ObjectKey { namespace: service.namespace.to_string(), name: name.to_owned() }
+}
+
+/// What a member's export of a service is called on the hub.
+pub(crate) fn cluster_export_key(cluster: &ClusterId, service: &ServiceKey) -> ObjectKey {
+    ObjectKey { namespace: hub_namespace(cluster), name: cluster_export_name(service) }
 }
 
 /// The service that an object is named after.

@@ -32,6 +32,7 @@ pub(crate) fn all(
         hub_slices(hub.clone()).boxed(),
         every(hub, Event::Member),
         slices(local.clone()).boxed(),
+        every(local, Event::AccessPolicy),
         every(local, Event::Namespace),
         every(local, Event::Peer),
         every(local, Event::Service),

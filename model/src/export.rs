@@ -149,6 +149,8 @@ pub struct Export {
     pub labels: BTreeMap<String, String>,
     /// Annotations for the import, from `ServiceExport.spec.exportedAnnotations`.
     pub annotations: BTreeMap<String, String>,
+    /// Whether only gateways may be called for it, since they hold who may call.
+    pub guarded: bool,
     /// Ready endpoints per zone.
     pub zones: BTreeMap<ZoneName, ZoneCapacity>,
 }

@@ -113,6 +113,7 @@ macro_rules! battery {
                 cases networks:
                     pods_of_one_network_are_called_directly_and_that_is_told
                     own_pods_come_first_then_the_network_then_gateways
+                    what_is_guarded_is_called_through_gateways_within_its_network_too
                     many_pods_take_many_slices_and_one_change_one_write
                     row_stale_endpoints_of_a_silent_member_go_and_come_back
                     a_clock_that_runs_an_hour_ahead_changes_nothing;

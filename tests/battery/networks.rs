@@ -13,8 +13,8 @@ use tokio::{
 use super::{
     case::{At, Case},
     objects::{
-        CLUSTER_EXPORT, EXPORT, IMPORT, MEMBER, PEER, SERVICE, SLICE, condition, namespace, pods,
-        told,
+        CLUSTER_EXPORT, EXPORT, IMPORT, MEMBER, PEER, POLICY, SERVICE, SLICE, condition, namespace,
+        pods, told,
     },
 };
 
@@ -155,6 +155,31 @@ pub(crate) async fn pods_of_one_network_are_called_directly_and_that_is_told(cas
     assert_eq!(condition(&import, "Encrypted"), "");
     let through = paris.get(SLICE, "web-tokyo-v4").await;
     assert!(super::objects::told(&through).ends_with("[192.0.2.11 ready]"));
+}
+
+/// "A member whose service has an AccessPolicy counts as another network for it": pods of what is guarded are not told
+/// of, and gateways, which hold the policy, are called in their place.
+pub(crate) async fn what_is_guarded_is_called_through_gateways_within_its_network_too(case: &Case) {
+    let Case { tokyo, berlin, .. } = case;
+    tokyo.serve("web", &HTTP, json!({}), &["198.51.100.5"]).await;
+    tokyo.export("web").await;
+    case.slice_is(berlin, "web-tokyo-v4", "[http -> 8080] [198.51.100.5 ready]").await;
+    let object = json!({"apiVersion": "landbridge.dev/v1alpha1", "kind": "AccessPolicy",
+        "metadata": {"name": "web"}, "spec": {"service": "web", "allow": [{"clusters": ["paris"]}]}});
+    tokyo.create(object).await;
+    let told = case.export_says(tokyo, "web", "Guarded=True/AccessPolicy").await;
+    assert!(condition(&told, "Guarded").ends_with("may call it: web."), "{told}");
+    let import = case.import_says(berlin, "web", "Encrypted=True/Gateways").await;
+    case.becomes("gateways stand in for the pods", async || {
+        let slice = berlin.find(SLICE, &format!("{}-gw-v4", derived(&import))).await?;
+        let mcs = berlin.find(SLICE, "web-tokyo-v4").await?;
+        [slice, mcs].iter().all(|one| self::told(one).ends_with("[192.0.2.31 ready]")).then_some(())
+    })
+    .await;
+    case.goes(berlin, SLICE, &format!("{}-remote-v4", derived(&import))).await;
+    tokyo.delete(POLICY, "web").await;
+    case.export_says(tokyo, "web", "Guarded=False/NoPolicy").await;
+    case.slice_is(berlin, "web-tokyo-v4", "[http -> 8080] [198.51.100.5 ready]").await;
 }
 
 /// "ready pods of an export **here**; else pods of same-network members […]; else the local gateways […]; never mixed."

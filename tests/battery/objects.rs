@@ -23,6 +23,7 @@ pub(crate) const IMPORT: Kind = kind("multicluster.x-k8s.io/v1beta1", "ServiceIm
 pub(crate) const LEASE: Kind = kind("coordination.k8s.io/v1", "Lease");
 pub(crate) const MEMBER: Kind = kind("landbridge.dev/v1alpha1", "Member");
 pub(crate) const NAMESPACE: Kind = kind("v1", "Namespace");
+pub(crate) const POLICY: Kind = kind("landbridge.dev/v1alpha1", "AccessPolicy");
 pub(crate) const PEER: Kind = kind("landbridge.dev/v1alpha1", "Peer");
 pub(crate) const SERVICE: Kind = kind("v1", "Service");
 pub(crate) const SLICE: Kind = kind("discovery.k8s.io/v1", "EndpointSlice");

@@ -22,6 +22,8 @@ pub(crate) struct Fact {
     pub(crate) policy: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
+    /// Whether an AccessPolicy is for it.
+    pub(crate) guarded: bool,
     ports: Vec<Port>,
     since: i64,
 }
@@ -103,6 +105,9 @@ impl World {
             policy: spec.internal_traffic_policy,
             labels: asked.exported_labels.unwrap_or_default(),
             annotations: asked.exported_annotations.unwrap_or_default(),
+            guarded: [name, "everything"]
+                .iter()
+                .any(|policy| state.api.get(Sort::AccessPolicy, namespace, policy).is_some()),
             ports: ports.collect(),
             since: self.since(cluster, service)?,
         })

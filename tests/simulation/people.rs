@@ -110,7 +110,8 @@ impl World {
         let (namespace, name) = *self.chance.pick(&SERVICES);
         match self.chance.below(100) {
             0..=14 => self.put_service(cluster, namespace, name),
-            15..=34 => self.export(cluster, namespace, name),
+            15..=30 => self.export(cluster, namespace, name),
+            31..=34 => self.guard(cluster, namespace, name),
             35..=42 => self.unexport(cluster, namespace, name),
             43..=58 => self.scale(cluster, namespace, name),
             59..=62 => self.remove_service(cluster, namespace, name),
@@ -338,6 +339,18 @@ impl World {
                 }
             }
         }
+    }
+
+    /// An AccessPolicy for a service or for all of a namespace comes, or goes. What it allows is the gateways' affair.
+    fn guard(&mut self, cluster: usize, namespace: &str, name: &str) {
+        let (policy, service) =
+            if self.chance.percent(70) { (name, Some(name)) } else { ("everything", None) };
+        let key = key(namespace, policy);
+        if self.clusters[cluster].api.find(Sort::AccessPolicy, &key).is_some() {
+            return self.write(Some(cluster), Op::Delete(Sort::AccessPolicy, key, None));
+        }
+        let thing = json!({"metadata": {"namespace": namespace, "name": policy}, "spec": {"service": service}});
+        self.put(Some(cluster), Thing::AccessPolicy(typed(thing)));
     }
 
     fn turn_gateway(&mut self, cluster: usize) {

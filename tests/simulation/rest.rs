@@ -239,7 +239,9 @@ impl World {
         let gateways: BTreeSet<String> = gateways.collect();
         let mut near: BTreeSet<String> = gateways;
         for fact in facts {
-            let is_near = self.clusters[fact.cluster].network == network;
+            // "A member whose service has an AccessPolicy counts as another network for it."
+            let is_near = fact.cluster == cluster
+                || (self.clusters[fact.cluster].network == network && !fact.guarded);
             let serves = fact.kind == facts[0].kind && fact.serves(&union) && is_open;
             let pods = if serves { self.pods(fact.cluster, service) } else { BTreeSet::new() };
             let names = seen.remove(fact.id.as_str()).unwrap_or_default();

@@ -9,6 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use landbridge_api::{
+    access::AccessPolicy,
     inventory::ClusterProfile,
     landbridge::{ClusterExport, Member, Peer},
     mcs::{ServiceExport, ServiceImport},
@@ -79,6 +80,7 @@ macro_rules! things {
 }
 
 things! {
+    AccessPolicy: AccessPolicy,
     ClusterExport: ClusterExport,
     ClusterProfile: ClusterProfile,
     EndpointSlice: EndpointSlice,

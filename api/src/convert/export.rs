@@ -55,6 +55,7 @@ pub fn export(object: &ClusterExport) -> Result<Export, ConvertError> {
         traffic_distribution: spec.traffic_distribution.clone(),
         labels: spec.exported_labels.clone(),
         annotations: spec.exported_annotations.clone(),
+        guarded: spec.guarded,
         zones: zones(&reading, &spec.zones)?,
     })
 }
@@ -168,6 +169,7 @@ pub fn cluster_export(export: &Export) -> ClusterExport {
             exported_labels: export.labels.clone(),
             exported_annotations: export.annotations.clone(),
             exported_at: Some(Time(time(export.since))),
+            guarded: export.guarded,
             zones: export.zones.iter().map(zone).collect(),
         },
     }
@@ -196,6 +198,7 @@ mod tests {
             traffic_distribution: None,
             labels: BTreeMap::from([("team".into(), "red".into())]),
             annotations: BTreeMap::new(),
+            guarded: true,
             zones: BTreeMap::from([(
                 ZoneName::parse("").unwrap(),
                 ZoneCapacity { ready: 1, total: 2 },

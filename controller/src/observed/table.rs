@@ -75,6 +75,15 @@ impl<T> Table<T> {
         self.rows.iter()
     }
 
+    /// The objects of a namespace.
+    pub(crate) fn rows_in<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = (&'a ObjectKey, &'a Row<T>)> {
+        let first = ObjectKey { namespace: namespace.to_owned(), name: String::new() };
+        self.rows.range(first..).take_while(move |(key, _)| key.namespace == namespace)
+    }
+
     /// The objects that cannot be read, and why.
     pub(crate) fn malformed(&self) -> &BTreeMap<ObjectKey, String> {
         &self.malformed

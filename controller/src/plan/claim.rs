@@ -86,6 +86,7 @@ fn export(
         traffic_distribution: view.traffic_distribution.clone(),
         labels: carried.labels,
         annotations: carried.annotations,
+        guarded: observed.guards(service).next().is_some(),
         zones: zones(observed, service),
     }
 }

@@ -180,7 +180,9 @@ fn pods(
         let Some(export) = exports.get(&read.cluster) else {
             continue;
         };
-        if export.kind != merged.kind || route(observed, &read.cluster) != Route::Gateways {
+        if export.kind != merged.kind
+            || route(observed, &merged.service, &read.cluster) != Route::Gateways
+        {
             continue;
         }
         let ports: Vec<(PortKey, PortKey)> = ports(merged, export, read)

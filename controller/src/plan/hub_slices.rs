@@ -88,7 +88,9 @@ fn is_shared(observed: &Observed) -> bool {
 
 fn slices(observed: &Observed, export: &Export) -> Vec<EndpointSlice> {
     let mut slices = Vec::new();
-    if export.kind != ServiceKind::Headless && !is_shared(observed) {
+    // Pods of what is guarded are called through gateways alone.
+    let are_called = is_shared(observed) && !export.guarded;
+    if export.kind != ServiceKind::Headless && !are_called {
         return slices;
     }
     let service = &export.service;

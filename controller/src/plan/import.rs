@@ -163,7 +163,8 @@ fn encrypted(
     merged: &Merged,
     row: Option<&Row<ServiceImport>>,
 ) -> Option<Wanted> {
-    let direct = merged.clusters.iter().filter(|cluster| route(observed, cluster) == Route::Direct);
+    let direct = |cluster: &&ClusterId| route(observed, &merged.service, cluster) == Route::Direct;
+    let direct = merged.clusters.iter().filter(direct);
     let direct: Vec<String> = direct.map(|cluster| format!("{cluster:?}")).collect();
     if direct.is_empty() {
         let current = row.and_then(|row| row.kept.status.as_ref())?;

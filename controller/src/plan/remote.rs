@@ -63,7 +63,7 @@ pub(super) fn remote(
         let is_silent = observed.silent_members.contains(read.cluster.as_str());
         if export.kind != merged.kind
             || is_silent
-            || route(observed, &read.cluster) != Route::Direct
+            || route(observed, &merged.service, &read.cluster) != Route::Direct
         {
             continue;
         }

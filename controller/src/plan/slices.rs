@@ -28,7 +28,7 @@ use landbridge_api::{
 };
 use landbridge_model::{
     AllottedPort, ClusterId, Export, Hostname, IpFamily, Merged, MergedPort, PortKey, PortName,
-    Protocol, ServiceKind, derived,
+    Protocol, ServiceKey, ServiceKind, derived,
 };
 
 use super::{
@@ -36,7 +36,7 @@ use super::{
     hub_slices::MOST_ENDPOINTS as MOST_PACKED, remote::Remote, versioned,
 };
 use crate::{
-    observed::{Observed, Problem, SliceRole, object_key},
+    observed::{Observed, Problem, SliceRole, cluster_export_key, object_key},
     ports::Slot,
 };
 use data::{Draft, conditions};
@@ -66,13 +66,17 @@ pub(super) enum Route {
     Here,
 }
 
-/// How calls get from here to the pods of `cluster`.
-pub(super) fn route(observed: &Observed, cluster: &ClusterId) -> Route {
+/// How calls of `service` get from here to the pods of `cluster`. "A member whose service has an AccessPolicy counts as
+/// another network for it": its gateways hold the policy.
+pub(super) fn route(observed: &Observed, service: &ServiceKey, cluster: &ClusterId) -> Route {
     if *cluster == observed.config.cluster {
         return Route::Here;
     }
-    let member = observed.member(cluster);
-    if member.is_some_and(|member| member.peer.network == observed.config.network) {
+    let is_near = observed
+        .member(cluster)
+        .is_some_and(|member| member.peer.network == observed.config.network);
+    let export = observed.cluster_exports.find(&cluster_export_key(cluster, service));
+    if is_near && !export.is_some_and(|view| view.export.guarded) {
         Route::Direct
     } else {
         Route::Gateways
@@ -86,17 +90,19 @@ pub(super) fn carried(observed: &Observed, merged: &Merged) -> Vec<Slot> {
         return Vec::new();
     }
     let ports = merged.ports.iter().filter(|port| {
-        port.port.key.protocol != Protocol::Sctp && elsewhere(observed, port).next().is_some()
+        port.port.key.protocol != Protocol::Sctp
+            && elsewhere(observed, &merged.service, port).next().is_some()
     });
     ports.map(|port| port.port.key.into()).collect()
 }
 
 fn elsewhere<'a>(
     observed: &'a Observed,
+    service: &'a ServiceKey,
     port: &'a MergedPort,
 ) -> impl Iterator<Item = &'a ClusterId> {
     let servers = port.served_by.iter();
-    servers.filter(|cluster| route(observed, cluster) == Route::Gateways)
+    servers.filter(|cluster| route(observed, service, cluster) == Route::Gateways)
 }
 
 /// What slices are made from.
@@ -186,7 +192,9 @@ impl Source<'_> {
     fn split(&self, family: IpFamily) -> (Vec<&MergedPort>, Vec<&MergedPort>, bool) {
         let allotted = self.merged.ports.iter();
         let allotted = allotted.filter(|port| self.number(port).is_some());
-        let is_near = |cluster: &ClusterId| route(self.observed, cluster) != Route::Gateways;
+        let is_near = |cluster: &ClusterId| {
+            route(self.observed, &self.merged.service, cluster) != Route::Gateways
+        };
         let (shared, foreign): (Vec<_>, Vec<_>) =
             allotted.partition(|port| port.served_by.iter().any(is_near));
         let is_idle = |port: &&MergedPort| {
@@ -213,7 +221,7 @@ impl Source<'_> {
 
     /// Whether any other cluster that serves a port has a ready pod.
     fn is_ready_elsewhere(&self, port: &MergedPort) -> bool {
-        elsewhere(self.observed, port).any(|cluster| self.is_ready(cluster))
+        elsewhere(self.observed, &self.merged.service, port).any(|cluster| self.is_ready(cluster))
     }
 
     fn is_ready(&self, cluster: &ClusterId) -> bool {
@@ -229,7 +237,7 @@ impl Source<'_> {
                         .label(SERVICE_NAME, self.merged.service.name.as_str())
                         .label(SOURCE_CLUSTER, cluster.as_str());
                 let before = slices.wanted.len();
-                let parts = match route(self.observed, cluster) {
+                let parts = match route(self.observed, &self.merged.service, cluster) {
                     Route::Direct => {
                         let groups = self.direct(cluster, family);
                         let current = self.current();
@@ -403,7 +411,7 @@ pub(super) fn reshaped(
 /// What takes away the slices of an import, except for `kept`.
 pub(super) fn delete(
     observed: &Observed,
-    service: &landbridge_model::ServiceKey,
+    service: &ServiceKey,
     kept: &BTreeSet<ObjectKey>,
 ) -> Vec<Write> {
     let stale = observed.our_slices(service).filter(|(key, _)| !kept.contains(*key));

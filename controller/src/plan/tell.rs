@@ -5,6 +5,7 @@
 //! | Valid | whether there is something to export |
 //! | Ready | whether the hub has it |
 //! | Conflict | whether the exporters of the service disagree; the same words on every export of it |
+//! | Guarded | which AccessPolicies are in force for it; absent where none is |
 //! | Degraded | what of it importers do not get; absent where they get all |
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -99,6 +100,7 @@ fn valid_export(
         None if has(current, "Conflict") => wanted.push(conflict(&[])),
         None => {}
     }
+    wanted.extend(guarded(observed, service, current));
     if !valid.degraded.is_empty() {
         let reasons: Vec<&str> = valid.degraded.iter().map(|(reason, _)| *reason).collect();
         let messages: Vec<&str> = valid.degraded.iter().map(|(_, text)| text.as_str()).collect();
@@ -125,6 +127,22 @@ fn ready(observed: &Observed, service: &ServiceKey, valid: &Valid) -> Option<Wan
     let trouble = observed.hub_trouble()?;
     let message = format!("The hub cannot be reached: {}", excerpt(trouble));
     Some(Wanted::new("Ready", false, "Pending", message))
+}
+
+fn guarded(observed: &Observed, service: &ServiceKey, current: &[Condition]) -> Option<Wanted> {
+    /// Enough to find the others.
+    const MOST: usize = 5;
+    let names: Vec<&str> = observed.guards(service).collect();
+    if names.is_empty() {
+        let message = "Every member of the set may call it.";
+        return has(current, "Guarded").then(|| Wanted::new("Guarded", false, "NoPolicy", message));
+    }
+    let mut named = names.iter().take(MOST).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > MOST {
+        named += &format!(" and {} more", names.len() - MOST);
+    }
+    let message = format!("Only who is allowed by these AccessPolicies may call it: {named}.");
+    Some(Wanted::new("Guarded", true, "AccessPolicy", message))
 }
 
 /// "several joined by commas" (the reasons), and the messages by spaces.

@@ -100,9 +100,11 @@ fn read(event: &Event) -> Option<(Kind, Heard)> {
         Event::ServiceExport(change) => (Kind::ServiceExport, heard(change)),
         Event::ServiceImport(change) => (Kind::ServiceImport, heard(change)),
         // No plan writes it, or it is of no object.
-        Event::Kubernetes(_) | Event::Lease(_) | Event::Probed(..) | Event::Served(_) => {
-            return None;
-        }
+        Event::AccessPolicy(_)
+        | Event::Kubernetes(_)
+        | Event::Lease(_)
+        | Event::Probed(..)
+        | Event::Served(_) => return None,
     };
     Some((kind, heard?))
 }

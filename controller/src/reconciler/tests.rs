@@ -34,6 +34,7 @@ impl World {
         let spec = MemberSpec { generation: 1, network: "a".into(), ..MemberSpec::default() };
         let member = Member::new("paris", spec);
         for event in [
+            Event::AccessPolicy(nothing()),
             Event::ClusterExport(nothing()),
             Event::EndpointSlice(nothing()),
             Event::HubSlice(nothing()),

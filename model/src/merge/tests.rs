@@ -32,6 +32,7 @@ fn export(cluster: &str, since: i64, ports: &[&str]) -> Export {
         traffic_distribution: None,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
+        guarded: false,
         zones: BTreeMap::new(),
     }
 }

@@ -56,6 +56,71 @@ fn pods_of_the_same_network_are_called_directly() {
     assert_eq!(world.conditions("berlin", "ServiceImport", "shop/web"), ["Ready=True/Ready"]);
 }
 
+/// Design, "Import": "A member whose service has an AccessPolicy counts as another network for it."
+#[test]
+fn what_has_an_access_policy_is_called_through_gateways_within_its_network_too() {
+    let policy = |name: &str, spec: serde_json::Value| {
+        json!({"apiVersion": "landbridge.dev/v1alpha1", "kind": "AccessPolicy",
+            "metadata": {"namespace": "shop", "name": name}, "spec": spec})
+    };
+    let guarded = |world: &mut World| {
+        let told = world.conditions("paris", "ServiceExport", "shop/web");
+        told.into_iter().find(|one| one.starts_with("Guarded")).unwrap_or_default()
+    };
+    let mut world = example();
+    // One for another Service is nothing to this one.
+    world.put("paris", policy("other", json!({"service": "other"})));
+    world.settle();
+    assert_eq!(guarded(&mut world), "");
+    let direct = "[tcp-80 -> 8080] [10.244.0.5 ready]";
+    assert_eq!(world.slice("lyon", "derived-isrlchlhrq-remote-v4"), direct);
+
+    for (name, spec) in [("web", json!({"service": "web"})), ("nobody", json!({}))] {
+        world.put("paris", policy(name, spec));
+        world.settle();
+        assert_eq!(
+            guarded(&mut world),
+            format!(
+                "Guarded=True/AccessPolicy: Only who is allowed by these AccessPolicies may call it: {name}."
+            )
+        );
+        assert_eq!(
+            world.names("lyon", "EndpointSlice"),
+            ["derived-isrlchlhrq-gw-v4", "web-paris-v4"]
+        );
+        for slice in ["derived-isrlchlhrq-gw-v4", "web-paris-v4"] {
+            assert!(world.slice("lyon", slice).ends_with(" [10.244.1.30 ready]"), "{slice}");
+        }
+        let told = world.conditions("lyon", "ServiceImport", "shop/web");
+        assert_eq!(told, ["Ready=True/Ready", "Encrypted=True/Gateways"]);
+        assert_eq!(world.names("hub", "EndpointSlice"), [""; 0], "nobody may go around");
+        // Its own pods are called by its own cluster as ever: what passes no gateway is not for gateways to hold.
+        let own = world.slice("paris", "derived-isrlchlhrq-pods-v4");
+        assert_eq!(own, direct);
+
+        world.delete("paris", "AccessPolicy", &format!("shop/{name}"));
+        world.settle();
+        assert!(guarded(&mut world).starts_with("Guarded=False/NoPolicy"));
+        assert_eq!(world.slice("lyon", "derived-isrlchlhrq-remote-v4"), direct);
+    }
+}
+
+/// Whoever cannot read what is allowed must not take it for everything.
+#[test]
+fn an_access_policy_that_cannot_be_read_guards_its_whole_namespace() {
+    let mut world = example();
+    world.put(
+        "paris",
+        json!({"apiVersion": "landbridge.dev/v1alpha1", "kind": "AccessPolicy",
+            "metadata": {"namespace": "shop", "name": "odd"}, "spec": {"allow": "everybody"}}),
+    );
+    world.settle();
+    assert!(world.names("lyon", "EndpointSlice").contains(&"derived-isrlchlhrq-gw-v4".to_owned()));
+    world.delete("paris", "AccessPolicy", "shop/odd");
+    world.settle();
+    assert!(world.names("lyon", "EndpointSlice").contains(&"derived-isrlchlhrq-remote-v4".into()));
+}
+
 /// KEP-1645: "IP protocol incompatibilities (i.e.: importing an IPv6 only service in an IPv4 cluster)". Another network
 /// is reached through gateways, which carry the one to the other.
 #[test]

@@ -58,7 +58,8 @@ pub(super) struct World {
     pub(super) pruned: Vec<(&'static str, &'static [&'static str])>,
 }
 
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 13] = [
+    "AccessPolicy",
     "ClusterExport",
     "ClusterProfile",
     "EndpointSlice",
@@ -120,6 +121,7 @@ fn to_event(kind: &str, change: Change<Value>) -> Event {
         }
     }
     match kind {
+        "AccessPolicy" => Event::AccessPolicy(typed(change)),
         "ClusterExport" => Event::ClusterExport(typed(change)),
         "ClusterProfile" => Event::ClusterProfile(typed(change)),
         "EndpointSlice" => Event::EndpointSlice(typed(change)),
