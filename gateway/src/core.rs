@@ -33,6 +33,11 @@ use crate::{
 const MAX_OUTBOUND: usize = 24_576;
 /// Connections that peers may have open to pods of this cluster.
 const MAX_INBOUND: usize = 24_576;
+/// UDP flows of clients of this cluster: each costs a task and 2 KiB, and a client with many questions may have
+/// thousands. Those of one port are bounded besides, and evicted.
+const MAX_OUTBOUND_FLOWS: usize = 16_384;
+/// UDP flows of peers: each holds a descriptor, of those that connections leave.
+const MAX_INBOUND_FLOWS: usize = 8_192;
 /// What may be kept of payload that no answer has confirmed, over all connections: a thousand at their limit of
 /// 64 KiB.
 const KEPT: usize = 64 << 20;
@@ -43,7 +48,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) cluster: ClusterId,
-    pub(crate) listen: IpAddr,
+    pub(crate) listen: Vec<IpAddr>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) transport: Transport,
     pub(crate) links: Links,
@@ -52,6 +57,8 @@ pub(crate) struct Core {
     pub(crate) kept: Budget,
     pub(crate) outbound: Arc<Semaphore>,
     pub(crate) inbound: Arc<Semaphore>,
+    pub(crate) outbound_flows: Arc<Semaphore>,
+    pub(crate) inbound_flows: Arc<Semaphore>,
     /// Cancelled when no new connections are to be taken.
     pub(crate) draining: CancellationToken,
     /// Cancelled when everything is to end.
@@ -64,7 +71,7 @@ pub(crate) struct Core {
 pub(crate) struct CoreConfig {
     pub(crate) cluster: ClusterId,
     pub(crate) set: ClusterSetId,
-    pub(crate) listen: IpAddr,
+    pub(crate) listen: Vec<IpAddr>,
     pub(crate) link: SocketAddr,
     pub(crate) identity: Identity,
     pub(crate) span: Span,
@@ -94,6 +101,8 @@ impl Core {
             kept: Budget::new(KEPT),
             outbound: Arc::new(Semaphore::new(MAX_OUTBOUND)),
             inbound: Arc::new(Semaphore::new(MAX_INBOUND)),
+            outbound_flows: Arc::new(Semaphore::new(MAX_OUTBOUND_FLOWS)),
+            inbound_flows: Arc::new(Semaphore::new(MAX_INBOUND_FLOWS)),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
             tasks: Tasks::new(config.span),
@@ -123,7 +132,8 @@ impl Core {
         }
     }
 
-    /// Connections that go through this gateway in either direction.
+    /// Connections that go through this gateway in either direction. UDP flows, which have no end that could be waited
+    /// for, do not count.
     pub(crate) fn open_connections(&self) -> usize {
         let free = self.outbound.available_permits() + self.inbound.available_permits();
         (MAX_OUTBOUND + MAX_INBOUND).saturating_sub(free)

@@ -5,20 +5,21 @@
 //! sent; once payload is out and no answer has come, a lost or silent link resets the client, for what may have been
 //! delivered is never sent twice.
 
+mod aim;
 mod attempt;
 mod early;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use landbridge_model::{AllottedPort, ClusterId};
-use tokio::{
-    net::TcpStream,
-    sync::OwnedSemaphorePermit,
-    time::{Instant, timeout_at},
-};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::Instant};
 
+pub(crate) use self::{
+    aim::Aim,
+    attempt::{Scope, answer, scope},
+};
 use self::{
-    attempt::{Attempt, Connected, Scope, attempt},
+    attempt::{Attempt, Connected, attempt},
     early::Early,
 };
 use crate::{
@@ -26,19 +27,16 @@ use crate::{
     copy::{self, Counters},
     core::Core,
     metrics::{Direction, Open},
-    route::{Candidate, Choice, Draws, Tried, choose},
+    route::{Choice, Tried},
     serve,
     snapshot::{Route, Snapshot},
-    wire::{self, Header, Refusal},
+    wire::{self, Refusal},
 };
 
 /// How long a client waits in all until it is connected or reset.
-const DEADLINE: Duration = Duration::from_secs(10);
-/// How long a client waits while nobody can be asked at all: for an object that is on its way to this gateway, or a
-/// link that is being dialled.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// The most tries for one client: every exporter of a large set once would be worse than a quick no.
-const MAX_TRIES: usize = 5;
+pub(crate) const MAX_TRIES: usize = 5;
 
 /// Takes a client in. It is refused by a reset where there are too many.
 pub(crate) fn client(
@@ -53,15 +51,12 @@ pub(crate) fn client(
         return copy::reset(client);
     };
     let call = Call {
-        core: Arc::clone(core),
-        port,
-        route: Arc::clone(route),
-        address: SocketAddr::new(address.ip().to_canonical(), address.port()),
+        aim: Aim::new(core, port, route, address),
         _permit: permit,
         _open: core.metrics.open(Direction::Outbound),
     };
     core.tasks.spawn("client", async move {
-        let stop = call.core.stop.clone();
+        let stop = call.aim.core.stop.clone();
         tokio::select! {
             () = call.run(client) => {}
             () = stop.cancelled() => {}
@@ -71,10 +66,7 @@ pub(crate) fn client(
 
 /// One client's connection.
 struct Call {
-    core: Arc<Core>,
-    port: AllottedPort,
-    route: Arc<Route>,
-    address: SocketAddr,
+    aim: Aim,
     _permit: OwnedSemaphorePermit,
     _open: Open,
 }
@@ -89,19 +81,19 @@ impl Call {
     async fn run(self, client: TcpStream) {
         copy::prepare(&client);
         let start = Instant::now();
-        let mut early = Early::new(Arc::clone(&self.core));
+        let mut early = Early::new(Arc::clone(&self.aim.core));
         let brought = self.bring(&client, &mut early, start + DEADLINE).await;
         let result = brought.as_ref().map_or_else(|reason| *reason, |_| "connected");
-        self.core.metrics.connection(Direction::Outbound, result);
-        let target = &self.route.target;
+        self.aim.core.metrics.connection(Direction::Outbound, result);
+        let target = &self.aim.route.target;
         match brought {
             Ok(brought) => {
-                self.core.metrics.connected_after(start.elapsed().as_secs_f64());
+                self.aim.core.metrics.connected_after(start.elapsed().as_secs_f64());
                 self.carry(client, brought, early).await;
             }
             Err(reason) => {
                 tracing::info!(
-                    service = %target.service, port = %target.port, client = %self.address, reason,
+                    service = %target.service, port = %target.port, client = %self.aim.client, reason,
                     "a call was not connected"
                 );
                 copy::reset(client);
@@ -122,14 +114,10 @@ impl Call {
         let mut tried = Tried::default();
         let mut reason = "no_route";
         for _ in 0..MAX_TRIES {
-            let snapshot = self.core.snapshots.load();
-            let Some((choice, snapshot)) = self.choose(snapshot, &tried, deadline).await else {
+            let Some((choice, snapshot)) = self.aim.choose(&tried, deadline).await else {
                 return Err(reason);
             };
-            let source = Source {
-                workload: snapshot.callers.get(&self.address.ip()).cloned(),
-                address: Some(self.address),
-            };
+            let source = self.aim.source(&snapshot);
             match choice {
                 Choice::Here => match self.here(&snapshot, source).await {
                     Ok(pod) => return Ok(Brought::Here(pod)),
@@ -139,11 +127,11 @@ impl Call {
                     }
                 },
                 Choice::Link { cluster, link } => {
-                    let Some(link) = self.core.links.get(&cluster, link) else {
+                    let Some(link) = self.aim.core.links.get(&cluster, link) else {
                         tried.link(link);
                         continue;
                     };
-                    let header = wire::encode_header(&self.header(source));
+                    let header = wire::encode_header(&self.aim.header(source));
                     match attempt(client, &link, &header, early, deadline).await {
                         Attempt::Connected(connected) => {
                             return Ok(Brought::Peer(cluster, connected));
@@ -160,94 +148,23 @@ impl Call {
                     }
                 }
             }
-            self.core.metrics.retried(reason);
+            self.aim.core.metrics.retried(reason);
         }
         Err(reason)
     }
 
-    /// Chooses where to; while nobody can be asked, waits a little for that to change.
-    async fn choose(
-        &self,
-        mut snapshot: Arc<Snapshot>,
-        tried: &Tried,
-        deadline: Instant,
-    ) -> Option<(Choice, Arc<Snapshot>)> {
-        let patience = deadline.min(Instant::now() + PATIENCE);
-        let mut revisions = self.core.snapshots.subscribe();
-        let mut links = self.core.links.subscribe();
-        loop {
-            if let Some(choice) = self.choose_now(&snapshot, tried) {
-                return Some((choice, snapshot));
-            }
-            if tried.exhausts(&self.current(&snapshot).clusters) {
-                return None;
-            }
-            let changed = timeout_at(patience, async {
-                tokio::select! {
-                    _ = revisions.changed() => {}
-                    _ = links.changed() => {}
-                }
-            });
-            changed.await.ok()?;
-            snapshot = self.core.snapshots.load();
-        }
-    }
-
-    /// What the port means now; if it means something else, or nothing, what it meant when the client came.
-    fn current<'a>(&'a self, snapshot: &'a Snapshot) -> &'a Route {
-        let key = (self.route.target.port.protocol, self.port);
-        let now = snapshot.routes.get(&key);
-        now.filter(|now| now.target == self.route.target).unwrap_or(&self.route)
-    }
-
-    fn choose_now(&self, snapshot: &Snapshot, tried: &Tried) -> Option<Choice> {
-        let route = self.current(snapshot);
-        let candidates: Vec<Candidate<'_>> = route
-            .clusters
-            .iter()
-            .map(|cluster| Candidate {
-                cluster,
-                links: self.core.links.to(cluster).iter().map(|link| link.view()).collect(),
-            })
-            .collect();
-        let exported = snapshot.exports.get(&route.target.service);
-        let here = exported.is_some_and(|exported| {
-            self.is_here() && exported.destinations(route.target.port, self.hostname()).is_ok()
-        });
-        choose(&candidates, here, tried, Draws(rand::random()))
-    }
-
-    /// Whether this cluster may serve the call itself: an endpoint of another cluster it may not.
-    fn is_here(&self) -> bool {
-        let endpoint = self.route.target.endpoint.as_ref();
-        endpoint.is_none_or(|endpoint| endpoint.cluster == self.core.cluster)
-    }
-
-    fn hostname(&self) -> Option<&landbridge_model::Hostname> {
-        self.route.target.endpoint.as_ref().map(|endpoint| &endpoint.hostname)
-    }
-
-    fn header(&self, source: Source) -> Header {
-        Header {
-            service: self.route.target.service.clone(),
-            endpoint: self.hostname().cloned(),
-            port: self.route.target.port,
-            source,
-        }
-    }
-
     /// Brings the call to a pod of this cluster.
     async fn here(&self, snapshot: &Snapshot, source: Source) -> Result<TcpStream, Refusal> {
-        let caller = Caller { cluster: self.core.cluster.clone(), source: source.clone() };
-        serve::connect(snapshot, &self.header(source), &caller).await
+        let caller = Caller { cluster: self.aim.core.cluster.clone(), source: source.clone() };
+        serve::connect(snapshot, &self.aim.header(source), &caller).await
     }
 
     async fn carry(&self, mut client: TcpStream, brought: Brought, early: Early) {
         let ended = match brought {
             Brought::Peer(cluster, connected) => {
                 let counters = Counters {
-                    sent: self.core.metrics.bytes(Direction::Outbound, cluster.as_str()),
-                    received: self.core.metrics.bytes(Direction::Inbound, cluster.as_str()),
+                    sent: self.aim.core.metrics.bytes(Direction::Outbound, cluster.as_str()),
+                    received: self.aim.core.metrics.bytes(Direction::Inbound, cluster.as_str()),
                 };
                 let prefix = early.into_prefix();
                 let Connected { send, recv, load } = connected;
@@ -264,7 +181,7 @@ impl Call {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(service = %self.route.target.service, client = %self.address, "reset: {error}");
+            tracing::debug!(service = %self.aim.route.target.service, client = %self.aim.client, "reset: {error}");
             copy::reset(client);
         }
     }

@@ -16,12 +16,14 @@
 //! | `state`, `snapshot` | what do the objects of this cluster say? |
 //! | `listen`, `route`, `forward` | what comes in from clients, and where does it go? |
 //! | `serve` | what comes in from peers, and which pod gets it? |
+//! | `udp`, `flows` | how are datagrams carried, and when does a flow end? |
 //! | `register`, `status` | what is told to the Kubernetes API? |
 //! | `run` | how does one of them start, run and end? |
 
 pub mod caller;
 mod copy;
 mod core;
+mod flows;
 mod forward;
 mod health;
 pub mod identity;
@@ -43,6 +45,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod udp;
 mod verifier;
 mod wire;
 

@@ -27,6 +27,7 @@ use crate::{
     identity::GatewayId,
     route::LinkView,
     transport::{CloseReason, ConnectError, Connection, RecvStream, SendStream, StreamError},
+    udp::Flows,
 };
 
 /// The most connections to one peer: eight replicas on each side, dialled from both.
@@ -42,6 +43,10 @@ pub(crate) struct Link {
     state: watch::Sender<LinkState>,
     streams: AtomicUsize,
     draining: AtomicBool,
+    /// The versions of headers that the peer reads.
+    spoken: Vec<u8>,
+    /// The UDP flows that go over it.
+    pub(crate) flows: Flows,
 }
 
 impl Link {
@@ -51,6 +56,11 @@ impl Link {
 
     pub(crate) fn state(&self) -> LinkState {
         *self.state.borrow()
+    }
+
+    /// Whether the peer reads headers of this version.
+    pub(crate) fn reads(&self, version: u8) -> bool {
+        self.spoken.contains(&version)
     }
 
     /// Tells of every change of the state.
@@ -161,7 +171,12 @@ impl Links {
     }
 
     /// Puts a connection in the table; none where its peer has too many.
-    fn add(&self, connection: Connection, dialled: Option<SocketAddr>) -> Option<Arc<Link>> {
+    fn add(
+        &self,
+        connection: Connection,
+        dialled: Option<SocketAddr>,
+        spoken: Vec<u8>,
+    ) -> Option<Arc<Link>> {
         let cluster = connection.peer().cluster.clone();
         let link = Arc::new(Link {
             id: self.next.fetch_add(1, Ordering::Relaxed),
@@ -170,6 +185,8 @@ impl Links {
             state: watch::Sender::new(LinkState::Healthy),
             streams: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
+            spoken,
+            flows: Flows::default(),
         });
         let added = self.replace(|table| {
             let links = table.entry(cluster.clone()).or_default();

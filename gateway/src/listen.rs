@@ -3,17 +3,20 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use landbridge_model::{AllottedPort, Protocol};
 use socket2::{Domain, Socket, Type};
-use tokio::{net::TcpListener, time::Instant};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{core::Core, forward, snapshot::Route};
+use crate::{core::Core, forward, snapshot::Route, udp};
 
 /// How long a port that no slice names any more is listened on: kube-proxies take their time to hear of it.
 const GRACE: Duration = Duration::from_secs(5);
@@ -23,6 +26,11 @@ const RETRY: Duration = Duration::from_secs(1);
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 /// Connections that may wait to be accepted: a burst of one for each of many pods.
 const BACKLOG: i32 = 4096;
+/// Asked of the kernel for the datagrams of one port, which gives what `rmem_max` allows: 7 ms at 1 Gbit/s.
+const SOCKET_BUFFER: usize = 1 << 20;
+
+/// What a slice allots: TCP and UDP count apart.
+type Number = (Protocol, AllottedPort);
 
 /// What is listened on, as others may see it.
 #[derive(Debug, Default)]
@@ -63,23 +71,24 @@ struct Listener {
 
 /// Listens on what the snapshots ask for until the gateway drains.
 pub(crate) async fn manage(core: Arc<Core>) {
-    let mut bound: HashMap<AllottedPort, Listener> = HashMap::new();
-    let mut failed: BTreeMap<AllottedPort, String> = BTreeMap::new();
+    let mut bound: HashMap<Number, Listener> = HashMap::new();
+    let mut failed: BTreeMap<Number, String> = BTreeMap::new();
     let mut revision = core.snapshots.subscribe();
     loop {
         let snapshot = core.snapshots.load();
-        let tcp = snapshot.routes.iter().filter(|((protocol, _), _)| *protocol == Protocol::Tcp);
-        let wanted: BTreeMap<AllottedPort, &Arc<Route>> =
-            tcp.map(|((_, port), route)| (*port, route)).collect();
-        failed.retain(|port, _| wanted.contains_key(port));
-        for (port, route) in &wanted {
-            if !bound.contains_key(port) {
-                bind(&core, *port, route, &mut bound, &mut failed);
+        let carried = |protocol| matches!(protocol, Protocol::Tcp | Protocol::Udp);
+        let routes = snapshot.routes.iter().filter(|((protocol, _), _)| carried(*protocol));
+        let wanted: BTreeMap<Number, &Arc<Route>> =
+            routes.map(|(number, route)| (*number, route)).collect();
+        failed.retain(|number, _| wanted.contains_key(number));
+        for (number, route) in &wanted {
+            if !bound.contains_key(number) {
+                bind(&core, *number, route, &mut bound, &mut failed);
             }
         }
         let now = Instant::now();
         unbind(&mut bound, &wanted, now);
-        let ports = bound.keys().map(|port| (Protocol::Tcp, port.number())).collect();
+        let ports = bound.keys().map(|(protocol, port)| (*protocol, port.number())).collect();
         core.listeners.set(ports, snapshot.synced.then_some(snapshot.revision));
         core.metrics.listeners.set(i64::try_from(bound.len()).unwrap_or(i64::MAX));
         let not_carried = snapshot.routes.len() - wanted.len();
@@ -97,27 +106,42 @@ pub(crate) async fn manage(core: Arc<Core>) {
 
 fn bind(
     core: &Arc<Core>,
-    port: AllottedPort,
+    number: Number,
     route: &Arc<Route>,
-    bound: &mut HashMap<AllottedPort, Listener>,
-    failed: &mut BTreeMap<AllottedPort, String>,
+    bound: &mut HashMap<Number, Listener>,
+    failed: &mut BTreeMap<Number, String>,
 ) {
-    match listener(SocketAddr::new(core.listen, port.number())) {
-        Ok(listener) => {
-            failed.remove(&port);
-            let token = core.stop.child_token();
-            let task = accept(Arc::clone(core), listener, port, Arc::clone(route), token.clone());
-            core.tasks.spawn("accept", task);
-            bound.insert(port, Listener { token, unwanted: None });
+    let (protocol, port) = number;
+    let sockets: Result<Vec<Socket>, (IpAddr, io::Error)> = core
+        .listen
+        .iter()
+        .map(|ip| {
+            socket(protocol, SocketAddr::new(*ip, port.number())).map_err(|error| (*ip, error))
+        })
+        .collect();
+    let started = sockets.and_then(|sockets| {
+        let token = core.stop.child_token();
+        for (socket, ip) in sockets.into_iter().zip(&core.listen) {
+            start(core, socket, number, route, &token).map_err(|error| {
+                token.cancel();
+                (*ip, error)
+            })?;
         }
-        Err(error) => {
+        Ok(token)
+    });
+    match started {
+        Ok(token) => {
+            failed.remove(&number);
+            bound.insert(number, Listener { token, unwanted: None });
+        }
+        Err((address, error)) => {
             core.metrics.listen_failures.inc();
             let message = error.to_string();
             // The same trouble is told once, not each second.
-            if failed.insert(port, message.clone()).as_ref() != Some(&message) {
-                let (address, target) = (core.listen, &route.target);
+            if failed.insert(number, message.clone()).as_ref() != Some(&message) {
+                let target = &route.target;
                 tracing::error!(
-                    %address, %port, service = %target.service,
+                    %address, %protocol, %port, service = %target.service,
                     "cannot listen: {error}; find who holds the port, it is tried again"
                 );
             }
@@ -125,24 +149,51 @@ fn bind(
     }
 }
 
-fn listener(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // A gateway that is started again need not wait for the connections of the one before.
-    socket.set_reuse_address(true)?;
+/// Starts serving the clients that come to a socket.
+fn start(
+    core: &Arc<Core>,
+    socket: Socket,
+    (protocol, port): Number,
+    route: &Arc<Route>,
+    token: &CancellationToken,
+) -> io::Result<()> {
+    let (core_of_task, route, token) = (Arc::clone(core), Arc::clone(route), token.clone());
+    if protocol == Protocol::Udp {
+        let socket = UdpSocket::from_std(socket.into())?;
+        core.tasks.spawn("port", udp::port(core_of_task, socket, port, route, token));
+    } else {
+        let listener = TcpListener::from_std(socket.into())?;
+        core.tasks.spawn("accept", accept(core_of_task, listener, port, route, token));
+    }
+    Ok(())
+}
+
+fn socket(protocol: Protocol, address: SocketAddr) -> io::Result<Socket> {
+    let kind = if protocol == Protocol::Udp { Type::DGRAM } else { Type::STREAM };
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
     if address.is_ipv6() {
         // Every address is every address: pods have one of each family.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    if protocol == Protocol::Udp {
+        // Less is slower, not wrong.
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+        socket.bind(&address.into())?;
+    } else {
+        // A gateway that is started again need not wait for the connections of the one before.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket)
 }
 
 /// Ends what has been unwanted for longer than the grace.
 fn unbind(
-    bound: &mut HashMap<AllottedPort, Listener>,
-    wanted: &BTreeMap<AllottedPort, &Arc<Route>>,
+    bound: &mut HashMap<Number, Listener>,
+    wanted: &BTreeMap<Number, &Arc<Route>>,
     now: Instant,
 ) {
     bound.retain(|port, listener| {
@@ -160,8 +211,8 @@ fn unbind(
 }
 
 fn wakeup(
-    bound: &HashMap<AllottedPort, Listener>,
-    failed: &BTreeMap<AllottedPort, String>,
+    bound: &HashMap<Number, Listener>,
+    failed: &BTreeMap<Number, String>,
     now: Instant,
 ) -> Instant {
     let grace = bound.values().filter_map(|listener| Some(listener.unwanted? + GRACE));
@@ -205,15 +256,20 @@ async fn accept(
 mod tests {
     use super::*;
 
+    fn listener(address: &str) -> TcpListener {
+        let socket = socket(Protocol::Tcp, address.parse().unwrap()).unwrap();
+        TcpListener::from_std(socket.into()).unwrap()
+    }
+
     #[tokio::test]
     async fn every_address_is_of_both_families() {
-        let any = listener("[::]:0".parse().unwrap()).unwrap();
+        let any = listener("[::]:0");
         let port = any.local_addr().unwrap().port();
         let v4 = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, port));
         let client = tokio::net::TcpStream::connect(v4).await.unwrap();
         let (_, from) = any.accept().await.unwrap();
         assert_eq!(from.ip().to_canonical(), client.local_addr().unwrap().ip());
-        let one = listener("[::1]:0".parse().unwrap()).unwrap();
+        let one = listener("[::1]:0");
         let v4 =
             SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, one.local_addr().unwrap().port()));
         assert!(tokio::net::TcpStream::connect(v4).await.is_err());
@@ -222,7 +278,7 @@ mod tests {
     /// Design, "Import": a gateway "listens until no slice names it, and a grace after".
     #[tokio::test(start_paused = true)]
     async fn a_port_is_listened_on_through_its_grace() {
-        let port = AllottedPort::FIRST;
+        let port = (Protocol::Tcp, AllottedPort::FIRST);
         let token = CancellationToken::new();
         let listener = Listener { token: token.clone(), unwanted: None };
         let mut bound = HashMap::from([(port, listener)]);

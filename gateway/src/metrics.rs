@@ -69,6 +69,11 @@ pub(crate) struct Metrics {
     handshakes: Family<ReasonLabel, Counter>,
     links: Family<LinkLabels, Gauge>,
     suspicions: Counter,
+    flows: Family<ResultLabels, Counter>,
+    flows_active: Family<DirectionLabel, Gauge>,
+    flow_evictions: Counter,
+    datagrams: Family<PeerResultLabels, Counter>,
+    datagram_drops: Family<ReasonLabel, Counter>,
     pub(crate) listeners: Gauge,
     pub(crate) listen_failures: Counter,
     pub(crate) accept_failures: Counter,
@@ -84,6 +89,7 @@ impl Metrics {
         let metrics = Self::new();
         let below = registry.sub_registry_with_prefix("gateway");
         metrics.register_connections(below);
+        metrics.register_flows(below);
         metrics.register_links(below);
         metrics.register_listeners(below);
         metrics
@@ -102,6 +108,16 @@ impl Metrics {
         );
         to.register("refusals", "Streams of peers that were refused", self.refusals.clone());
         to.register("retries", "Connections that were tried elsewhere", self.retries.clone());
+    }
+
+    fn register_flows(&self, to: &mut Registry) {
+        to.register("flows", "UDP flows, by how they were opened", self.flows.clone());
+        to.register("flows_active", "UDP flows that are open", self.flows_active.clone());
+        let evictions = self.flow_evictions.clone();
+        to.register("flow_evictions", "UDP flows that made room for others", evictions);
+        to.register("datagrams", "Datagrams of UDP flows carried", self.datagrams.clone());
+        let drops = self.datagram_drops.clone();
+        to.register("datagram_drops", "Datagrams of UDP flows that were dropped", drops);
     }
 
     fn register_links(&self, to: &mut Registry) {
@@ -137,6 +153,11 @@ impl Metrics {
             handshakes: Family::default(),
             links: Family::default(),
             suspicions: Counter::default(),
+            flows: Family::default(),
+            flows_active: Family::default(),
+            flow_evictions: Counter::default(),
+            datagrams: Family::default(),
+            datagram_drops: Family::default(),
             listeners: Gauge::default(),
             listen_failures: Counter::default(),
             accept_failures: Counter::default(),
@@ -167,6 +188,38 @@ impl Metrics {
             direction: direction.as_str(),
             peer: peer.to_owned(),
         })
+    }
+
+    /// A flow is open until what is returned is dropped.
+    pub(crate) fn open_flow(&self, direction: Direction) -> Open {
+        let direction = direction.as_str();
+        let gauge = self.flows_active.get_or_create_owned(&DirectionLabel { direction });
+        gauge.inc();
+        Open(gauge)
+    }
+
+    /// A flow was opened, or why not.
+    pub(crate) fn flow(&self, direction: Direction, result: &'static str) {
+        let direction = direction.as_str();
+        self.flows.get_or_create(&ResultLabels { direction, result }).inc();
+    }
+
+    /// A flow has made room for another.
+    pub(crate) fn flow_evicted(&self) {
+        self.flow_evictions.inc();
+    }
+
+    /// The counters of datagrams that go to `peer` (outbound) or come from it.
+    pub(crate) fn datagrams(&self, direction: Direction, peer: &str) -> DatagramCounters {
+        let labels = PeerResultLabels { direction: direction.as_str(), peer: peer.to_owned() };
+        DatagramCounters {
+            datagrams: self.datagrams.get_or_create_owned(&labels),
+            bytes: self.bytes(direction, peer),
+        }
+    }
+
+    pub(crate) fn datagram_dropped(&self, reason: &'static str) {
+        self.datagram_drops.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     pub(crate) fn connected_after(&self, seconds: f64) {
@@ -217,8 +270,39 @@ impl Metrics {
     }
 
     #[cfg(test)]
+    pub(crate) fn flows(&self, direction: Direction, result: &'static str) -> u64 {
+        let direction = direction.as_str();
+        self.flows.get_or_create(&ResultLabels { direction, result }).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn evictions(&self) -> u64 {
+        self.flow_evictions.get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn dropped(&self, reason: &'static str) -> u64 {
+        self.datagram_drops.get_or_create(&ReasonLabel { reason }).get()
+    }
+
+    #[cfg(test)]
     pub(crate) fn retries(&self, reason: &'static str) -> u64 {
         self.retries.get_or_create(&ReasonLabel { reason }).get()
+    }
+}
+
+/// Datagrams one way between this cluster and a peer.
+#[derive(Clone, Debug)]
+pub(crate) struct DatagramCounters {
+    datagrams: Counter,
+    bytes: Counter,
+}
+
+impl DatagramCounters {
+    /// One more has been carried.
+    pub(crate) fn count(&self, bytes: usize) {
+        self.datagrams.inc();
+        self.bytes.inc_by(bytes as u64);
     }
 }
 

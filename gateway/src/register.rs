@@ -1,7 +1,7 @@
 //! A gateway that runs as a plain process tells its cluster that it is there: an EndpointSlice of the gateway Service,
 //! and a Lease that it renews, by which the controller can tell one that has died.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{fmt::Debug, net::IpAddr, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -39,7 +39,8 @@ const RETRY: Duration = Duration::from_millis(250);
 pub(crate) struct Registration {
     pub(crate) namespace: Namespace,
     pub(crate) gateway: Hostname,
-    pub(crate) address: std::net::IpAddr,
+    /// Where it listens: the first of each family is told.
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) link_port: u16,
     pub(crate) admin_port: u16,
 }
@@ -47,6 +48,10 @@ pub(crate) struct Registration {
 impl Registration {
     fn name(&self) -> String {
         format!("{GATEWAY_SERVICE}-{}", self.gateway)
+    }
+
+    fn name_v6(&self) -> String {
+        format!("{}-v6", self.name())
     }
 
     fn metadata(&self) -> ObjectMeta {
@@ -57,8 +62,16 @@ impl Registration {
         }
     }
 
-    fn slice(&self) -> EndpointSlice {
-        let mut metadata = self.metadata();
+    /// A slice of one family holds addresses of that family alone.
+    fn slices(&self) -> Vec<EndpointSlice> {
+        let first = |is: fn(&IpAddr) -> bool| self.addresses.iter().copied().find(is);
+        let v4 = first(IpAddr::is_ipv4).map(|address| self.slice(address, self.name()));
+        let v6 = first(IpAddr::is_ipv6).map(|address| self.slice(address, self.name_v6()));
+        v4.into_iter().chain(v6).collect()
+    }
+
+    fn slice(&self, address: IpAddr, name: String) -> EndpointSlice {
+        let mut metadata = ObjectMeta { name: Some(name), ..self.metadata() };
         let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         metadata.labels =
             Some([label(KUBE_SERVICE_NAME, GATEWAY_SERVICE), label(MANAGED_BY, LANDBRIDGE)].into());
@@ -69,9 +82,9 @@ impl Registration {
             ..EndpointPort::default()
         };
         EndpointSlice {
-            address_type: if self.address.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned(),
+            address_type: if address.is_ipv4() { "IPv4" } else { "IPv6" }.to_owned(),
             endpoints: vec![Endpoint {
-                addresses: vec![self.address.to_string()],
+                addresses: vec![address.to_string()],
                 conditions: Some(EndpointConditions {
                     ready: Some(true),
                     ..EndpointConditions::default()
@@ -123,7 +136,9 @@ pub(crate) async fn register(core: Arc<Core>, client: Client, registration: Regi
             let written = async {
                 put(&leases, &lease).await?;
                 if renewals.is_multiple_of(RENEWALS_PER_SLICE) {
-                    put(&slices, &registration.slice()).await?;
+                    for slice in registration.slices() {
+                        put(&slices, &slice).await?;
+                    }
                 }
                 Ok::<(), kube::Error>(())
             };
@@ -146,17 +161,19 @@ pub(crate) async fn register(core: Arc<Core>, client: Client, registration: Regi
             Duration::from_millis(10)
         };
     }
-    let name = registration.name();
-    for result in [
-        slices.delete(&name, &DeleteParams::default()).await.err(),
-        leases.delete(&name, &DeleteParams::default()).await.err(),
-    ] {
-        match result {
-            Some(error) if !is_status(&error, 404) => {
-                tracing::warn!("cannot take the registration back: {error}");
-            }
-            _ => {}
+    for slice in registration.slices() {
+        let name = slice.metadata.name.unwrap_or_default();
+        taken_back(slices.delete(&name, &DeleteParams::default()).await.map(drop));
+    }
+    taken_back(leases.delete(&registration.name(), &DeleteParams::default()).await.map(drop));
+}
+
+fn taken_back(result: Result<(), kube::Error>) {
+    match result {
+        Err(error) if !is_status(&error, 404) => {
+            tracing::warn!("cannot take the registration back: {error}");
         }
+        _ => {}
     }
 }
 

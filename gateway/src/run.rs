@@ -49,8 +49,8 @@ pub struct Config {
     pub name: Hostname,
     /// Where Landbridge lives in the cluster.
     pub system_namespace: Namespace,
-    /// The address on which the allotted ports are listened on, and no other.
-    pub listen: IpAddr,
+    /// The addresses on which the allotted ports are listened on, and no others: one of each family that clients use.
+    pub listen: Vec<IpAddr>,
     /// Where peers dial, UDP; also where this gateway dials from.
     pub link: SocketAddr,
     /// What it proves who it is with.
@@ -143,7 +143,7 @@ impl Gateway {
         let core_config = CoreConfig {
             cluster: config.cluster.clone(),
             set: config.set.clone(),
-            listen: config.listen,
+            listen: config.listen.clone(),
             link: config.link,
             identity: config.identity.clone(),
             span: info_span!("gateway", cluster = %config.cluster, name = %config.name),
@@ -171,7 +171,7 @@ impl Gateway {
 
     async fn run_inside(self, shutdown: CancellationToken) -> Result<(), RunError> {
         let Self { core, config, client, link, stop: _stop } = self;
-        tracing::info!(%link, listen = %config.listen, "the gateway starts");
+        tracing::info!(%link, listen = ?config.listen, "the gateway starts");
         core.start();
         let keep = status::keep(Arc::clone(&core), client.clone(), config.name.clone());
         core.tasks.spawn("status", keep);
@@ -180,7 +180,7 @@ impl Gateway {
             let registration = Registration {
                 namespace: config.system_namespace.clone(),
                 gateway: config.name.clone(),
-                address: config.listen,
+                addresses: config.listen.clone(),
                 link_port: link.port(),
                 admin_port,
             };

@@ -6,18 +6,20 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use landbridge_model::Protocol;
 use rand::seq::SliceRandom;
-use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
 
 use crate::{
     caller::Caller,
     copy::{self, Counters, Prefix},
     core::Core,
     links::Link,
-    metrics::Direction,
+    metrics::{Direction, Open},
     proxy::{self, ProxyHeader},
     snapshot::Snapshot,
     transport::{RecvStream, SendStream, StreamError},
+    udp,
     wire::{self, Answer, Header, Refusal, WireError},
 };
 
@@ -43,19 +45,30 @@ pub(crate) fn stream(core: &Arc<Core>, link: &Arc<Link>, send: SendStream, recv:
     tasks.tasks.spawn("stream", async move {
         let served = async {
             match refusal {
-                Some(refusal) => refuse(&core, send, refusal).await,
-                None => serve(&core, &link, send, recv).await,
+                Some(refusal) => {
+                    core.metrics.connection(Direction::Inbound, refusal.reason());
+                    refuse(&core, send, refusal).await;
+                }
+                None => serve(&core, &link, send, recv, (permit.ok(), open)).await,
             }
         };
         tokio::select! {
             () = served => {}
             () = stop.cancelled() => {}
         }
-        drop((permit, open));
     });
 }
 
-async fn serve(core: &Core, link: &Link, mut send: SendStream, mut recv: RecvStream) {
+/// What a connection takes up, until it is dropped.
+type Place = (Option<OwnedSemaphorePermit>, Open);
+
+async fn serve(
+    core: &Core,
+    link: &Arc<Link>,
+    mut send: SendStream,
+    mut recv: RecvStream,
+    place: Place,
+) {
     let peer = link.peer();
     let header = match timeout(HEADER, read_header(&mut recv)).await {
         Ok(Ok(header)) => header,
@@ -65,6 +78,7 @@ async fn serve(core: &Core, link: &Link, mut send: SendStream, mut recv: RecvStr
                 WireError::Version(_) => Refusal::UnsupportedVersion(wire::SPOKEN.to_vec()),
                 _ => Refusal::Malformed,
             };
+            core.metrics.connection(Direction::Inbound, refusal.reason());
             return refuse(core, send, refusal).await;
         }
         Ok(Err(HeaderError::Stream(error))) => {
@@ -73,18 +87,32 @@ async fn serve(core: &Core, link: &Link, mut send: SendStream, mut recv: RecvStr
         }
         Err(_) => {
             tracing::warn!(peer = %peer, "a stream is refused: its header did not come");
+            core.metrics.connection(Direction::Inbound, "malformed");
             return refuse(core, send, Refusal::Malformed).await;
         }
     };
     let caller = Caller { cluster: peer.cluster.clone(), source: header.source.clone() };
-    let connected = connect(&core.snapshots.load(), &header, &caller).await;
-    let pod = match connected {
+    let told = |refusal: &Refusal| {
+        tracing::info!(
+            peer = %peer, service = %header.service, port = %header.port, caller = %caller,
+            reason = refusal.reason(), "a stream is refused"
+        );
+    };
+    if header.port.protocol == Protocol::Udp {
+        // Flows have bounds of their own.
+        drop(place);
+        if let Err((refusal, send)) = udp::flow(core, link, &header, &caller, send, recv).await {
+            told(&refusal);
+            core.metrics.flow(Direction::Inbound, refusal.reason());
+            refuse(core, send, refusal).await;
+        }
+        return;
+    }
+    let pod = match connect(&core.snapshots.load(), &header, &caller).await {
         Ok(pod) => pod,
         Err(refusal) => {
-            tracing::info!(
-                peer = %peer, service = %header.service, port = %header.port, caller = %caller,
-                reason = refusal.reason(), "a stream is refused"
-            );
+            told(&refusal);
+            core.metrics.connection(Direction::Inbound, refusal.reason());
             return refuse(core, send, refusal).await;
         }
     };
@@ -104,7 +132,6 @@ async fn serve(core: &Core, link: &Link, mut send: SendStream, mut recv: RecvStr
 
 async fn refuse(core: &Core, mut send: SendStream, refusal: Refusal) {
     core.metrics.refused(refusal.reason());
-    core.metrics.connection(Direction::Inbound, refusal.reason());
     // A peer that does not wait for the answer, or does not take it, does not need it.
     let answer = wire::encode_answer(&Answer::Refused(refusal));
     if let Ok(Ok(())) = timeout(HEADER, send.write_all(&answer)).await {
@@ -147,7 +174,7 @@ pub(crate) async fn connect(
     caller: &Caller,
 ) -> Result<TcpStream, Refusal> {
     let exported = snapshot.exports.get(&header.service).ok_or(Refusal::NotExported)?;
-    if header.port.protocol != landbridge_model::Protocol::Tcp {
+    if header.port.protocol != Protocol::Tcp {
         return Err(Refusal::NotExported);
     }
     let mut pods = exported.destinations(header.port, header.endpoint.as_ref())?;

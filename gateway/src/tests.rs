@@ -3,7 +3,9 @@
 mod api;
 mod calls;
 mod failure;
+mod older;
 mod strangers;
+mod udp;
 mod world;
 
 pub(crate) use world::route;

@@ -4,10 +4,12 @@
 //! and a stream that is dropped before it was finished is reset: half a transfer must never look like a whole one.
 
 mod config;
+mod datagram;
 mod stream;
 
 use std::{any::Any, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use landbridge_model::ClusterId;
 use quinn::{ConnectionError, Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use rustls_pki_types::CertificateDer;
@@ -15,6 +17,7 @@ use thiserror::Error;
 
 use self::config::Configs;
 pub(crate) use self::config::provider;
+pub(crate) use self::datagram::{Datagrams, Dropped};
 pub(crate) use self::stream::{RecvStream, SendStream, StreamError};
 use crate::{
     identity::GatewayId,
@@ -273,7 +276,20 @@ impl Connection {
         Ok(RecvStream::new(self.inner.accept_uni().await?))
     }
 
-    /// Datagrams received so far, and the smoothed round trip.
+    /// Sends a datagram of a UDP flow, as [`crate::wire::encode_datagram`] writes it, at once or not at all.
+    ///
+    /// # Errors
+    /// Why it was dropped.
+    pub(crate) fn send_datagram(&self, datagram: &Bytes) -> Result<(), Dropped> {
+        datagram::send(&self.inner, datagram)
+    }
+
+    /// The datagrams that the peer sends. To be asked for once, after its control stream.
+    pub(crate) fn datagrams(&self) -> Datagrams {
+        Datagrams::new(self.inner.clone())
+    }
+
+    /// Packets received so far, and the smoothed round trip.
     pub(crate) fn heard(&self) -> (u64, Duration) {
         let stats = self.inner.stats();
         (stats.udp_rx.datagrams, stats.path.rtt)

@@ -4,6 +4,7 @@
 //! stream, caller to server   [version][length: u16][header]   payload…
 //! stream, server to caller   [version][code][length: u8][text] payload…
 //! control stream, each way   [kind][length: u16][body] …
+//! datagram of a UDP flow      [flow: varint] payload
 //! ```
 //!
 //! The first three bytes of a header mean the same in every version, so that a gateway which does not speak one can
@@ -11,19 +12,23 @@
 
 mod bytes;
 mod control;
+mod flow;
 
 use landbridge_model::{Hostname, Namespace, PortKey, Protocol, ServiceKey, ServiceName};
 use thiserror::Error;
 
 pub(crate) use control::{Control, MAX_CONTROL, decode_control, encode_control};
+pub(crate) use flow::{FRAME_PREFIX, MAX_PAYLOAD, decode_datagram, encode_datagram, encode_frame};
 
 use self::bytes::{Reader, Writer};
 use crate::caller::{ObjectName, Source, Workload};
 
-/// The version that this build writes.
+/// The version of headers of TCP connections, and of answers: every gateway reads it.
 pub(crate) const VERSION: u8 = 1;
+/// The version of headers of UDP flows. The fields are the same; who reads it also knows what a flow is.
+const VERSION_FLOWS: u8 = 2;
 /// Every version that this build reads.
-pub(crate) const SPOKEN: &[u8] = &[VERSION];
+pub(crate) const SPOKEN: &[u8] = &[VERSION, VERSION_FLOWS];
 /// Version and length: what comes before the header's own bytes.
 pub(crate) const PREFIX: usize = 3;
 /// The longest header: its fields at their longest are 800 bytes, the rest is room for later ones.
@@ -69,6 +74,12 @@ pub(crate) enum WireError {
 
 const KIND_SERVICE: u8 = 1;
 
+/// The version that a header for this protocol is written in: an older peer goes on reading what it knows.
+#[must_use]
+pub(crate) fn version(protocol: Protocol) -> u8 {
+    if protocol == Protocol::Udp { VERSION_FLOWS } else { VERSION }
+}
+
 /// Writes a header with its prefix.
 #[must_use]
 pub(crate) fn encode_header(header: &Header) -> Vec<u8> {
@@ -85,7 +96,7 @@ pub(crate) fn encode_header(header: &Header) -> Vec<u8> {
     body.text(workload.map_or("", |workload| workload.pod.as_str()));
     body.address(header.source.address);
     let mut whole = Writer::default();
-    whole.u8(VERSION);
+    whole.u8(version(header.port.protocol));
     whole.counted(&body.finish());
     whole.finish()
 }

@@ -123,7 +123,7 @@ async fn start_gateway(client: Client, stop: &CancellationToken) -> tokio::task:
         set: "demo".parse().unwrap(),
         name: Hostname::parse("gw-0").unwrap(),
         system_namespace: Namespace::parse(SYSTEM).unwrap(),
-        listen: listen.into(),
+        listen: vec![listen.into()],
         link: SocketAddr::from((listen, 0)),
         identity: identity(),
         register: Some(Register { admin_port: 9 }),

@@ -1,15 +1,16 @@
 //! Calls over the whole path: controllers, gateways and service proxies of several clusters, and pods that answer.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use landbridge_embedded::proxy::Proxy;
 use landbridge_gateway::{Config, Gateway, Handle, Register, pki};
-use landbridge_model::{ClusterId, Hostname, Namespace, Timestamp};
+use landbridge_model::{ClusterId, Hostname, Namespace, ServiceKey, Timestamp, derived};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket},
+    net::{TcpListener, TcpSocket, UdpSocket},
+    time::timeout,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -78,7 +79,7 @@ async fn run_gateway(running: &Running, root: &pki::Root, stop: &CancellationTok
         set: root.set().clone(),
         name,
         system_namespace: Namespace::parse("landbridge-system").unwrap(),
-        listen,
+        listen: vec![listen],
         link: SocketAddr::new(listen, 4433),
         identity,
         register: Some(Register { admin_port: admin.port() }),
@@ -270,5 +271,62 @@ async fn members_of_one_network_call_pods_directly_and_gateways_where_none_is_re
     set.answers("oslo", oslo, &format!("paris's pod to {BY_GATEWAY}")).await;
     let berlin = set.address("berlin", "derived-isrlchlhrq", 80).await;
     set.answers("berlin", berlin, &format!("paris's pod to {BY_GATEWAY}")).await;
+    set.stop().await;
+}
+
+/// A pod that says its name to every datagram, in `cluster`.
+async fn udp_pod(running: &Running, last: u8, port: u16, name: &'static str) -> Value {
+    let address = running.block.address(last);
+    let socket = UdpSocket::bind((address, port)).await.unwrap();
+    tokio::spawn(async move {
+        let mut question = [0; 64];
+        while let Ok((count, from)) = socket.recv_from(&mut question).await {
+            let answer = [name.as_bytes(), &question[..count]].concat();
+            let _ = socket.send_to(&answer, from).await;
+        }
+    });
+    json!({"addresses": [address.to_string()], "conditions": {"ready": true}})
+}
+
+/// Asks once over UDP; only what comes from where was asked is an answer.
+async fn ask_udp(from: SocketAddr, to: SocketAddr) -> Result<String, String> {
+    let socket = UdpSocket::bind(from).await.map_err(|error| error.to_string())?;
+    socket.connect(to).await.map_err(|error| error.to_string())?;
+    socket.send(b"?").await.map_err(|error| error.to_string())?;
+    let mut answer = [0; 64];
+    match timeout(Duration::from_millis(500), socket.recv(&mut answer)).await {
+        Ok(Ok(count)) => Ok(String::from_utf8_lossy(&answer[..count]).into_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer".to_owned()),
+    }
+}
+
+/// "It carries TCP and UDP": a port number that both protocols have is two services for a gateway.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn datagrams_cross_two_gateways_beside_connections_of_the_same_number() {
+    let set = Set::start().await;
+    let paris = set.member("paris");
+    let mut endpoint = udp_pod(paris, 10, 8053, "udp").await;
+    endpoint["targetRef"] = pod(paris, 10, 8053, "tcp").await["targetRef"].clone();
+    let port = |name: &str, protocol: &str| json!({"name": name, "protocol": protocol, "port": 5353, "targetPort": 8053});
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "dns"},
+        "spec": {"selector": {"app": "dns"}, "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")]}});
+    let of_pod =
+        |name: &str, protocol: &str| json!({"name": name, "protocol": protocol, "port": 8053});
+    let mut slice = slice("dns", &of_pod("dns", "UDP"), &[endpoint]);
+    slice["ports"] = json!([of_pod("dns", "UDP"), of_pod("dns-tcp", "TCP")]);
+    export(paris, service, slice);
+
+    let derived = derived::service(&ServiceKey::parse("shop", "dns").unwrap()).to_string();
+    let to = set.address("berlin", &derived, 5353).await;
+    set.answers("berlin", to, &format!("tcp to {BY_GATEWAY}")).await;
+    let client = SocketAddr::new(set.member("berlin").block.address(CLIENT), 0);
+    eventually("berlin is answered over UDP", &set.clusters, async || {
+        match ask_udp(client, to).await {
+            Ok(answer) if answer == "udp?" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
     set.stop().await;
 }

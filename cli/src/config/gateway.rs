@@ -20,7 +20,7 @@ const LINK_PORT: u16 = 4433;
 const ADMIN_LISTEN: Setting = Setting::one(
     "admin-listen",
     "IP:PORT",
-    "Where /metrics, /healthz, /readyz, /debug/snapshot and /listening are served [default: port 9403 of --listen, where the controller asks]",
+    "Where /metrics, /healthz, /readyz, /debug/snapshot and /listening are served [default: port 9403 of --listen, of every address where that is several; the controller asks there]",
 );
 const GENERATION: Setting = Setting::one(
     "generation",
@@ -33,10 +33,10 @@ const LINK_LISTEN: Setting = Setting::one(
     "IP:PORT",
     "Where other clusters' gateways dial this one (UDP) [default: port 4433 of every address]",
 );
-const LISTEN: Setting = Setting::one(
+const LISTEN: Setting = Setting::list(
     "listen",
     "IP",
-    "The one address at which pods of this cluster reach imported services through this gateway; in a pod, any is all that it has",
+    "The addresses at which pods of this cluster reach imported services through this gateway: one of each family; in a pod, any is all that it has",
 );
 const MEMBER_CERT: Setting = Setting::one(
     "member-cert",
@@ -69,7 +69,7 @@ pub(crate) struct Settings {
     /// Whether this process has issued its own certificate.
     pub(crate) issued: bool,
     pub(crate) link: SocketAddr,
-    pub(crate) listen: IpAddr,
+    pub(crate) listen: Vec<IpAddr>,
     pub(crate) membership: Membership,
     pub(crate) name: Hostname,
     pub(crate) register: bool,
@@ -98,26 +98,27 @@ impl super::Settings for Settings {
         let membership = Membership::read(reader);
         let name = reader.required(&NAME, Hostname::parse);
         let ipv6 = reader.has_ipv6();
-        let listen = reader.required(&LISTEN, |text| value::ip_or_any(text, ipv6));
+        let listen = reader.some(&LISTEN, |text| value::ip_or_any(text, ipv6));
         let link = reader.optional(&LINK_LISTEN, |text| value::socket_or_any(text, ipv6));
         let issued = reader.is_given(&MEMBER_CERT) || reader.is_given(&MEMBER_KEY);
         let identity = if issued { issue(reader, name.as_ref()) } else { identity(reader) };
         let register = reader.required(&REGISTER, value::boolean);
         let admin = reader.optional(&ADMIN_LISTEN, |text| value::socket_or_any(text, ipv6));
-        if let (Some(listen), Some(true)) = (listen, register) {
-            check_registration(reader, listen, admin);
+        if let (Some(true), false) = (register, listen.is_empty()) {
+            check_registration(reader, &listen, admin);
         }
         if let (Some(identity), Some(name), Some(membership)) = (&identity, &name, &membership) {
             let setting = if issued { &MEMBER_CERT } else { &TLS_CERT };
             check_identity(reader, setting, identity, name, membership);
         }
-        let listen = listen?;
+        let first = *listen.first()?;
+        let of_admin = if listen.len() == 1 { first } else { every_address(&listen)? };
         Some(Self {
-            admin: admin.unwrap_or_else(|| SocketAddr::new(listen, ADMIN_PORT)),
+            admin: admin.unwrap_or_else(|| SocketAddr::new(of_admin, ADMIN_PORT)),
             common: common?,
             identity: identity?,
             issued,
-            link: link.unwrap_or_else(|| SocketAddr::new(every_address(listen), LINK_PORT)),
+            link: link.unwrap_or(SocketAddr::new(every_address(&listen)?, LINK_PORT)),
             listen,
             membership: membership?,
             name: name?,
@@ -126,12 +127,12 @@ impl super::Settings for Settings {
     }
 }
 
-/// The unspecified address of the same family.
-fn every_address(like: IpAddr) -> IpAddr {
-    match like {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    }
+/// The unspecified address that takes in what each of these does; none where there are none.
+fn every_address(like: &[IpAddr]) -> Option<IpAddr> {
+    let v4_alone = like.iter().all(IpAddr::is_ipv4);
+    let all: IpAddr =
+        if v4_alone { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    (!like.is_empty()).then_some(all)
 }
 
 fn identity(reader: &mut Reader<'_>) -> Option<Identity> {
@@ -183,21 +184,28 @@ fn generation(text: &str) -> Result<u64, String> {
 }
 
 /// What a registered gateway tells the controller must be true: pods and the controller dial `listen`.
-fn check_registration(reader: &mut Reader<'_>, listen: IpAddr, admin: Option<SocketAddr>) {
-    if listen.is_unspecified() {
+fn check_registration(reader: &mut Reader<'_>, listen: &[IpAddr], admin: Option<SocketAddr>) {
+    let elsewhere = |admin: SocketAddr| {
+        let here = |ip: &IpAddr| *ip == admin.ip();
+        !admin.ip().is_unspecified() && !listen.iter().all(here)
+    };
+    if listen.iter().any(IpAddr::is_unspecified) {
         reader.wrong(
             &LISTEN,
-            "cannot be registered: give the one address at which pods reach this gateway",
+            "cannot be registered: give the addresses at which pods reach this gateway",
         );
     } else if admin.is_some_and(|admin| admin.port() == 0) {
         reader.wrong(
             &ADMIN_LISTEN,
             "cannot be registered: give a port, so that the controller knows it",
         );
-    } else if admin.is_some_and(|admin| !admin.ip().is_unspecified() && admin.ip() != listen) {
+    } else if admin.is_some_and(elsewhere) {
         reader.wrong(
             &ADMIN_LISTEN,
-            format!("is not where the controller asks what is listened on: give {listen}, or leave it out"),
+            format!(
+                "is not where the controller asks what is listened on: give {}, or leave it out",
+                listen.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" and ")
+            ),
         );
     }
 }
@@ -299,6 +307,18 @@ mod tests {
             told.contains("--member-cert \"/member.pem\": is spiffe://demo/cluster/paris/1"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn a_gateway_of_two_families_is_asked_and_dialled_at_both() {
+        let settings =
+            check("--name=gw-0 --listen=10.244.1.10 --listen=fd00::10 --register").unwrap();
+        assert_eq!(settings.listen.len(), 2);
+        assert_eq!(settings.link.to_string(), "[::]:4433");
+        assert_eq!(settings.admin.to_string(), "[::]:9403");
+        let one = "--name=gw-0 --listen=10.244.1.10 --listen=fd00::10 --register --admin-listen=10.244.1.10:9403";
+        let told = check(one).unwrap_err();
+        assert!(told.contains("give 10.244.1.10 and fd00::10, or leave it out"), "{told}");
     }
 
     #[test]

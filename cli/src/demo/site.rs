@@ -305,7 +305,7 @@ async fn start_gateway(
         set: hub.set.clone(),
         name: gateway_name()?,
         system_namespace: Namespace::parse(SYSTEM_NAMESPACE)?,
-        listen: place.gateway().into(),
+        listen: vec![place.gateway().into()],
         link: place.link(),
         identity: hub.identity(&place.name)?,
         register: Some(Register { admin_port: place.gateway_admin().port() }),

@@ -63,7 +63,7 @@ pub(crate) fn gateways(observed: &Observed) -> Gateways {
     let slices = observed.gateway_slices();
     let all: Vec<(Heard, (IpAddr, Option<u16>))> = slices
         .flat_map(|(key, slice)| {
-            let is_dead = observed.silent_gateways.contains(&key.name);
+            let is_dead = observed.silent_gateways.contains(lease(slice).unwrap_or(&key.name));
             read(slice).map(move |(address, admin)| {
                 let admin_at = admin.map(|port| SocketAddr::new(address, port));
                 let is_mute = admin_at.is_some_and(|at| observed.mute_gateways.contains(&at));
@@ -98,6 +98,12 @@ pub(crate) fn gateways(observed: &Observed) -> Gateways {
 pub(crate) fn asked(observed: &Observed) -> BTreeSet<SocketAddr> {
     let gateways = observed.gateway_slices().flat_map(|(_, slice)| read(slice));
     gateways.filter_map(|(address, admin)| Some(SocketAddr::new(address, admin?))).collect()
+}
+
+/// The Lease of a gateway that registers itself. A gateway with two addresses has two slices, and one Lease.
+fn lease(slice: &EndpointSlice) -> Option<&str> {
+    let target = slice.endpoints.first()?.target_ref.as_ref()?;
+    target.name.as_deref().filter(|_| target.kind.as_deref() == Some("Lease"))
 }
 
 fn read(slice: &EndpointSlice) -> impl Iterator<Item = (IpAddr, Option<u16>)> {

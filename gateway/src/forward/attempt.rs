@@ -28,7 +28,7 @@ pub(super) struct Connected {
 
 /// What is not to be tried again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Scope {
+pub(crate) enum Scope {
     /// The whole cluster has nobody for the call.
     Cluster,
     /// This link only: another replica may do.
@@ -105,7 +105,8 @@ async fn open(
     Ok((send, recv, load))
 }
 
-async fn answer(recv: &mut RecvStream) -> Result<Answer, StreamError> {
+/// Reads the answer to a header.
+pub(crate) async fn answer(recv: &mut RecvStream) -> Result<Answer, StreamError> {
     let mut prefix = [0; wire::ANSWER_PREFIX];
     recv.read_exact(&mut prefix).await?;
     let (code, length) = wire::answer_prefix(prefix);
@@ -115,7 +116,7 @@ async fn answer(recv: &mut RecvStream) -> Result<Answer, StreamError> {
 }
 
 /// Whether another gateway of the same cluster may know better.
-fn scope(refusal: &Refusal) -> Scope {
+pub(crate) fn scope(refusal: &Refusal) -> Scope {
     match refusal {
         Refusal::ConnectFailed | Refusal::Denied | Refusal::NoEndpoint | Refusal::NotExported => {
             Scope::Cluster

@@ -11,6 +11,7 @@ use crate::{
     core::Core,
     serve,
     transport::{CloseReason, ConnectError, Connection, RecvStream, SendStream, StreamError},
+    udp,
     wire::{self, Control},
 };
 
@@ -26,11 +27,11 @@ pub(super) async fn run(
     connection: Connection,
     dialled: Option<SocketAddr>,
 ) -> Result<(), ConnectError> {
-    let (control, theirs) = tokio::select! {
+    let (control, theirs, spoken) = tokio::select! {
         said = hello(&connection) => said?,
         () = core.stop.cancelled() => return Ok(()),
     };
-    let Some(link) = core.links.add(connection, dialled) else {
+    let Some(link) = core.links.add(connection, dialled, spoken) else {
         return Err(ConnectError::Refused("there are more connections than needed".to_owned()));
     };
     // The peer may have been taken off the list since its certificate was judged.
@@ -40,21 +41,25 @@ pub(super) async fn run(
     }
     let address = link.connection.remote_address();
     tracing::info!(peer = %link.peer(), %address, dialled = link.dialled.is_some(), "a link stands");
+    let receive = udp::receive(Arc::clone(core), Arc::clone(&link), link.connection.datagrams());
+    core.tasks.spawn("datagrams", receive);
     let ended = live(core, &link, control, theirs).await;
     core.links.remove(&link);
     tracing::info!(peer = %link.peer(), %address, "a link has ended: {ended}");
     Ok(())
 }
 
-/// Says the first word and waits for the peer's.
-async fn hello(connection: &Connection) -> Result<(SendStream, RecvStream), ConnectError> {
+/// Says the first word and waits for the peer's, which tells the versions of headers that it reads.
+async fn hello(connection: &Connection) -> Result<(SendStream, RecvStream, Vec<u8>), ConnectError> {
     let said = tokio::time::timeout(HELLO, async {
         let mut control = connection.open_control().await?;
         let hello = Control::Hello { spoken: wire::SPOKEN.to_vec() };
         control.write_all(&wire::encode_control(&hello)).await?;
         let mut theirs = connection.accept_control().await?;
         match next(&mut theirs).await? {
-            Control::Hello { spoken } if spoken.contains(&wire::VERSION) => Ok((control, theirs)),
+            Control::Hello { spoken } if spoken.contains(&wire::VERSION) => {
+                Ok((control, theirs, spoken))
+            }
             _ => Err(StreamError::Reset),
         }
     });

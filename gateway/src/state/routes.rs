@@ -51,11 +51,11 @@ pub(super) fn build(
                 ),
             });
         }
-        if protocol != Protocol::Tcp {
+        if protocol == Protocol::Sctp {
             problems.push(Problem {
                 kind: "protocol_not_carried",
                 message: format!(
-                    "EndpointSlice {name} allots {protocol} port {port} to {} {}: only TCP is carried",
+                    "EndpointSlice {name} allots {protocol} port {port} to {} {}: only TCP and UDP are carried",
                     target.service, target.port
                 ),
             });

@@ -41,7 +41,7 @@ fn allotment(service: &str, suffix: &str, ports: &[(&str, u16)]) -> Event {
         },
         "addressType": "IPv4",
         "ports": ports.iter().map(|(name, port)| {
-            let protocol = if name.starts_with("udp") { "UDP" } else { "TCP" };
+            let protocol = name.split('-').next().unwrap().to_uppercase();
             json!({"name": name, "protocol": protocol, "port": port})
         }).collect::<Vec<_>>(),
         "endpoints": [{"addresses": ["10.244.3.10"], "conditions": {"ready": true}}],
@@ -217,9 +217,11 @@ fn of_two_that_claim_one_port_the_older_import_keeps_it() {
 
 #[test]
 fn what_is_not_carried_is_told() {
-    let snapshot = build("berlin", vec![allotment("dns", "gw-v4", &[("udp-53", 10000)])]);
+    let snapshot =
+        build("berlin", vec![allotment("dns", "gw-v4", &[("sctp-53", 10000), ("udp-53", 10000)])]);
+    assert_eq!(snapshot.problems.len(), 1);
     assert_eq!(snapshot.problems[0].kind, "protocol_not_carried");
-    assert_eq!(snapshot.routes.len(), 1);
+    assert_eq!(snapshot.routes.len(), 2);
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn config(world: &World) -> Config {
         set: world.root.set().clone(),
         name: Hostname::parse("gw-0").unwrap(),
         system_namespace: Namespace::parse("landbridge-system").unwrap(),
-        listen,
+        listen: vec![listen],
         link: SocketAddr::new(listen, 0),
         identity: world.identity(&world.leaf("berlin", 1)),
         register: Some(Register { admin_port: 9090 }),

@@ -166,8 +166,7 @@ async fn a_pod_that_asks_is_told_who_calls() {
     berlin.has_pod(ip, workload);
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(ip, 0)).unwrap();
-    let to = SocketAddr::new(berlin.core.listen, world::PORT);
-    let mut client = socket.connect(to).await.unwrap();
+    let mut client = socket.connect(berlin.entry()).await.unwrap();
     let from = client.local_addr().unwrap();
     client.write_all(b"hello").await.unwrap();
     client.shutdown().await.unwrap();

@@ -107,7 +107,7 @@ impl World {
         let config = CoreConfig {
             cluster: id(cluster),
             set: self.root.set().clone(),
-            listen,
+            listen: vec![listen],
             link: SocketAddr::new(listen, 0),
             identity: self.identity(leaf),
             span: info_span!("gateway", cluster),
@@ -165,15 +165,39 @@ impl Site {
 
     /// Allots [`PORT`] to `shop/web` port 80, served by `clusters`, and waits until it is listened on.
     pub(super) async fn imports(&self, clusters: &[&str]) {
-        let route =
+        self.allots(Protocol::Tcp, clusters).await;
+    }
+
+    /// The same for UDP.
+    pub(super) async fn imports_udp(&self, clusters: &[&str]) {
+        self.allots(Protocol::Udp, clusters).await;
+    }
+
+    async fn allots(&self, protocol: Protocol, clusters: &[&str]) {
+        let mut route =
             Route { clusters: clusters.iter().map(|cluster| id(cluster)).collect(), ..route() };
-        let at = (Protocol::Tcp, AllottedPort::new(PORT).unwrap());
-        self.change(|known| known.routes = Arc::new(BTreeMap::from([(at, Arc::new(route))])));
-        until("listening", || !self.core.listeners.bound().is_empty()).await;
+        route.target.port.protocol = protocol;
+        let at = (protocol, AllottedPort::new(PORT).unwrap());
+        self.change(|known| {
+            let mut routes = BTreeMap::clone(&known.routes);
+            routes.insert(at, Arc::new(route));
+            known.routes = Arc::new(routes);
+        });
+        until("listening", || self.core.listeners.bound().contains(&(protocol, PORT))).await;
     }
 
     /// Exports `shop/web` port 80 with these pods.
     pub(super) fn exports(&self, pods: &[SocketAddr], proxy_protocol: bool) {
+        self.exports_over(Protocol::Tcp, pods, proxy_protocol);
+    }
+
+    /// The same for UDP, in place of TCP.
+    pub(super) fn exports_udp(&self, pods: &[SocketAddr]) {
+        self.exports_over(Protocol::Udp, pods, false);
+    }
+
+    fn exports_over(&self, protocol: Protocol, pods: &[SocketAddr], proxy_protocol: bool) {
+        let key = |number| PortKey { protocol, ..key(number) };
         let name = PortName::parse("http").ok();
         let endpoint = |pod: &SocketAddr| ReadyEndpoint {
             hostname: None,
@@ -207,14 +231,19 @@ impl Site {
         self.core.links.to(&id(cluster)).iter().map(|link| link.state()).collect()
     }
 
+    /// Where clients of this cluster find `shop/web`.
+    pub(super) fn entry(&self) -> SocketAddr {
+        SocketAddr::new(self.core.listen[0], PORT)
+    }
+
     /// Calls `shop/web` as a client of this cluster does.
     pub(super) async fn call(&self) -> TcpStream {
-        TcpStream::connect(SocketAddr::new(self.core.listen, PORT)).await.unwrap()
+        TcpStream::connect(self.entry()).await.unwrap()
     }
 
     /// One question, one answer; where a call is refused, connecting itself may already tell.
     pub(super) async fn ask(&self, question: &str) -> std::io::Result<String> {
-        let mut client = TcpStream::connect(SocketAddr::new(self.core.listen, PORT)).await?;
+        let mut client = TcpStream::connect(self.entry()).await?;
         client.write_all(question.as_bytes()).await?;
         client.shutdown().await?;
         let mut answer = String::new();

@@ -5,7 +5,7 @@ use quinn::{ConnectionError, ReadError, ReadExactError, VarInt, WriteError};
 use thiserror::Error;
 
 /// Sent when a transfer is given up: the other side resets its connection in turn.
-const ABORTED: VarInt = VarInt::from_u32(1);
+pub(super) const ABORTED: VarInt = VarInt::from_u32(1);
 
 /// Why a stream cannot go on.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -57,6 +57,11 @@ pub(crate) struct SendStream {
 impl SendStream {
     pub(super) fn new(inner: quinn::SendStream) -> Self {
         Self { inner, finished: false }
+    }
+
+    /// The stream's number, which its other end knows it by as well.
+    pub(crate) fn number(&self) -> u64 {
+        VarInt::from(self.inner.id()).into_inner()
     }
 
     /// Writes some of `bytes` and says how many. Given up before it is done, it has written none.

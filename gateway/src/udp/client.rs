@@ -1,0 +1,412 @@
+//! The sending side: clients of this cluster send to an allotted port.
+//!
+//! The first datagram of a client opens a flow; those that follow wait until it is answered. What was sent with the
+//! header of a stream that is lost before its answer is dropped, not sent again: it may have been delivered.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use landbridge_model::AllottedPort;
+use tokio::{net::UdpSocket, sync::OwnedSemaphorePermit, time::sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{BURST, Listed, READ, Sink, readable, serve};
+use crate::{
+    core::Core,
+    flows::{Activity, Ends, Table},
+    forward::{Aim, DEADLINE, MAX_TRIES, Scope, answer, scope},
+    links::{Link, Load},
+    metrics::{DatagramCounters, Direction},
+    route::{Choice, Tried},
+    snapshot::Route,
+    transport::{RecvStream, SendStream},
+    wire::{self, Answer},
+};
+
+/// Flows of one port at one address. A client that asks anew from a new port each time, as resolvers do, leaves one
+/// behind for half a minute: room for 270 questions a second before any is evicted.
+const MAX_PER_PORT: usize = 8_192;
+/// What a flow that is not answered yet may keep waiting.
+const MAX_EARLY: usize = 16;
+
+/// Serves the clients of one port at one address.
+pub(crate) async fn port(
+    core: Arc<Core>,
+    socket: UdpSocket,
+    port: AllottedPort,
+    route: Arc<Route>,
+    token: CancellationToken,
+) {
+    // Sending without waiting needs the system's word that there is room.
+    if let Err(error) = socket.writable().await {
+        return tracing::error!(%port, "cannot send: {error}");
+    }
+    let mut port =
+        Port { core, socket: Arc::new(socket), port, route, flows: Table::new(MAX_PER_PORT) };
+    loop {
+        let wake = port.flows.next_wakeup();
+        tokio::select! {
+            ready = port.socket.readable() => match ready {
+                Ok(()) => port.burst(),
+                Err(error) => return tracing::error!(port = %port.port, "cannot receive: {error}"),
+            },
+            () = sleep_until(wake.unwrap_or_else(Instant::now).into()), if wake.is_some() => {
+                port.flows.expire(Instant::now());
+            }
+            () = token.cancelled() => return,
+        }
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+/// One allotted port at one address.
+struct Port {
+    core: Arc<Core>,
+    socket: Arc<UdpSocket>,
+    port: AllottedPort,
+    route: Arc<Route>,
+    flows: Table<SocketAddr, Entry>,
+}
+
+impl Port {
+    /// Takes what has come, up to a burst.
+    fn burst(&mut self) {
+        READ.with_borrow_mut(|scratch| {
+            for _ in 0..BURST {
+                match self.socket.try_recv_from(scratch) {
+                    Ok((count, client)) => self.take(client, &scratch[..count]),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                    // What became of an answer to some client, which has gone.
+                    Err(_) => {}
+                }
+            }
+        });
+    }
+
+    fn take(&mut self, client: SocketAddr, payload: &[u8]) {
+        let now = Instant::now();
+        if let Some(Entry(flow)) = self.flows.get(&client)
+            && flow.send(payload, now)
+        {
+            return;
+        }
+        let Some(permit) = self.room() else {
+            self.core.metrics.flow(Direction::Outbound, "overloaded");
+            return self.core.metrics.datagram_dropped("overloaded");
+        };
+        // Through its grace a port means what it last meant.
+        let key = (self.route.target.port.protocol, self.port);
+        if let Some(route) = self.core.snapshots.load().routes.get(&key) {
+            self.route = Arc::clone(route);
+        }
+        let flow = Arc::new(Flow {
+            aim: Aim::new(&self.core, self.port, &self.route, client),
+            client,
+            socket: Arc::clone(&self.socket),
+            activity: Arc::new(Activity::new(now)),
+            state: Mutex::new(State::Early(Vec::new())),
+            end: self.core.stop.child_token(),
+        });
+        flow.send(payload, now);
+        if self.flows.put(client, Entry(Arc::clone(&flow))).is_some() {
+            self.core.metrics.flow_evicted();
+        }
+        self.core.tasks.spawn("flow", async move {
+            flow.run().await;
+            drop(permit);
+        });
+    }
+
+    /// Room for one more flow, if need be in place of another one of this port.
+    fn room(&mut self) -> Option<OwnedSemaphorePermit> {
+        let flows = &self.core.outbound_flows;
+        if let Ok(permit) = Arc::clone(flows).try_acquire_owned() {
+            return Some(permit);
+        }
+        // The permit of the one that goes is given back in a moment: the client's next datagram finds it.
+        if self.flows.evict().is_some() {
+            self.core.metrics.flow_evicted();
+        }
+        None
+    }
+}
+
+/// A flow as its port remembers it. It ends when it is forgotten.
+#[derive(Debug)]
+struct Entry(Arc<Flow>);
+
+impl Ends for Entry {
+    fn ends(&self) -> Instant {
+        self.0.activity.ends()
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.0.end.cancel();
+    }
+}
+
+/// One client's flow.
+#[derive(Debug)]
+struct Flow {
+    aim: Aim,
+    /// As the socket knows it.
+    client: SocketAddr,
+    socket: Arc<UdpSocket>,
+    activity: Arc<Activity>,
+    state: Mutex<State>,
+    /// Cancelled when the flow is to end.
+    end: CancellationToken,
+}
+
+/// Where a flow's datagrams go.
+#[derive(Debug)]
+enum State {
+    /// They wait.
+    Early(Vec<Bytes>),
+    /// To a pod of this cluster.
+    Here(Arc<UdpSocket>),
+    /// To a peer.
+    Link(Listed, DatagramCounters),
+    /// Nowhere: the flow is over.
+    Over,
+}
+
+/// A flow that a peer has taken.
+struct Taken {
+    listed: Listed,
+    send: SendStream,
+    recv: RecvStream,
+    load: Load,
+    /// How many of the early datagrams it has got.
+    sent: usize,
+}
+
+impl Flow {
+    /// Sends a datagram on its way. False where the flow is over: the datagram opens a new one.
+    fn send(&self, payload: &[u8], now: Instant) -> bool {
+        let metrics = &self.aim.core.metrics;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *state {
+            State::Early(early) if early.len() < MAX_EARLY => {
+                if self.aim.core.kept.take(payload.len()) {
+                    early.push(Bytes::copy_from_slice(payload));
+                } else {
+                    metrics.datagram_dropped("early");
+                }
+            }
+            State::Early(_) => metrics.datagram_dropped("early"),
+            State::Here(pod) => {
+                if pod.try_send(payload).is_err() {
+                    metrics.datagram_dropped("socket");
+                }
+            }
+            State::Link(listed, counters) => listed.send(payload, metrics, counters),
+            State::Over => return false,
+        }
+        self.activity.asked(now);
+        true
+    }
+
+    /// Replaces the state. What still waits goes after what a peer has got already, or is dropped.
+    fn turn(&self, next: State, sent: usize) {
+        let core = &self.aim.core;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State::Early(early) = std::mem::replace(&mut *state, next) else {
+            return;
+        };
+        core.kept.give(early.iter().map(Bytes::len).sum());
+        for payload in early.iter().skip(sent) {
+            match &*state {
+                State::Here(pod) => drop(pod.try_send(payload)),
+                State::Link(listed, counters) => listed.send(payload, &core.metrics, counters),
+                State::Early(_) | State::Over => core.metrics.datagram_dropped("not_connected"),
+            }
+        }
+    }
+
+    /// What waits, as frames, and how many datagrams that is.
+    fn early(&self) -> (Vec<u8>, usize) {
+        let mut frames = Vec::new();
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State::Early(early) = &*state else {
+            return (frames, 0);
+        };
+        for payload in early {
+            wire::encode_frame(&mut frames, payload);
+        }
+        (frames, early.len())
+    }
+
+    async fn run(&self) {
+        let open = self.aim.core.metrics.open_flow(Direction::Outbound);
+        tokio::select! {
+            () = self.live() => {}
+            () = self.end.cancelled() => {}
+        }
+        self.turn(State::Over, usize::MAX);
+        drop(open);
+    }
+
+    async fn live(&self) {
+        let brought = self.bring().await;
+        let result = brought.as_ref().map_or_else(|reason| *reason, |_| "connected");
+        self.aim.core.metrics.flow(Direction::Outbound, result);
+        match brought {
+            Ok(Brought::Here(pod)) => self.here(pod).await,
+            Ok(Brought::Peer(taken)) => self.over_link(taken).await,
+            Err(reason) => {
+                let target = &self.aim.route.target;
+                tracing::info!(
+                    service = %target.service, port = %target.port, client = %self.client, reason,
+                    "a flow was not connected"
+                );
+            }
+        }
+    }
+
+    /// Tries one destination after the other.
+    async fn bring(&self) -> Result<Brought, &'static str> {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        let mut tried = Tried::default();
+        let mut reason = "no_route";
+        for _ in 0..MAX_TRIES {
+            let Some((choice, snapshot)) = self.aim.choose(&tried, deadline).await else {
+                return Err(reason);
+            };
+            let source = self.aim.source(&snapshot);
+            let header = self.aim.header(source);
+            match choice {
+                Choice::Here => match serve::connect(&snapshot, &header).await {
+                    Ok(pod) => return Ok(Brought::Here(Arc::new(pod))),
+                    Err(refusal) => {
+                        tried.here();
+                        reason = refusal.reason();
+                    }
+                },
+                Choice::Link { cluster, link } => {
+                    let Some(link) = self.aim.core.links.get(&cluster, link) else {
+                        tried.link(link);
+                        continue;
+                    };
+                    match self.attempt(&link, &wire::encode_header(&header), deadline).await {
+                        Ok(taken) => return Ok(Brought::Peer(taken)),
+                        Err((why, None)) => return Err(why),
+                        Err((why, Some(scope))) => {
+                            reason = why;
+                            match scope {
+                                Scope::Cluster => tried.cluster(cluster),
+                                Scope::Link => tried.link(link.id),
+                            }
+                        }
+                    }
+                }
+            }
+            self.aim.core.metrics.retried(reason);
+        }
+        Err(reason)
+    }
+
+    /// Opens the flow on one link.
+    ///
+    /// # Errors
+    /// Why not, and what is not to be tried again; none where no other try is allowed.
+    async fn attempt(
+        &self,
+        link: &Arc<Link>,
+        header: &[u8],
+        deadline: tokio::time::Instant,
+    ) -> Result<Taken, (&'static str, Option<Scope>)> {
+        let mut state = link.watch();
+        let silent = async {
+            let _ = state.wait_for(|state| !state.takes_streams()).await;
+        };
+        tokio::pin!(silent);
+        let opened = tokio::select! {
+            opened = link.open() => opened,
+            () = &mut silent => return Err(("suspect", Some(Scope::Link))),
+            () = sleep_until(deadline) => return Err(("timeout", Some(Scope::Link))),
+        };
+        let (mut send, mut recv, load) = opened.map_err(|_| ("link_lost", Some(Scope::Link)))?;
+        // Answers may come before it is heard that the flow was taken.
+        let sink = Arc::new(Sink {
+            socket: Arc::clone(&self.socket),
+            client: Some(self.client),
+            activity: Arc::clone(&self.activity),
+            refused: CancellationToken::new(),
+            counters: self.counters(link, Direction::Inbound),
+        });
+        let listed = Listed::new(link, send.number(), sink);
+        let (frames, sent) = self.early();
+        let exchange = async {
+            send.write_all(&[header, &frames].concat()).await?;
+            answer(&mut recv).await
+        };
+        let answered = tokio::select! {
+            answered = exchange => answered.map_err(|_| ("link_lost", None))?,
+            () = &mut silent => return Err(("suspect", None)),
+            () = sleep_until(deadline) => return Err(("timeout", None)),
+        };
+        match answered {
+            Answer::Connected => Ok(Taken { listed, send, recv, load, sent }),
+            Answer::Refused(refusal) => Err((refusal.reason(), Some(scope(&refusal)))),
+        }
+    }
+
+    fn counters(&self, link: &Link, direction: Direction) -> DatagramCounters {
+        self.aim.core.metrics.datagrams(direction, link.peer().cluster.as_str())
+    }
+
+    /// Lets datagrams go over a link until either side ends the flow, or the link falls silent: then the client's next
+    /// datagram opens another one elsewhere.
+    async fn over_link(&self, taken: Taken) {
+        // The stream is given up with the flow: that is how the peer hears of its end.
+        let Taken { listed, send: _send, mut recv, load: _load, sent } = taken;
+        let mut state = listed.link.watch();
+        let counters = self.counters(&listed.link, Direction::Outbound);
+        self.turn(State::Link(listed, counters), sent);
+        let mut nothing = [0];
+        tokio::select! {
+            _ = recv.read_exact(&mut nothing) => {}
+            _ = state.wait_for(|state| !state.takes_streams()) => {}
+        }
+    }
+
+    /// Lets datagrams go to a pod of this cluster.
+    async fn here(&self, pod: Arc<UdpSocket>) {
+        self.turn(State::Here(Arc::clone(&pod)), 0);
+        while readable(&pod).await.is_ok() {
+            let end = READ.with_borrow_mut(|scratch| {
+                for _ in 0..BURST {
+                    match pod.try_recv(scratch) {
+                        Ok(count) => {
+                            self.activity.answered(Instant::now());
+                            if self.socket.try_send_to(&scratch[..count], self.client).is_err() {
+                                self.aim.core.metrics.datagram_dropped("socket_full");
+                            }
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                        // The pod does not listen any more.
+                        Err(_) => return true,
+                    }
+                }
+                false
+            });
+            if end {
+                return;
+            }
+        }
+    }
+}
+
+/// Where a flow has been brought.
+enum Brought {
+    Here(Arc<UdpSocket>),
+    Peer(Taken),
+}

@@ -1,0 +1,168 @@
+//! The receiving side: a peer's gateway has opened a flow. Each has a connected socket to one pod, whose answers go
+//! back on the link that the flow came by.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rand::seq::SliceRandom;
+use tokio::{net::UdpSocket, time::sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{BURST, Listed, READ, Sink, readable};
+use crate::{
+    caller::Caller,
+    core::Core,
+    flows::{Activity, Ends},
+    links::Link,
+    metrics::{DatagramCounters, Direction},
+    snapshot::Snapshot,
+    transport::{RecvStream, SendStream},
+    wire::{self, Answer, Header, Refusal},
+};
+
+/// How much longer than the caller's gateway this one waits in silence: the end of a flow is the caller's to say.
+const SLACK: Duration = Duration::from_secs(5);
+/// The most pods that are tried for one flow.
+const MAX_PODS: usize = 3;
+
+/// Serves a flow whose header has been read.
+///
+/// # Errors
+/// Why it is not served, and the stream on which to say so.
+pub(crate) async fn flow(
+    core: &Core,
+    link: &Arc<Link>,
+    header: &Header,
+    caller: &Caller,
+    mut send: SendStream,
+    recv: RecvStream,
+) -> Result<(), (Refusal, SendStream)> {
+    let Ok(permit) = Arc::clone(&core.inbound_flows).try_acquire_owned() else {
+        return Err((Refusal::Overloaded, send));
+    };
+    let pod = match connect(&core.snapshots.load(), header).await {
+        Ok(pod) => Arc::new(pod),
+        Err(refusal) => return Err((refusal, send)),
+    };
+    core.metrics.flow(Direction::Inbound, "connected");
+    let open = core.metrics.open_flow(Direction::Inbound);
+    let activity = Arc::new(Activity::new(Instant::now()));
+    let counters = |direction| core.metrics.datagrams(direction, link.peer().cluster.as_str());
+    let sink = Arc::new(Sink {
+        socket: Arc::clone(&pod),
+        client: None,
+        activity: Arc::clone(&activity),
+        refused: CancellationToken::new(),
+        counters: counters(Direction::Inbound),
+    });
+    // Datagrams may come as soon as the answer is out.
+    let listed = Listed::new(link, send.number(), Arc::clone(&sink));
+    let connected = send.write_all(&wire::encode_answer(&Answer::Connected)).await;
+    let answers = Answers { core, pod: &pod, listed: &listed, activity: &activity };
+    let outbound = counters(Direction::Outbound);
+    let ended = tokio::select! {
+        ended = answers.carry(&outbound) => ended,
+        ended = early(core, recv, &sink), if connected.is_ok() => ended,
+        () = sink.refused.cancelled() => "refused",
+        () = silence(&activity) => "silence",
+    };
+    tracing::debug!(service = %header.service, %caller, ended, "a flow has ended");
+    drop((permit, open));
+    Ok(())
+}
+
+/// A socket to a ready pod.
+///
+/// # Errors
+/// Why there is none.
+pub(super) async fn connect(snapshot: &Snapshot, header: &Header) -> Result<UdpSocket, Refusal> {
+    let exported = snapshot.exports.get(&header.service).ok_or(Refusal::NotExported)?;
+    let mut pods = exported.destinations(header.port, header.endpoint.as_ref())?;
+    pods.shuffle(&mut rand::rng());
+    for address in pods.into_iter().take(MAX_PODS) {
+        match socket(address).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => {
+                tracing::info!(service = %header.service, pod = %address, "a pod is not reached: {error}");
+            }
+        }
+    }
+    Err(Refusal::ConnectFailed)
+}
+
+async fn socket(pod: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = match pod {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(pod).await?;
+    // Sending without waiting needs the system's word that there is room.
+    socket.writable().await?;
+    Ok(socket)
+}
+
+/// What a pod answers.
+struct Answers<'a> {
+    core: &'a Core,
+    pod: &'a UdpSocket,
+    listed: &'a Listed,
+    activity: &'a Activity,
+}
+
+impl Answers<'_> {
+    /// Sends it on until the pod does not listen any more.
+    async fn carry(&self, counters: &DatagramCounters) -> &'static str {
+        while readable(self.pod).await.is_ok() {
+            if READ.with_borrow_mut(|scratch| self.burst(scratch, counters)).is_err() {
+                break;
+            }
+            tokio::task::coop::consume_budget().await;
+        }
+        "refused"
+    }
+
+    fn burst(&self, scratch: &mut [u8], counters: &DatagramCounters) -> io::Result<()> {
+        for _ in 0..BURST {
+            match self.pod.try_recv(scratch) {
+                Ok(count) => {
+                    self.activity.answered(Instant::now());
+                    self.listed.send(&scratch[..count], &self.core.metrics, counters);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Brings the datagrams that followed the header to the pod, and waits for the end of the flow.
+async fn early(core: &Core, mut recv: RecvStream, sink: &Sink) -> &'static str {
+    loop {
+        let mut length = [0; wire::FRAME_PREFIX];
+        if recv.read_exact(&mut length).await.is_err() {
+            return "caller";
+        }
+        let mut payload = vec![0; usize::from(u16::from_be_bytes(length))];
+        if recv.read_exact(&mut payload).await.is_err() {
+            return "caller";
+        }
+        sink.take(&payload, &core.metrics);
+    }
+}
+
+/// Waits until neither side has said anything for long.
+async fn silence(activity: &Activity) {
+    loop {
+        let ends = activity.ends() + SLACK;
+        if ends <= Instant::now() {
+            return;
+        }
+        sleep_until(ends.into()).await;
+    }
+}
