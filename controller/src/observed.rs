@@ -42,6 +42,7 @@ use crate::{
     ports::{Number, Ports},
 };
 pub(crate) use hub::HubSliceView;
+pub(crate) use packed::PackedSlice;
 pub use said::Said;
 use table::Taken;
 pub(crate) use table::{Row, Table};
@@ -514,14 +515,15 @@ impl Observed {
         keys.filter_map(|key| Some((key, self.slices.row(key)?)))
     }
 
-    pub(crate) fn pod_slices(&self, service: &ServiceKey) -> impl Iterator<Item = &SliceView> {
+    /// The slices of a Service's pods, without what is nothing to us: their metadata and hints.
+    pub(crate) fn pod_slices(&self, service: &ServiceKey) -> impl Iterator<Item = EndpointSlice> {
         let keys = self.pod_slices.get(service).into_iter().flatten();
-        keys.filter_map(|key| self.slices.find(key))
+        keys.filter_map(|key| Some(self.slices.find(key)?.slice.whole()))
     }
 
     pub(crate) fn gateway_slices(&self) -> impl Iterator<Item = (&ObjectKey, &EndpointSlice)> {
         let keys = self.gateway_slices.iter();
-        keys.filter_map(|key| self.slices.find(key).map(|view| (key, &view.slice)))
+        keys.filter_map(|key| Some((key, self.slices.find(key)?.gateways.as_deref()?)))
     }
 
     pub(crate) fn member(&self, cluster: &ClusterId) -> Option<&MemberView> {

@@ -1,23 +1,34 @@
 //! Pure: the slices that members keep on the hub, and what their news touches.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::{
+    api::discovery::v1::EndpointSlice, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use landbridge_api::{
     convert::{self, HubSlice},
     watch::{Change, ObjectKey},
-    wellknown::hub_namespace,
+    wellknown::{EXPORT, MANAGED_BY, hub_namespace},
 };
 use landbridge_model::ServiceKey;
 
-use super::{Observed, Row, ServiceView, Touched, index, problems, unindex};
+use super::{Observed, PackedSlice, Row, ServiceView, Touched, index, problems, unindex};
 
 /// A slice on the hub.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct HubSliceView {
-    pub(crate) read: HubSlice,
-    /// The whole of it, where it is this cluster's own.
-    pub(crate) own: Option<Box<EndpointSlice>>,
+    /// Whether it is this cluster's own.
+    pub(crate) is_own: bool,
+    /// The whole of it; of others' only what can be read.
+    pub(crate) slice: PackedSlice,
+    service: ServiceKey,
+}
+
+impl HubSliceView {
+    /// What it says.
+    pub(crate) fn read(&self) -> Option<HubSlice> {
+        convert::hub_slice(&self.slice.whole()).ok()?
+    }
 }
 
 impl Observed {
@@ -30,12 +41,12 @@ impl Observed {
         for (key, before) in steps {
             let after = self.hub_slices.find(&key);
             if let Some(before) = &before {
-                unindex(&mut self.slices_on_hub, &before.read.service, &key);
-                touched.services.insert(before.read.service.clone());
+                unindex(&mut self.slices_on_hub, &before.service, &key);
+                touched.services.insert(before.service.clone());
             }
             if let Some(after) = after {
-                index(&mut self.slices_on_hub, &after.read.service, &key);
-                touched.services.insert(after.read.service.clone());
+                index(&mut self.slices_on_hub, &after.service, &key);
+                touched.services.insert(after.service.clone());
             }
         }
         touched
@@ -79,11 +90,22 @@ impl Observed {
     }
 }
 
-fn view(object: EndpointSlice, own: &str) -> Result<HubSliceView, String> {
+fn view(mut object: EndpointSlice, own: &str) -> Result<HubSliceView, String> {
     let read = convert::hub_slice(&object).map_err(|problem| problem.to_string())?;
+    let read = read.ok_or("it says that it is a member's, and is in no member's namespace")?;
     let is_own = object.metadata.namespace.as_deref() == Some(own);
-    Ok(HubSliceView {
-        read: read.ok_or("it says that it is a member's, and is in no member's namespace")?,
-        own: is_own.then(|| Box::new(object)),
-    })
+    if !is_own {
+        let ObjectMeta { annotations, labels, namespace, .. } = object.metadata;
+        let only = |all: Option<BTreeMap<String, String>>, name: &str| {
+            let one = all.and_then(|mut all| all.remove_entry(name));
+            one.map(|one| BTreeMap::from([one]))
+        };
+        object.metadata = ObjectMeta {
+            annotations: only(annotations, EXPORT),
+            labels: only(labels, MANAGED_BY),
+            namespace,
+            ..ObjectMeta::default()
+        };
+    }
+    Ok(HubSliceView { is_own, slice: PackedSlice::new(object), service: read.service })
 }

@@ -7,13 +7,13 @@
 //!
 //! The pods of a service differ in the last letters of their names, and stand on the same nodes and in the same zones
 //! again and again: some 40 to 70 bytes an endpoint, where its Kubernetes type takes a kilobyte. What has no room in this
-//! form is kept as JSON, so that nothing is ever lost.
+//! form is kept as JSON, so that nothing is ever lost; so is what a slice says besides.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use k8s_openapi::api::{
     core::v1::ObjectReference,
-    discovery::v1::{Endpoint, EndpointConditions},
+    discovery::v1::{Endpoint, EndpointConditions, EndpointSlice},
 };
 use uuid::Uuid;
 
@@ -44,12 +44,41 @@ const UUID: u8 = 1 << 7;
 /// The texts of the endpoint before, by place.
 type Last = [Vec<u8>; TEXTS];
 
+/// A slice.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct PackedSlice {
+    /// All but its endpoints, as JSON.
+    rest: Box<[u8]>,
+    endpoints: Packed,
+}
+
+impl PackedSlice {
+    pub(crate) fn new(mut slice: EndpointSlice) -> Self {
+        let endpoints = Packed::new(&std::mem::take(&mut slice.endpoints));
+        // What was read from JSON can be written as such.
+        let rest = serde_json::to_vec(&slice).unwrap_or_default();
+        Self { rest: rest.into_boxed_slice(), endpoints }
+    }
+
+    /// The slice as it was.
+    pub(crate) fn whole(&self) -> EndpointSlice {
+        let mut slice = self.without_endpoints();
+        slice.endpoints = self.endpoints.iter().collect();
+        slice
+    }
+
+    /// What it says besides.
+    pub(crate) fn without_endpoints(&self) -> EndpointSlice {
+        serde_json::from_slice(&self.rest).unwrap_or_default()
+    }
+}
+
 /// The endpoints of a slice, in order.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Packed(Box<[u8]>);
+struct Packed(Box<[u8]>);
 
 impl Packed {
-    pub(crate) fn new(endpoints: &[Endpoint]) -> Self {
+    fn new(endpoints: &[Endpoint]) -> Self {
         let (mut bytes, mut last) = (Vec::new(), Last::default());
         for endpoint in endpoints {
             match Form::of(endpoint) {
@@ -66,7 +95,7 @@ impl Packed {
         Self(bytes.into_boxed_slice())
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Endpoint> {
+    fn iter(&self) -> impl Iterator<Item = Endpoint> {
         let (mut bytes, mut last) = (&*self.0, Last::default());
         std::iter::from_fn(move || read(&mut bytes, &mut last))
     }
@@ -313,6 +342,23 @@ mod tests {
         assert!(packed.0.len() < 80 * pods.len(), "{} bytes each", packed.0.len() / pods.len());
         assert_eq!(packed.iter().collect::<Vec<_>>(), pods);
         assert_eq!(packed, Packed::new(&pods), "what says the same is the same");
+    }
+
+    #[test]
+    fn a_slice_is_whole_again_with_all_that_it_says() {
+        for slice in [
+            json!({"addressType": "IPv4", "endpoints": []}),
+            json!({"addressType": "IPv6", "endpoints": [{"addresses": ["fd00::1", "fd00::2"], "hints": {"forZones": [{"name": "a"}]}}], "ports": []}),
+            json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}],
+                "metadata": {"namespace": "shop", "name": "web-paris-v4", "labels": {"a": "b"}, "annotations": {},
+                    "creationTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x"], "uid": "1"},
+                "ports": [{"name": "", "protocol": "TCP", "port": 80, "appProtocol": "kubernetes.io/h2c"}, {}]}),
+        ] {
+            let slice: EndpointSlice = serde_json::from_value(slice).unwrap();
+            let packed = PackedSlice::new(slice.clone());
+            assert_eq!(packed.whole(), slice);
+            assert_eq!(packed, PackedSlice::new(slice), "what says the same is the same");
+        }
     }
 
     #[test]

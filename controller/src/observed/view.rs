@@ -1,16 +1,16 @@
 //! Pure: objects as the controller keeps them: what it decides by, and nothing else.
 //!
-//! Objects that it writes are kept whole, since an update names everything. Each reading says in a sentence what it
+//! Objects that it writes are kept whole, since an update names everything; slices, of which there are many, are packed. Each reading says in a sentence what it
 //! could not read; the table then lets stand what was known before.
 
 use std::collections::BTreeMap;
 
-use super::packed::Packed;
+use super::packed::PackedSlice;
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
         core::v1::{Namespace, Service},
-        discovery::v1::{Endpoint, EndpointSlice},
+        discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
 };
@@ -129,18 +129,12 @@ pub(crate) enum SliceRole {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SliceView {
     pub(crate) role: SliceRole,
-    /// The whole of it; without its endpoints where it names pods, of which there are many.
-    pub(crate) slice: EndpointSlice,
-    pods: Packed,
+    /// The whole of it; of what names pods only what tells where they are, and nothing of what is nothing to us.
+    pub(crate) slice: PackedSlice,
+    /// The same where it names gateways: there are few, and every plan asks for them.
+    pub(super) gateways: Option<Box<EndpointSlice>>,
     /// What it allots, where it is ours and names gateways.
     pub(crate) allotment: Option<Allotment>,
-}
-
-impl SliceView {
-    /// The pods that it names.
-    pub(crate) fn pods(&self) -> impl Iterator<Item = Endpoint> {
-        self.pods.iter()
-    }
 }
 
 fn label<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
@@ -271,21 +265,22 @@ pub(super) fn slice(
         SliceRole::Ours(_) => convert::allotment(&object).map_err(|problem| problem.to_string())?,
         _ => None,
     };
-    if role == SliceRole::Other {
-        object = EndpointSlice::default();
-    }
-    let mut pods = Packed::default();
-    if matches!(role, SliceRole::Pods(_)) {
-        object.metadata = ObjectMeta::default();
-        let mut endpoints = std::mem::take(&mut object.endpoints);
-        for endpoint in &mut endpoints {
-            // Of no use to others: hints were computed for other traffic than what an import gets.
-            endpoint.deprecated_topology = None;
-            endpoint.hints = None;
+    let (mut slice, mut gateways) = (PackedSlice::default(), None);
+    match role {
+        SliceRole::Gateways => gateways = Some(Box::new(object)),
+        SliceRole::Other => {}
+        SliceRole::Ours(_) => slice = PackedSlice::new(object),
+        SliceRole::Pods(_) => {
+            object.metadata = ObjectMeta::default();
+            for endpoint in &mut object.endpoints {
+                // Of no use to others: hints were computed for other traffic than what an import gets.
+                endpoint.deprecated_topology = None;
+                endpoint.hints = None;
+            }
+            slice = PackedSlice::new(object);
         }
-        pods = Packed::new(&endpoints);
     }
-    Ok(SliceView { role, slice: object, pods, allotment })
+    Ok(SliceView { role, slice, gateways, allotment })
 }
 
 /// Whose ClusterExport has this key, and which service it is for, by name alone.

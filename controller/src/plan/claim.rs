@@ -93,10 +93,10 @@ fn export(
 
 /// Counts endpoints per zone. A pod of two families stands in a slice of each: the family with more of them counts.
 fn zones(observed: &Observed, service: &ServiceKey) -> BTreeMap<ZoneName, ZoneCapacity> {
-    let mut families: BTreeMap<&str, BTreeMap<ZoneName, ZoneCapacity>> = BTreeMap::new();
+    let mut families: BTreeMap<String, BTreeMap<ZoneName, ZoneCapacity>> = BTreeMap::new();
     for slice in observed.pod_slices(service) {
-        let zones = families.entry(slice.slice.address_type.as_str()).or_default();
-        for endpoint in slice.pods() {
+        let zones = families.entry(slice.address_type).or_default();
+        for endpoint in slice.endpoints {
             let zone = ZoneName::parse(endpoint.zone.as_deref().unwrap_or_default());
             let Ok(zone) = zone.or_else(|_| ZoneName::parse("")) else {
                 continue;

@@ -176,7 +176,9 @@ fn pods(
 ) -> BTreeMap<(ClusterId, String), Pod> {
     let mut pods: BTreeMap<(ClusterId, String), Pod> = BTreeMap::new();
     for (_, row) in observed.hub_slices(&merged.service) {
-        let read = &row.kept.read;
+        let Some(read) = row.kept.read() else {
+            continue;
+        };
         let Some(export) = exports.get(&read.cluster) else {
             continue;
         };
@@ -185,7 +187,7 @@ fn pods(
         {
             continue;
         }
-        let ports: Vec<(PortKey, PortKey)> = ports(merged, export, read)
+        let ports: Vec<(PortKey, PortKey)> = ports(merged, export, &read)
             .into_iter()
             .filter(|(key, _)| key.protocol != Protocol::Sctp)
             .collect();

@@ -56,21 +56,18 @@ pub(super) fn home(observed: &Observed, merged: &Merged) -> Home {
     type Ports = Vec<(PortKey, u16)>;
     let mut groups: BTreeMap<(IpFamily, Ports), BTreeMap<String, Endpoint>> = BTreeMap::new();
     for slice in observed.pod_slices(&merged.service) {
-        let Ok(family) = slice.slice.address_type.parse() else {
+        let Ok(family) = slice.address_type.parse() else {
             continue;
         };
         let ports: Ports = merged
             .ports_of(own)
-            .filter_map(|port| {
-                Some((port.port.key, served_at(service, &slice.slice, port.port.key)?))
-            })
+            .filter_map(|port| Some((port.port.key, served_at(service, &slice, port.port.key)?)))
             .collect();
-        let mut pods = slice.pods().peekable();
-        if ports.is_empty() || pods.peek().is_none() {
+        if ports.is_empty() || slice.endpoints.is_empty() {
             continue;
         }
         let group = groups.entry((family, ports)).or_default();
-        for pod in pods {
+        for pod in slice.endpoints {
             if let Some(address) = pod.addresses.first() {
                 group.insert(address.clone(), pod);
             }

@@ -51,9 +51,8 @@ pub(super) fn writes(observed: &Observed, service: &ServiceKey, export: Option<&
             kept.insert(key);
             continue;
         }
-        let current = observed.hub_slices.row(&key);
-        let current = current.and_then(|row| Some((row, row.kept.own.as_deref()?)));
-        match current {
+        let current = observed.hub_slices.row(&key).filter(|row| row.kept.is_own);
+        match current.map(|row| (row, row.kept.slice.whole())) {
             Some((_, current)) if current.address_type != wanted.address_type => {}
             Some((row, current)) => {
                 kept.insert(key);
@@ -68,7 +67,7 @@ pub(super) fn writes(observed: &Observed, service: &ServiceKey, export: Option<&
         }
     }
     for (key, row) in observed.hub_slices(service) {
-        if row.kept.own.is_some() && !kept.contains(key) {
+        if row.kept.is_own && !kept.contains(key) {
             writes.delete.push(delete(key.clone(), Some(row.uid.clone())));
         }
     }
@@ -96,15 +95,15 @@ fn slices(observed: &Observed, export: &Export) -> Vec<EndpointSlice> {
     let service = &export.service;
     let mut parts: BTreeMap<(IpFamily, Vec<Port>), BTreeMap<String, Endpoint>> = BTreeMap::new();
     for slice in observed.pod_slices(service) {
-        let Ok(family) = slice.slice.address_type.parse::<IpFamily>() else {
+        let Ok(family) = slice.address_type.parse::<IpFamily>() else {
             continue;
         };
-        let ports = ports(export, &slice.slice);
+        let ports = ports(export, &slice);
         if ports.is_empty() && !export.ports.is_empty() {
             continue;
         }
         let part = parts.entry((family, ports)).or_default();
-        for endpoint in slice.pods() {
+        for endpoint in slice.endpoints {
             if let Some(address) = endpoint.addresses.first() {
                 part.insert(address.clone(), told(export.kind, address, &endpoint));
             }
@@ -119,7 +118,8 @@ fn slices(observed: &Observed, export: &Export) -> Vec<EndpointSlice> {
         let parts = parts.iter().filter(|((of, _), _)| *of == family);
         let parts = parts.map(|((_, ports), endpoints)| (ports.clone(), endpoints.clone()));
         let current = observed.hub_slices(service);
-        let current = current.filter_map(|(_, row)| row.kept.own.as_deref());
+        let current = current.filter(|(_, row)| row.kept.is_own);
+        let current = current.map(|(key, row)| (key, &row.kept.slice));
         draft.pack(parts.collect(), MOST_ENDPOINTS, current, &mut slices);
     }
     slices

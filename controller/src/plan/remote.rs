@@ -50,7 +50,9 @@ pub(super) fn remote(
     // Only clusters that share a machine have pods at loopback addresses: elsewhere they would be this node's own.
     let is_local = gateways.addresses().any(|address| address.is_loopback());
     for (key, row) in observed.hub_slices(&merged.service) {
-        let read = &row.kept.read;
+        let Some(read) = row.kept.read() else {
+            continue;
+        };
         let Some(export) = exports.get(&read.cluster) else {
             continue;
         };
@@ -67,7 +69,7 @@ pub(super) fn remote(
         {
             continue;
         }
-        let ports = ports(merged, export, read);
+        let ports = ports(merged, export, &read);
         let ports: Vec<_> = ports.iter().map(|(key, at)| (*key, at.number.get())).collect();
         if ports.is_empty() && !merged.ports.is_empty() {
             continue;

@@ -36,7 +36,7 @@ use super::{
     hub_slices::MOST_ENDPOINTS as MOST_PACKED, remote::Remote, versioned,
 };
 use crate::{
-    observed::{Observed, Problem, SliceRole, cluster_export_key, object_key},
+    observed::{Observed, PackedSlice, Problem, SliceRole, cluster_export_key, object_key},
     ports::Slot,
 };
 use data::{Draft, conditions};
@@ -263,13 +263,12 @@ impl Source<'_> {
         let plain = format!("{}-{cluster}-{}", service.name, family.suffix());
         let taken = self.observed.slices.find(&object_key(service, &plain));
         let is_own = |role: &SliceRole| *role == SliceRole::Ours(service.clone());
-        let holder = |slice: &EndpointSlice| {
-            let labels = slice.metadata.labels.as_ref();
-            labels.and_then(|labels| labels.get(SOURCE_CLUSTER)).map(String::as_str)
-                == Some(cluster.as_str())
+        let is_clusters = |slice: &PackedSlice| {
+            let labels = slice.without_endpoints().metadata.labels.unwrap_or_default();
+            labels.get(SOURCE_CLUSTER).map(String::as_str) == Some(cluster.as_str())
         };
         match taken {
-            Some(view) if !(is_own(&view.role) && holder(&view.slice)) => {
+            Some(view) if !(is_own(&view.role) && is_clusters(&view.slice)) => {
                 let hash = derived::service(service);
                 let hash = hash.as_str().trim_start_matches("derived-");
                 format!("{plain}-{hash}")
@@ -363,9 +362,10 @@ pub(super) fn writes(
                 });
             }
             Some(row) => {
-                if row.kept.slice.address_type == wanted.address_type {
+                let current = row.kept.slice.whole();
+                if current.address_type == wanted.address_type {
                     kept.insert(key);
-                    writes.extend(update(&row.kept.slice, wanted, &row.version));
+                    writes.extend(update(current, wanted, &row.version));
                 }
             }
         }
@@ -386,26 +386,30 @@ pub(super) fn is_allotment(write: &Write) -> bool {
     }
 }
 
-fn update(current: &EndpointSlice, wanted: &EndpointSlice, version: &str) -> Option<Write> {
+fn update(current: EndpointSlice, wanted: &EndpointSlice, version: &str) -> Option<Write> {
     let shaped = reshaped(current, wanted, version)?;
     Some(Write::Update(Object::EndpointSlice(Box::new(shaped))))
 }
 
 /// `current` with everything that is ours to say as `wanted` has it; none where it is so already.
 pub(super) fn reshaped(
-    current: &EndpointSlice,
+    mut current: EndpointSlice,
     wanted: &EndpointSlice,
     version: &str,
 ) -> Option<EndpointSlice> {
-    let mut shaped = current.clone();
-    shaped.metadata.labels.clone_from(&wanted.metadata.labels);
-    shaped.metadata.annotations.clone_from(&wanted.metadata.annotations);
-    shaped.ports.clone_from(&wanted.ports);
-    shaped.endpoints.clone_from(&wanted.endpoints);
-    (shaped != *current).then(|| {
-        versioned(&mut shaped.metadata, version);
-        shaped
-    })
+    let is_so = current.metadata.labels == wanted.metadata.labels
+        && current.metadata.annotations == wanted.metadata.annotations
+        && current.ports == wanted.ports
+        && current.endpoints == wanted.endpoints;
+    if is_so {
+        return None;
+    }
+    current.metadata.labels.clone_from(&wanted.metadata.labels);
+    current.metadata.annotations.clone_from(&wanted.metadata.annotations);
+    current.ports.clone_from(&wanted.ports);
+    current.endpoints.clone_from(&wanted.endpoints);
+    versioned(&mut current.metadata, version);
+    Some(current)
 }
 
 /// What takes away the slices of an import, except for `kept`.

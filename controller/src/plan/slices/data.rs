@@ -79,14 +79,17 @@ impl Draft {
         }
     }
 
-    /// Which of the slices of this draft it is.
-    pub(super) fn number(&self, slice: &EndpointSlice) -> Option<usize> {
-        if slice.metadata.namespace.as_deref() != Some(&self.namespace)
-            || slice.address_type != self.family.as_str()
-        {
+    /// The family of its addresses.
+    pub(super) fn family(&self) -> IpFamily {
+        self.family
+    }
+
+    /// Which of the slices of this draft has this key.
+    pub(super) fn number(&self, key: &ObjectKey) -> Option<usize> {
+        if key.namespace != self.namespace {
             return None;
         }
-        let rest = slice.metadata.name.as_deref()?.strip_prefix(&self.name)?;
+        let rest = key.name.strip_prefix(&self.name)?;
         if rest.is_empty() {
             return Some(1);
         }

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
-use landbridge_api::wellknown::{ENDPOINT, GATEWAYS, IMPORT, KUBE_SERVICE_NAME};
+use landbridge_api::{
+    watch::ObjectKey,
+    wellknown::{ENDPOINT, GATEWAYS, IMPORT, KUBE_SERVICE_NAME},
+};
 use landbridge_model::{ClusterId, IpFamily, PortKey, allotment::EndpointRef};
 
 use super::{
@@ -13,6 +16,7 @@ use super::{
     pack::Group as Packed,
 };
 use crate::{
+    observed::PackedSlice,
     plan::{address, headless::Place, home::Group},
     ports::Slot,
 };
@@ -101,9 +105,9 @@ impl Source<'_> {
     }
 
     /// The slices of the import as they are.
-    pub(super) fn current(&self) -> impl Iterator<Item = &EndpointSlice> {
+    pub(super) fn current(&self) -> impl Iterator<Item = (&ObjectKey, &PackedSlice)> {
         let slices = self.observed.our_slices(&self.merged.service);
-        slices.map(|(_, row)| &row.kept.slice)
+        slices.map(|(key, row)| (key, &row.kept.slice))
     }
 }
 

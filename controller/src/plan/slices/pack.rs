@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use landbridge_api::watch::ObjectKey;
 
 use super::data::{Draft, Port, endpoint_ports};
+use crate::observed::PackedSlice;
 
 /// Ports, and the endpoints that serve all of them, by address.
 pub(in crate::plan) type Group = (Vec<Port>, BTreeMap<String, Endpoint>);
@@ -22,14 +24,18 @@ impl Draft {
         &self,
         mut groups: Vec<Group>,
         most: usize,
-        current: impl Iterator<Item = &'a EndpointSlice>,
+        current: impl Iterator<Item = (&'a ObjectKey, &'a PackedSlice)>,
         slices: &mut Vec<EndpointSlice>,
     ) {
         let mut slots = Slots::new();
-        for slice in current {
-            let Some(number) = self.number(slice) else {
+        for (key, slice) in current {
+            let Some(number) = self.number(key) else {
                 continue;
             };
+            let slice = slice.whole();
+            if slice.address_type != self.family().as_str() {
+                continue;
+            }
             let ports = slice.ports.as_deref().unwrap_or_default();
             let same = |group: &Group| endpoint_ports(&group.0) == ports;
             let Some(at) = groups.iter().position(same) else {
@@ -103,8 +109,12 @@ mod tests {
     }
 
     fn pack(groups: Vec<Group>, current: &[EndpointSlice]) -> Vec<EndpointSlice> {
+        let keep = |slice: &EndpointSlice| {
+            (ObjectKey::of(&slice.metadata), PackedSlice::new(slice.clone()))
+        };
+        let current: Vec<(ObjectKey, PackedSlice)> = current.iter().map(keep).collect();
         let mut slices = Vec::new();
-        draft().pack(groups, 3, current.iter(), &mut slices);
+        draft().pack(groups, 3, current.iter().map(|(key, slice)| (key, slice)), &mut slices);
         slices
     }
 
