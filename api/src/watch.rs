@@ -14,6 +14,7 @@
 mod course;
 mod decode;
 mod follow;
+mod pages;
 
 use std::{collections::BTreeSet, fmt};
 
@@ -24,8 +25,9 @@ use serde::de::DeserializeOwned;
 
 use follow::Follower;
 
-/// How many objects are listed at once, where nothing else is asked for: a page of usual objects is below a megabyte.
-const PAGE: u32 = 200;
+/// How many objects are listed at once at most, where nothing else is asked for: [`pages`] asks for fewer where they are
+/// large.
+const PAGE: u32 = 500;
 
 /// Namespace and name of an object; the namespace is empty for cluster-scoped ones.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -139,7 +141,7 @@ impl WatchConfig {
         self
     }
 
-    /// At most so many objects at once while listing; fewer where objects are large.
+    /// At most so many objects at once while listing.
     #[must_use]
     pub fn page_size(mut self, objects: u32) -> Self {
         self.page_size = objects;

@@ -12,10 +12,6 @@ use serde::de::DeserializeOwned;
 
 use crate::{config::Config, observed::Event};
 
-/// How many slices are listed at once: each has a hundred endpoints or more, and what is kept of them is small beside a
-/// page of their text.
-const SLICES: u32 = 50;
-
 /// All that there is to watch, as one stream.
 pub(crate) fn all(
     local: &Client,
@@ -47,13 +43,13 @@ pub(crate) fn all(
 
 /// All slices of the cluster.
 pub fn slices(local: Client) -> impl Stream<Item = Event> + Send {
-    watch(Api::all(local), WatchConfig::default().page_size(SLICES)).map(Event::EndpointSlice)
+    watch(Api::all(local), WatchConfig::default()).map(Event::EndpointSlice)
 }
 
 /// The slices that members keep on the hub.
 pub fn hub_slices(hub: Client) -> impl Stream<Item = Event> + Send {
     let members = format!("{MANAGED_BY}={LANDBRIDGE},{CLUSTER}");
-    let members = WatchConfig::default().labels(&members).page_size(SLICES);
+    let members = WatchConfig::default().labels(&members);
     watch(Api::all(hub), members).map(Event::HubSlice)
 }
 

@@ -20,6 +20,7 @@ use super::{
     Change, WatchConfig,
     course::{Ask, Course, Failure, Part},
     decode::{self, Line, Page},
+    pages::Pages,
 };
 
 /// How long an answer may take to begin, and a page to come: API servers end requests of their own after a minute.
@@ -50,6 +51,7 @@ pub(super) struct Follower<K> {
     course: Course,
     open: Option<Open>,
     page: Page,
+    pages: Pages,
     /// What is to be told before and after the objects of the page.
     part: Part,
     path: String,
@@ -61,6 +63,7 @@ impl<K: DeserializeOwned + Resource> Follower<K> {
         Self {
             path: api.resource_url().to_owned(),
             client: api.into_client(),
+            pages: Pages::new(config.page_size),
             config,
             course: Course::new(),
             open: None,
@@ -161,7 +164,7 @@ impl<K: DeserializeOwned + Resource> Follower<K> {
     async fn list(&mut self, after: Option<String>) -> Result<Page, Failure> {
         let params = ListParams {
             label_selector: self.config.labels.clone(),
-            limit: Some(self.config.page_size),
+            limit: Some(self.pages.limit()),
             continue_token: after,
             ..ListParams::default()
         };
@@ -173,7 +176,10 @@ impl<K: DeserializeOwned + Resource> Follower<K> {
             stream.read_to_end(&mut body).await.map_err(|error| away(&error))?;
             Ok(body)
         });
-        decode::page(&Bytes::from(body.await?)).map_err(Failure::Away)
+        let body = Bytes::from(body.await?);
+        let page = decode::page(&body).map_err(Failure::Away)?;
+        self.pages.came(page.objects.len(), body.len());
+        Ok(page)
     }
 
     async fn watch(&mut self, version: &str) -> Result<Open, Failure> {
