@@ -39,8 +39,8 @@ enum Command {
     Crds(crds::Arguments),
     /// Show Landbridge on this machine: clusters, an export, calls through the tunnel, a cluster that dies.
     Demo(crate::demo::Arguments),
-    /// Run a DNS server for clusterset.local.
-    Dns(Flags<config::dns::Settings>),
+    /// Run a DNS server for clusterset.local, or tell the cluster's own DNS of it.
+    Dns(dns::Arguments),
     /// Run an east-west gateway: the encrypted way to other clusters.
     Gateway(Flags<config::gateway::Settings>),
     /// Print the objects that make a cluster a member: what runs in it, how it is reached, what it may do.
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode>
         Command::Controller(flags) => component::run(&flags)?,
         Command::Crds(arguments) => crds::run(&arguments, out)?,
         Command::Demo(arguments) => return demo::run(arguments),
-        Command::Dns(flags) => component::run(&flags)?,
+        Command::Dns(arguments) => dns::run(&arguments, out)?,
         Command::Gateway(flags) => component::run(&flags)?,
         Command::Manifests(arguments) => manifests::run(&arguments, out)?,
         Command::Pki(arguments) => pki::run(&arguments, out)?,

@@ -5,6 +5,7 @@
 //! | `command` | what can be asked for |
 //! | `config` | flags, environment and file into validated settings |
 //! | `demo` | a clusterset on one machine |
+//! | `corefile` | what the cluster's own DNS is told |
 //! | `manifests` | the objects that make a cluster a member |
 //! | `admin` | metrics, health and state over HTTP |
 //! | `kubernetes` | clients, and who a cluster is |
@@ -15,6 +16,7 @@
 mod admin;
 mod command;
 mod config;
+mod corefile;
 mod demo;
 mod exit;
 mod kubernetes;

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`basics`] | what the lab promises: clusters that are clusters, in the arrangement that was asked for |
 //! | [`installed`] | Landbridge comes to run on a lab, and goes again |
+//! | [`pods`] | Landbridge in pods, and rolling restarts while calls go on |
 //! | [`remains`] | a lab that goes leaves nothing, however it ends |
 //! | [`space`] | a namespace of its own for each test |
 //!
@@ -13,6 +14,7 @@
 
 mod basics;
 mod installed;
+mod pods;
 mod remains;
 mod space;
 

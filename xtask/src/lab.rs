@@ -244,15 +244,6 @@ impl Cluster<'_> {
         host::feed(&mut self.command(&command)?, objects).map(drop)
     }
 
-    /// Puts an object in the place of one that has not changed since it was read.
-    ///
-    /// # Errors
-    /// What `kubectl` says of failing.
-    pub fn replace(&self, object: &str) -> Result<()> {
-        let command = ["kubectl", "replace", "--filename", "-"].map(str::to_owned);
-        host::feed(&mut self.command(&command)?, object).map(drop)
-    }
-
     /// Deletes the objects of a text, as far as they are there.
     ///
     /// # Errors

@@ -1,16 +1,41 @@
-//! `landbridge dns`: settings and a client become a running DNS server.
+//! `landbridge dns`: settings and a client become a running DNS server; with one of its commands, the cluster's own DNS
+//! is told of it.
+
+mod cluster;
+
+use std::io::Write;
 
 use anyhow::Result;
 use landbridge_dns::DnsServer;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use super::component::{Component, serve};
+use super::component::{self, Component, serve};
 use crate::{
     admin::{self, Admin},
-    config::{common::Common, dns::Settings},
+    config::{Flags, common::Common, dns::Settings},
     kubernetes,
 };
+
+#[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    flags: Flags<Settings>,
+    #[command(subcommand)]
+    what: Option<cluster::What>,
+}
+
+/// Runs the server, or changes what the cluster's own is told.
+///
+/// # Errors
+/// Of either.
+pub(crate) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<()> {
+    match &arguments.what {
+        Some(what) => cluster::run(what, out),
+        None => component::run(&arguments.flags),
+    }
+}
 
 impl Component for Settings {
     fn common(&self) -> &Common {

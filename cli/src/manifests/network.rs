@@ -44,7 +44,8 @@ fn dns(settings: &Settings) -> Service {
         metadata: Part::Dns.metadata(Part::Dns.name()),
         spec: Some(ServiceSpec {
             cluster_ip: addresses.first().cloned(),
-            cluster_ips: Some(addresses),
+            // Of one alone nothing is said: an API server adds the other family's, and refuses that it be taken away.
+            cluster_ips: (addresses.len() > 1).then_some(addresses),
             ip_family_policy: Some("PreferDualStack".into()),
             ports: Some(vec![port("dns", UDP), port("dns-tcp", TCP)]),
             selector: Some(Part::Dns.labels()),

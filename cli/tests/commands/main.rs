@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod crds;
+mod dns;
 mod manifests;
 mod pki;
 mod running;

@@ -129,7 +129,9 @@ pub(crate) fn install(lab: &Lab, program: &Path, run_as: RunAs) -> Result<()> {
     steps.done("components are ready");
     for cluster in lab.clusters() {
         let servers = dns_servers(cluster, run_as);
-        edit_corefile(cluster, |text| objects::with_stanza(text, &servers))?;
+        let servers: Vec<String> =
+            servers.into_iter().map(|server| format!("--server={server}")).collect();
+        tell_dns(cluster, "enable", &servers)?;
     }
     steps.all("Landbridge runs");
     Ok(())
@@ -140,12 +142,11 @@ pub(crate) fn uninstall(lab: &Lab) -> Result<()> {
     host::require_root()?;
     let _lock = lock(&lab.options().name)?;
     let mut steps = Steps::begin();
-    let Some(Installed { run_as, .. }) = Installed::read(&lab.plan.places) else {
+    if Installed::read(&lab.plan.places).is_none() {
         return Ok(());
-    };
+    }
     for cluster in lab.clusters() {
-        let servers = dns_servers(cluster, run_as);
-        edit_corefile(cluster, |text| objects::without_stanza(text, &servers))?;
+        tell_dns(cluster, "disable", &[])?;
     }
     end(lab)?;
     steps.done("components have ended");
@@ -365,15 +366,9 @@ fn end(lab: &Lab) -> Result<()> {
     processes.forget(places, &names)
 }
 
-/// Changes the Corefile of a cluster. A change of somebody else in between is not overwritten but told.
-fn edit_corefile(cluster: Cluster<'_>, edit: impl FnOnce(&str) -> String) -> Result<()> {
-    let get = ["get", "configmap", "coredns", "--namespace=kube-system", "--output=json"];
-    let mut object: serde_json::Value = serde_json::from_str(&cluster.kubectl(&get)?)?;
-    let before = object["data"]["Corefile"].as_str().context("there is no Corefile")?.to_owned();
-    let after = edit(&before);
-    if after != before {
-        object["data"]["Corefile"] = after.into();
-        cluster.replace(&object.to_string())?;
-    }
-    Ok(())
+/// Tells the cluster's DNS of ours, or that it is no more.
+fn tell_dns(cluster: Cluster<'_>, what: &str, servers: &[String]) -> Result<()> {
+    let command = [PROGRAM, "dns", what].map(str::to_owned);
+    let command: Vec<String> = command.into_iter().chain(servers.iter().cloned()).collect();
+    host::run(&mut cluster.command(&command)?).map(drop)
 }

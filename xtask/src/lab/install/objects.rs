@@ -116,22 +116,6 @@ fn documents(all: impl Iterator<Item = String>) -> String {
     all.collect::<Vec<_>>().join("\n---\n")
 }
 
-/// What the cluster's DNS is told, so that names of the set are asked for where they are known.
-fn stanza(servers: &[String]) -> String {
-    format!("clusterset.local:53 {{\n    errors\n    forward . {}\n}}\n", servers.join(" "))
-}
-
-/// A Corefile that asks the component for names of the set.
-pub(crate) fn with_stanza(corefile: &str, servers: &[String]) -> String {
-    let bare = without_stanza(corefile, servers);
-    format!("{bare}{}", stanza(servers))
-}
-
-/// The same as it was before.
-pub(crate) fn without_stanza(corefile: &str, servers: &[String]) -> String {
-    corefile.replace(&stanza(servers), "")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,14 +150,5 @@ mod tests {
         assert_eq!(said, r#"{"status":{"hard":{"a":"5","b":"6"},"used":{"a":"3","b":"0"}}}"#);
         assert!(counted(&json!({"spec": {"hard": {"a": "5"}}})).is_some());
         assert_eq!(counted(&quota(json!({"a": "3", "b": "1"}))), None);
-    }
-
-    #[test]
-    fn a_corefile_is_as_it_was_when_the_stanza_is_gone() {
-        let (servers, before) = (["192.0.2.11:5300".to_owned()], ".:53 {\n    errors\n}\n");
-        let with = with_stanza(before, &servers);
-        assert!(with.ends_with("forward . 192.0.2.11:5300\n}\n"), "{with}");
-        assert_eq!(with_stanza(&with, &servers), with);
-        assert_eq!(without_stanza(&with, &servers), before);
     }
 }
