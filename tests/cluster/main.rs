@@ -3,20 +3,31 @@
 //! | file | what is held |
 //! | --- | --- |
 //! | [`basics`] | what the lab promises: clusters that are clusters, in the arrangement that was asked for |
+//! | [`beyond`] | what the suite does not ask for: UDP, pods by name, what goes on while parts are away |
+//! | [`conformance`] | the 27 cases of the upstream conformance suite, with Landbridge on the lab |
 //! | [`installed`] | Landbridge comes to run on a lab, and goes again |
 //! | [`pods`] | Landbridge in pods, and rolling restarts while calls go on |
 //! | [`remains`] | a lab that goes leaves nothing, however it ends |
 //! | [`space`] | a namespace of its own for each test |
+//! | [`upstream`] | whoever has the upstream suite can run it on the lab |
+//! | [`case`], [`gate`], [`objects`], [`stage`] | how a case is played, beside whom, with what, and on what |
 //!
 //! The clusters are those of a lab that is up, `cargo xtask lab up`: see README.md beside this file.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod basics;
+mod beyond;
+mod case;
+mod conformance;
+mod gate;
 mod installed;
+mod objects;
 mod pods;
 mod remains;
 mod space;
+mod stage;
+mod upstream;
 
 use std::{
     env, thread,

@@ -1,24 +1,27 @@
 //! A lab that goes leaves nothing on the machine, however it ends: it has a name of its own beside the one that is up.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, process::Command, sync::RwLockWriteGuard, time::Duration};
 
 use landbridge_xtask::lab::{
     self, Lab,
     options::{Name, Options},
 };
 
-use crate::{becomes, the_lab};
+use crate::{becomes, gate, the_lab};
 
 /// The lab of one test, taken away whatever becomes of it.
-pub(crate) struct Other(pub(crate) Name);
+pub(crate) struct Other(pub(crate) Name, #[expect(dead_code, reason = "held")] Nobody);
+
+type Nobody = RwLockWriteGuard<'static, ()>;
 
 impl Other {
     pub(crate) fn new(name: &str) -> Self {
         // Where there is no lab, these are skipped as well: they need what it needs.
         the_lab();
+        let nobody = gate::alone();
         let name = name.parse().unwrap();
         lab::down(&name).unwrap();
-        Self(name)
+        Self(name, nobody)
     }
 
     fn options(&self) -> Options {

@@ -163,6 +163,12 @@ impl Lab {
         install::install(self, program, run_as)
     }
 
+    /// What the components of Landbridge run as, where it is installed.
+    #[must_use]
+    pub fn installed(&self) -> Option<RunAs> {
+        install::installed(self)
+    }
+
     /// Takes Landbridge away, with all that it has written.
     ///
     /// # Errors

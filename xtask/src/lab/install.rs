@@ -83,6 +83,11 @@ pub fn built() -> Result<PathBuf> {
     })
 }
 
+/// What is installed, if anything is.
+pub(crate) fn installed(lab: &Lab) -> Option<RunAs> {
+    Installed::read(&lab.plan.places).map(|installed| installed.run_as)
+}
+
 /// Makes the lab's clusters a set, and runs Landbridge in each.
 pub(crate) fn install(lab: &Lab, program: &Path, run_as: RunAs) -> Result<()> {
     host::require_root()?;
