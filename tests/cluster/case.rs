@@ -64,6 +64,12 @@ impl Case {
         self.play(body);
     }
 
+    /// Plays it while nobody else is there.
+    pub(crate) fn run_alone(&self, body: impl AsyncFnOnce(&Stage<'_>) + Send) {
+        let _nobody = gate::alone();
+        self.play(body);
+    }
+
     fn play(&self, body: impl AsyncFnOnce(&Stage<'_>) + Send) {
         let lab = gate::the_set();
         let namespace = format!("mcs-conformance-{}", rand::random::<u32>());

@@ -8,6 +8,7 @@
 //! | `state` | which processes are ours? |
 //! | `up`, `down` | how does a lab come, and how does nothing of it stay? |
 //! | [`install`] | how does Landbridge itself come to run on it? |
+//! | `measure` | how long does it take from an export to a call? |
 //! | `gather` | what does it look like to whoever has to understand a failure? |
 //! | `host`, `proc` | what is asked of the machine |
 //!
@@ -21,6 +22,7 @@ mod gather;
 mod host;
 mod images;
 pub mod install;
+mod measure;
 mod network;
 pub mod options;
 mod plan;
@@ -163,6 +165,14 @@ impl Lab {
         install::install(self, program, run_as)
     }
 
+    /// Starts components that were killed, where they run as processes: what kubelet does with pods.
+    ///
+    /// # Errors
+    /// Where one does not become ready.
+    pub fn resume(&self) -> Result<()> {
+        install::resume(self)
+    }
+
     /// What the components of Landbridge run as, where it is installed.
     #[must_use]
     pub fn installed(&self) -> Option<RunAs> {
@@ -175,6 +185,15 @@ impl Lab {
     /// Where something cannot be taken away; it can be said again.
     pub fn uninstall(&self) -> Result<()> {
         install::uninstall(self)
+    }
+
+    /// Exports this many Services of the first cluster, one after the other, and has a pod of the second call each; how
+    /// long that took, by stage.
+    ///
+    /// # Errors
+    /// Where Landbridge is not installed, or a call has no answer.
+    pub fn measure(&self, exports: usize) -> Result<String> {
+        measure::measure(self, exports)
     }
 
     fn wan(&self) -> Room {

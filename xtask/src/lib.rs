@@ -7,6 +7,7 @@
 //! | [`apiserver`] | how does a test get a real API server? |
 //! | [`image`] | how does an image of ours come to be, without a registry or a daemon? |
 //! | [`lab`] | how do whole clusters come to stand on one machine, and go again? |
+//! | [`conformance`] | how do the cases of `tests/cluster` go, in which arrangement? |
 //! | [`rung`] | what does a rung of the test ladder do where it cannot run? |
 //!
 //! No crate of ours is used here, so that tests of each of them can use this one.
@@ -14,6 +15,7 @@
 use std::io::{self, Write as _};
 
 pub mod apiserver;
+pub mod conformance;
 pub mod image;
 pub mod lab;
 pub mod process;

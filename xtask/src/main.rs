@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use landbridge_xtask::{
+    conformance,
     image::Image,
     lab::{
         self, Lab,
@@ -29,6 +30,18 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the cases of tests/cluster on labs of two arrangements, and write how they went. Needs root.
+    Conformance {
+        /// Every combination of options, and long waits.
+        #[arg(long)]
+        all: bool,
+        /// What the labs are called.
+        #[arg(long, default_value = "conformance")]
+        name: Name,
+        /// The report [default: docs/conformance.md of this tree].
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+    },
     /// Make an image of `landbridge`: the program, what it is linked with, and nothing else.
     Image {
         /// The archive to write, for `docker load` or `ctr images import`.
@@ -81,6 +94,14 @@ enum LabCommand {
     },
     /// Print one kubeconfig with the contexts c1, c2, …; the addresses in it are reached by `exec wan`.
     Kubeconfig(Named),
+    /// Say how long it takes from an export to the first call by name from a pod of another cluster, by stage.
+    Measure {
+        #[command(flatten)]
+        lab: Named,
+        /// How many exports, one after the other.
+        #[arg(long, default_value_t = 50)]
+        exports: usize,
+    },
     /// Run a command on a cluster's node, or, with `wan`, where all API servers are reached.
     Exec {
         #[command(flatten)]
@@ -114,6 +135,11 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<()> {
     match command {
+        Command::Conformance { all, name, report } => {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("a workspace")?;
+            let report = report.clone().unwrap_or_else(|| root.join("docs/conformance.md"));
+            conformance::conformance(root, name, *all, &report)
+        }
         Command::Image { out, tag, program } => image(out, tag, program.clone()),
         Command::Lab(command) => run_lab(command),
         Command::Programs { names } => build(names),
@@ -137,6 +163,10 @@ fn run_lab(command: &LabCommand) -> Result<()> {
         LabCommand::Gather { lab, folder } => Lab::attach(&lab.name)?.gather(folder),
         LabCommand::Kubeconfig(lab) => {
             write!(io::stdout(), "{}", Lab::attach(&lab.name)?.kubeconfig()?)?;
+            Ok(())
+        }
+        LabCommand::Measure { lab, exports } => {
+            write!(io::stdout(), "{}", Lab::attach(&lab.name)?.measure(*exports)?)?;
             Ok(())
         }
         LabCommand::Exec { lab, place, command } => lab::exec(&lab.name, place, command),

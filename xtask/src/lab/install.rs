@@ -142,6 +142,16 @@ pub(crate) fn install(lab: &Lab, program: &Path, run_as: RunAs) -> Result<()> {
     Ok(())
 }
 
+/// Starts what does not run.
+pub(crate) fn resume(lab: &Lab) -> Result<()> {
+    if installed(lab) != Some(RunAs::Processes) {
+        return Ok(());
+    }
+    let _lock = lock(&lab.options().name)?;
+    start(lab)?;
+    ready(lab)
+}
+
 /// Takes Landbridge away, with all that it has written.
 pub(crate) fn uninstall(lab: &Lab) -> Result<()> {
     host::require_root()?;
