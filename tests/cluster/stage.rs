@@ -15,7 +15,7 @@ use futures::future::join_all;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        core::v1::{Namespace, Pod, Service},
+        core::v1::{Namespace, Pod, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
     },
 };
@@ -120,12 +120,19 @@ impl<'a> Stage<'a> {
         Self { lab, namespace: namespace.to_owned(), places }
     }
 
-    /// Makes it.
+    /// Makes it, and waits until pods can be made in it.
     pub(crate) async fn set(&self) {
         for place in &self.places {
             let api: Api<Namespace> = Api::all(place.client.clone());
             let object = serde_json::from_value(json!({"metadata": {"name": self.namespace}}));
             api.create(&PostParams::default(), &object.unwrap()).await.unwrap();
+        }
+        for place in &self.places {
+            within(MINUTE, LOOK, "the account that pods run as", async || {
+                let account = place.get::<ServiceAccount>("default").await;
+                account.map(drop).ok_or_else(|| "there is none".into())
+            })
+            .await;
         }
     }
 
