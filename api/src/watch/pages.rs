@@ -29,8 +29,8 @@ impl Pages {
 
     /// A page has come: of so many objects, with so many bytes in all.
     pub(super) fn came(&mut self, objects: usize, bytes: usize) {
-        if objects > 0 {
-            let fit = PAGE / (bytes / objects).max(1);
+        if let Some(each) = bytes.checked_div(objects) {
+            let fit = PAGE / each.max(1);
             self.next = u32::try_from(fit).unwrap_or(self.most).clamp(1, self.most.max(1));
         }
     }

@@ -47,12 +47,9 @@ fn a_component_that_is_killed_hurts_only_what_it_does_itself() {
         name: "While controller, DNS server and gateways are killed by turns, calls fail only where nobody else does their work, and are good again when they are back",
         labels: "Beyond, Failure",
     };
-    case.run_alone(async |stage| {
+    let otherwise = "there are two of each component, and kubelet starts what was killed";
+    case.run_alone_as(RunAs::Processes, otherwise, async |stage| {
         let lab = gate::the_set();
-        if lab.installed() != Some(RunAs::Processes) {
-            // Of each component there are two then, and kubelet starts what was killed.
-            return;
-        }
         let [by_name, by_address] = loads(stage).await;
         for cluster in [1, 2] {
             for component in ["controller", "dns", "gateway-v4"] {
@@ -91,12 +88,8 @@ fn no_call_fails_while_everything_is_rolled() {
         name: "While every Deployment of Landbridge is restarted, one after the other, no call fails",
         labels: "Beyond, Failure",
     };
-    case.run_alone(async |stage| {
-        let lab = gate::the_set();
-        if lab.installed() != Some(RunAs::Pods) {
-            // There is one of each process, and nobody who starts another before it ends.
-            return;
-        }
+    let otherwise = "there is one of each component, and nobody who starts another first";
+    case.run_alone_as(RunAs::Pods, otherwise, async |stage| {
         let [by_name, by_address] = loads(stage).await;
         for place in &stage.places {
             let system = |words: &[&str]| {
