@@ -17,9 +17,11 @@
 //! | `listen`, `route`, `forward` | what comes in from clients, and where does it go? |
 //! | `serve` | what comes in from peers, and which pod gets it? |
 //! | `udp`, `flows` | how are datagrams carried, and when does a flow end? |
+//! | `access` | may this caller call that? |
 //! | `register`, `status` | what is told to the Kubernetes API? |
 //! | `run` | how does one of them start, run and end? |
 
+mod access;
 pub mod caller;
 mod copy;
 mod core;

@@ -210,6 +210,7 @@ impl Gateway {
 async fn feed(core: &Core, client: &Client) {
     let client = &served::adapt(client.clone()).0;
     let mut events = SelectAll::new();
+    events.push(events_of(client, Event::Access));
     events.push(events_of(client, Event::Export));
     events.push(events_of(client, Event::Import));
     events.push(events_of(client, Event::Peer));

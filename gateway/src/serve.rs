@@ -98,17 +98,27 @@ async fn serve(
             reason = refusal.reason(), "a stream is refused"
         );
     };
+    let snapshot = core.snapshots.load();
+    let admitted = admit(&snapshot, &header, &caller);
     if header.port.protocol == Protocol::Udp {
         // Flows have bounds of their own.
         drop(place);
-        if let Err((refusal, send)) = udp::flow(core, link, &header, &caller, send, recv).await {
+        let served = match admitted {
+            Ok(()) => udp::flow(core, link, &header, &caller, send, recv).await,
+            Err(refusal) => Err((refusal, send)),
+        };
+        if let Err((refusal, send)) = served {
             told(&refusal);
             core.metrics.flow(Direction::Inbound, refusal.reason());
             refuse(core, send, refusal).await;
         }
         return;
     }
-    let pod = match connect(&core.snapshots.load(), &header, &caller).await {
+    let connected = match admitted {
+        Ok(()) => connect(&snapshot, &header, &caller).await,
+        Err(refusal) => Err(refusal),
+    };
+    let pod = match connected {
         Ok(pod) => pod,
         Err(refusal) => {
             told(&refusal);
@@ -128,6 +138,13 @@ async fn serve(
         tracing::debug!(service = %header.service, caller = %caller, "reset: {error}");
         copy::reset(pod);
     }
+}
+
+/// Whether who calls may call that. Own pods that call through this gateway are not asked: what they could call
+/// without it is theirs to call.
+fn admit(snapshot: &Snapshot, header: &Header, caller: &Caller) -> Result<(), Refusal> {
+    let exported = snapshot.exports.get(&header.service).ok_or(Refusal::NotExported)?;
+    exported.admit(caller, header.port, header.endpoint.as_ref())
 }
 
 async fn refuse(core: &Core, mut send: SendStream, refusal: Refusal) {

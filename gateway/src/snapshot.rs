@@ -13,7 +13,11 @@ use landbridge_model::{
     AllottedPort, ClusterId, Hostname, Peer, PortKey, PortName, Protocol, ServiceKey, Target,
 };
 
-use crate::{caller::Workload, wire::Refusal};
+use crate::{
+    access::{self, Rule},
+    caller::{Caller, Workload},
+    wire::Refusal,
+};
 
 /// Something in the objects that cannot be carried out.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -64,6 +68,8 @@ pub(crate) struct ExportedService {
     pub(crate) endpoints: Vec<ReadyEndpoint>,
     /// Whether its pods are told who calls.
     pub(crate) proxy_protocol: bool,
+    /// The rules of the AccessPolicies in force for it; none where every member may call.
+    pub(crate) access: Option<Vec<Rule>>,
 }
 
 impl ExportedService {
@@ -81,6 +87,39 @@ impl ExportedService {
             None => self.of_service(port)?,
         };
         if found.is_empty() { Err(Refusal::NoEndpoint) } else { Ok(found) }
+    }
+
+    /// Whether a caller of another cluster may call `port`, of the endpoint `hostname` if one is named.
+    ///
+    /// # Errors
+    /// [`Refusal::Denied`] where policies are in force and none of their rules lets it in.
+    pub(crate) fn admit(
+        &self,
+        caller: &Caller,
+        port: PortKey,
+        hostname: Option<&Hostname>,
+    ) -> Result<(), Refusal> {
+        let Some(rules) = &self.access else { return Ok(()) };
+        let ports = match hostname {
+            None => vec![port],
+            Some(hostname) => self.service_ports(port, hostname),
+        };
+        if access::allows(rules, caller, &ports) { Ok(()) } else { Err(Refusal::Denied) }
+    }
+
+    /// Which of the Service's ports an endpoint serves at one of its own: rules are about those that the Service has.
+    fn service_ports(&self, port: PortKey, hostname: &Hostname) -> Vec<PortKey> {
+        let endpoints = self.endpoints.iter();
+        let endpoints = endpoints.filter(|endpoint| endpoint.hostname.as_ref() == Some(hostname));
+        let served = endpoints.flat_map(|endpoint| endpoint.ports.iter());
+        let served = served.filter(|served| served.key == port);
+        let named = served.flat_map(|served| {
+            let is_it = |own: &&ExportedPort| {
+                own.name == served.name && own.key.protocol == served.key.protocol
+            };
+            self.ports.iter().filter(is_it)
+        });
+        named.map(|own| own.key).collect()
     }
 
     /// By the Service's port: EndpointSlices have it under the same name.

@@ -4,6 +4,7 @@
 //! of the same events, or one relist, gives the same snapshot.
 
 mod exports;
+mod policies;
 mod routes;
 mod slice;
 mod store;
@@ -12,6 +13,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use landbridge_api::{
+    access::AccessPolicy,
     convert::{self, ImportView},
     landbridge::Peer as PeerObject,
     mcs::v1beta1::{ServiceExport, ServiceImport},
@@ -22,6 +24,7 @@ use landbridge_model::{ClusterId, Peer, ServiceKey};
 
 use self::{
     exports::ServiceView,
+    policies::{Policies, PolicyView},
     slice::SliceView,
     store::{Read, Store},
 };
@@ -36,6 +39,8 @@ const MAX_PROBLEMS: usize = 256;
 /// Something that was seen in the API.
 #[derive(Debug)]
 pub(crate) enum Event {
+    /// About an AccessPolicy.
+    Access(Change<AccessPolicy>),
     /// About a ServiceExport.
     Export(Change<ServiceExport>),
     /// About a ServiceImport.
@@ -55,7 +60,8 @@ impl Event {
     #[must_use]
     pub(crate) fn interrupted(&self) -> Option<&str> {
         match self {
-            Self::Export(Change::Interrupted(error))
+            Self::Access(Change::Interrupted(error))
+            | Self::Export(Change::Interrupted(error))
             | Self::Import(Change::Interrupted(error))
             | Self::Peer(Change::Interrupted(error))
             | Self::Pod(Change::Interrupted(error))
@@ -93,6 +99,7 @@ pub(crate) struct State {
     exports: Store<ExportView>,
     imports: Store<ImportView>,
     peers: Store<Peer>,
+    policies: Store<PolicyView>,
     pods: Store<PodView>,
     services: Store<ServiceView>,
     slices: Store<SliceView>,
@@ -110,6 +117,7 @@ impl State {
             exports: Store::default(),
             imports: Store::default(),
             peers: Store::default(),
+            policies: Store::default(),
             pods: Store::default(),
             services: Store::default(),
             slices: Store::default(),
@@ -123,6 +131,12 @@ impl State {
     pub(crate) fn apply(&mut self, event: Event) -> bool {
         let synced = self.is_synced();
         let changed = match event {
+            Event::Access(change) => {
+                let known = self.policies.is_listed();
+                let changed = self.policies.apply(change, policies::read_policy);
+                self.dirty.exports |= changed || known != self.policies.is_listed();
+                changed
+            }
             Event::Export(change) => {
                 let changed = self.exports.apply(change, read_export);
                 self.dirty.exports |= changed;
@@ -165,6 +179,7 @@ impl State {
         self.exports.is_listed()
             && self.imports.is_listed()
             && self.peers.is_listed()
+            && self.policies.is_listed()
             && self.pods.is_listed()
             && self.services.is_listed()
             && self.slices.is_listed()
@@ -180,7 +195,12 @@ impl State {
             self.last.callers = Arc::new(callers(&self.pods));
         }
         if dirty.exports {
-            let built = exports::build(&self.exports, &self.services, &self.slices);
+            let policies = Policies::of(&self.policies);
+            let mut built = exports::build(&self.exports, &self.services, &self.slices, &policies);
+            // Who may call is not known yet, so nobody may.
+            if !self.policies.is_listed() {
+                built.clear();
+            }
             self.last.exports = Arc::new(built);
         }
         if dirty.peers {
@@ -204,6 +224,7 @@ impl State {
             self.exports.problems(),
             self.imports.problems(),
             self.peers.problems(),
+            self.policies.problems(),
             self.pods.problems(),
             self.services.problems(),
             self.slices.problems(),

@@ -274,6 +274,44 @@ async fn members_of_one_network_call_pods_directly_and_gateways_where_none_is_re
     set.stop().await;
 }
 
+/// "A member whose service has an AccessPolicy counts as another network for it": the exporter's gateways hold it for
+/// whoever calls, of its own network too, and its own pods call each other as ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_policy_guards_is_called_by_whom_it_allows_and_nobody_else() {
+    let set = Set::start().await;
+    let berlin = set.member("berlin");
+    export_web(berlin, "berlin's pod").await;
+    let [near, far, own] = [
+        set.address("oslo", "derived-isrlchlhrq", 80).await,
+        set.address("paris", "derived-isrlchlhrq", 80).await,
+        set.address("berlin", "derived-isrlchlhrq", 80).await,
+    ];
+    let client = set.member("oslo").block.address(CLIENT);
+    set.answers("oslo", near, &format!("berlin's pod to {client}")).await;
+    create(
+        berlin,
+        json!({"apiVersion": "landbridge.dev/v1alpha1", "kind": "AccessPolicy",
+            "metadata": {"namespace": "shop", "name": "web"},
+            "spec": {"service": "web", "allow": [{"clusters": ["oslo"]}]}}),
+    );
+    // Through gateways from now on.
+    set.answers("oslo", near, &format!("berlin's pod to {BY_GATEWAY}")).await;
+    let client = SocketAddr::new(set.member("paris").block.address(CLIENT), 0);
+    eventually("paris is refused", &set.clusters, async || match ask(client, far).await {
+        Err(_) => Ok(()),
+        Ok(answer) => Err(answer),
+    })
+    .await;
+    let client = berlin.block.address(CLIENT);
+    set.answers("berlin", own, &format!("berlin's pod to {client}")).await;
+    let policy = ("landbridge.dev/v1alpha1", "AccessPolicy");
+    let mut policy = find(berlin, policy, ("shop", "web")).unwrap();
+    policy["spec"]["allow"] = json!([{"clusters": ["oslo", "paris"]}]);
+    berlin.cluster.store().update(policy).unwrap();
+    set.answers("paris", far, &format!("berlin's pod to {BY_GATEWAY}")).await;
+    set.stop().await;
+}
+
 /// A pod that says its name to every datagram, in `cluster`.
 async fn udp_pod(running: &Running, last: u8, port: u16, name: &'static str) -> Value {
     let address = running.block.address(last);

@@ -8,6 +8,7 @@ use landbridge_model::{PortKey, PortName, ServiceKey, allotment::port_number};
 
 use super::{
     ExportView,
+    policies::Policies,
     slice::SliceView,
     store::{Read, Store},
 };
@@ -53,6 +54,7 @@ pub(super) fn build(
     exports: &Store<ExportView>,
     services: &Store<ServiceView>,
     slices: &Store<SliceView>,
+    policies: &Policies<'_>,
 ) -> HashMap<ServiceKey, Arc<ExportedService>> {
     let services: HashMap<&ServiceKey, &ServiceView> =
         services.iter().map(|service| (&service.service, service)).collect();
@@ -64,6 +66,7 @@ pub(super) fn build(
                 headless: service.headless,
                 endpoints: Vec::new(),
                 proxy_protocol: export.proxy_protocol,
+                access: policies.rules(&export.service),
             };
             built.insert(export.service.clone(), exported);
         }

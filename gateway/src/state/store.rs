@@ -117,6 +117,11 @@ impl<T> Store<T> {
         self.objects.values()
     }
 
+    /// Objects of which nothing is known but that they cannot be read.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.problems.keys().filter(|key| !self.objects.contains_key(key))
+    }
+
     pub(super) fn is_listed(&self) -> bool {
         self.listed
     }

@@ -116,6 +116,7 @@ fn example() -> Vec<Event> {
 
 fn build(cluster: &str, events: Vec<Event>) -> Snapshot {
     let mut state = State::new(ClusterId::parse(cluster).unwrap());
+    state.apply(Event::Access(Change::Listed));
     for event in events {
         state.apply(event);
     }
@@ -253,6 +254,64 @@ fn an_exported_service_has_its_ready_endpoints() {
     assert_eq!(at(9090), ["10.244.0.5:9191", "10.244.0.7:9191"]);
 }
 
+fn policy(name: &str, spec: Value) -> Event {
+    Event::Access(Change::Apply(object(json!({
+        "metadata": {"namespace": "shop", "name": name}, "spec": spec,
+    }))))
+}
+
+/// How many rules are in force for shop/web; none where everybody may call.
+fn rules(state: &mut State) -> Option<usize> {
+    let snapshot = state.snapshot().unwrap();
+    let web = &snapshot.exports[&ServiceKey::parse("shop", "web").unwrap()];
+    web.access.as_ref().map(Vec::len)
+}
+
+/// Design, "Identity and access": "checks `AccessPolicy`: none means allowed within the set."
+#[test]
+fn policies_for_a_service_and_for_its_namespace_add_up() {
+    let mut state = State::new(ClusterId::parse("paris").unwrap());
+    state.apply(service("web"));
+    state.apply(export("web"));
+    let exports = |state: &mut State| state.snapshot().unwrap().exports.len();
+    assert_eq!(exports(&mut state), 0, "who may call is not known yet");
+    state.apply(Event::Access(Change::Listed));
+    assert_eq!(rules(&mut state), None);
+    state.apply(policy("other", json!({"service": "api", "allow": [{}]})));
+    assert_eq!(rules(&mut state), None);
+    state.apply(policy("nobody", json!({})));
+    assert_eq!(rules(&mut state), Some(0));
+    state.apply(policy("web", json!({"service": "web", "allow": [{"clusters": ["berlin"]}, {}]})));
+    assert_eq!(rules(&mut state), Some(2));
+    for name in ["nobody", "web"] {
+        let key = ObjectKey { namespace: "shop".into(), name: name.into() };
+        state.apply(Event::Access(Change::Delete(key)));
+    }
+    assert_eq!(rules(&mut state), None);
+}
+
+/// Nothing is open by mistake.
+#[test]
+fn a_policy_that_cannot_be_read_lets_nobody_in_and_is_told() {
+    let mut state = State::new(ClusterId::parse("paris").unwrap());
+    for event in [service("web"), export("web"), Event::Access(Change::Listed)] {
+        state.apply(event);
+    }
+    let key = ObjectKey { namespace: "shop".into(), name: "odd".into() };
+    let error = "spec.allow: not a list".to_owned();
+    state.apply(Event::Access(Change::Malformed(Malformed { key: key.clone(), error })));
+    assert_eq!(rules(&mut state), Some(0));
+    state.apply(policy("odd", json!({"allow": [{"ports": [{"port": 0}]}]})));
+    let snapshot = state.snapshot().unwrap();
+    assert!(snapshot.problems[0].message.contains("shop/odd: spec.allow[0]"), "{snapshot:?}");
+    state.apply(policy("odd", json!({"service": "api"})));
+    assert_eq!(rules(&mut state), None);
+    // What was known of one that cannot be read any more stands.
+    let error = "spec.service: not a text".to_owned();
+    state.apply(Event::Access(Change::Malformed(Malformed { key, error })));
+    assert_eq!(rules(&mut state), None);
+}
+
 #[test]
 fn an_address_that_two_pods_claim_is_nobodys() {
     let events = vec![pod("a", "10.0.0.1"), pod("b", "10.0.0.1"), pod("c", "10.0.0.2")];
@@ -309,12 +368,14 @@ fn everything_is_read_once_each_kind_has_been_listed() {
         Change::Listed
     }
     let mut state = State::new(ClusterId::parse("berlin").unwrap());
+    state.apply(Event::Access(nothing()));
     state.apply(Event::Export(nothing()));
     state.apply(Event::Import(nothing()));
     state.apply(Event::Peer(nothing()));
     state.apply(Event::Pod(nothing()));
     state.apply(Event::Service(Box::new(nothing())));
-    assert!(state.snapshot().is_none());
+    // What is exported could be told by now, and is not before it is known who may call.
+    assert!(!state.snapshot().unwrap().synced);
     state.apply(Event::Slice(nothing()));
     assert!(state.snapshot().unwrap().synced);
 }

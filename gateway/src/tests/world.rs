@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use landbridge_api::access::AccessRule;
 use landbridge_model::{
     AllottedPort, ClusterId, ClusterSetId, GatewayAddress, Hostname, NetworkName, Peer, PortKey,
     PortName, Protocol, ServiceKey, Target, Timestamp,
@@ -22,6 +23,7 @@ use tokio::{
 use tracing::info_span;
 
 use crate::{
+    access::Rule,
     caller::Workload,
     core::{Core, CoreConfig},
     health::LinkState,
@@ -209,9 +211,23 @@ impl Site {
             headless: false,
             endpoints: pods.iter().map(endpoint).collect(),
             proxy_protocol,
+            access: None,
         };
         let exports = HashMap::from([(web(), Arc::new(exported))]);
         self.change(|known| known.exports = Arc::new(exports));
+    }
+
+    /// Puts AccessPolicies with these rules in force for what is exported.
+    pub(super) fn guards(&self, rules: &serde_json::Value) {
+        let rules: Vec<AccessRule> = serde_json::from_value(rules.clone()).unwrap();
+        let rules: Vec<Rule> = rules.iter().map(|rule| Rule::read(rule).unwrap()).collect();
+        self.change(|known| {
+            let mut exports = HashMap::clone(&known.exports);
+            for exported in exports.values_mut() {
+                Arc::make_mut(exported).access = Some(rules.clone());
+            }
+            known.exports = Arc::new(exports);
+        });
     }
 
     pub(super) fn has_pod(&self, ip: IpAddr, workload: Workload) {
