@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::{
-    links::{self, Links},
+    links::{self, Link, Links},
     listen::{self, Listeners},
     metrics::Metrics,
     pki::Identity,
@@ -41,8 +41,13 @@ const MAX_INBOUND_FLOWS: usize = 8_192;
 /// What may be kept of payload that no answer has confirmed, over all connections: a thousand at their limit of
 /// 64 KiB.
 const KEPT: usize = 64 << 20;
-/// How long connections may go on while a gateway goes.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long a gateway that goes waits at most until no slice names it: the controller and the API may be away.
+const LEAVE: Duration = Duration::from_secs(10);
+/// How long it takes new calls after that: kube-proxies have yet to hear of it, and peers to hold another replica, which
+/// takes them no longer than the longest wait between two tries to dial.
+const LINGER: Duration = Duration::from_secs(3);
+/// How long connections may go on then. All three are less than the 30 s that Kubernetes gives a pod.
+const DRAIN: Duration = Duration::from_secs(15);
 
 /// What all parts of a running gateway share.
 #[derive(Debug)]
@@ -59,6 +64,8 @@ pub(crate) struct Core {
     pub(crate) inbound: Arc<Semaphore>,
     pub(crate) outbound_flows: Arc<Semaphore>,
     pub(crate) inbound_flows: Arc<Semaphore>,
+    /// Cancelled when others are to send new calls elsewhere. What comes all the same is served.
+    pub(crate) leaving: CancellationToken,
     /// Cancelled when no new connections are to be taken.
     pub(crate) draining: CancellationToken,
     /// Cancelled when everything is to end.
@@ -103,6 +110,7 @@ impl Core {
             inbound: Arc::new(Semaphore::new(MAX_INBOUND)),
             outbound_flows: Arc::new(Semaphore::new(MAX_OUTBOUND_FLOWS)),
             inbound_flows: Arc::new(Semaphore::new(MAX_INBOUND_FLOWS)),
+            leaving: CancellationToken::new(),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
             tasks: Tasks::new(config.span),
@@ -117,8 +125,54 @@ impl Core {
         self.tasks.spawn("listen", listen::manage(Arc::clone(self)));
     }
 
-    /// Takes no new connections, tells peers so, lets open ones go on for a while, and ends.
+    /// Tells everybody to send new calls elsewhere, and waits until they do. Snapshots must go on meanwhile.
+    pub(crate) async fn leave(&self) {
+        self.leaving.cancel();
+        self.transport.refuse_new();
+        let most = tokio::time::Instant::now() + LEAVE;
+        let mut revisions = self.snapshots.subscribe();
+        while self.is_named() {
+            tokio::select! {
+                _ = revisions.changed() => {}
+                () = tokio::time::sleep_until(most) => break,
+            }
+        }
+        let linger = tokio::time::Instant::now() + LINGER;
+        let mut links = self.links.subscribe();
+        while self.is_missed() {
+            tokio::select! {
+                _ = links.changed() => {}
+                () = tokio::time::sleep_until(linger) => break,
+            }
+        }
+    }
+
+    /// Whether slices send clients here, and could send them elsewhere: where this gateway is the only one, nobody waits
+    /// for its place.
+    fn is_named(&self) -> bool {
+        let snapshot = self.snapshots.load();
+        let (own, others): (Vec<&IpAddr>, _) =
+            snapshot.gateways.iter().partition(|address| self.is_own(**address));
+        !own.is_empty() && !others.is_empty()
+    }
+
+    /// Whether somebody may send calls here who has yet to hear, or to find another way.
+    fn is_missed(&self) -> bool {
+        let snapshot = self.snapshots.load();
+        let others = snapshot.gateways.iter().any(|address| !self.is_own(*address));
+        let hears = |link: &Arc<Link>| !link.going.is_cancelled() && link.state().takes_streams();
+        others || self.links.all().values().flatten().any(hears)
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        let any = self.listen.iter().any(IpAddr::is_unspecified);
+        // A machine binds its own addresses and no others.
+        self.listen.contains(&address) || any && std::net::UdpSocket::bind((address, 0)).is_ok()
+    }
+
+    /// Takes no new connections, lets open ones go on for a while, and ends.
     pub(crate) async fn drain(&self) {
+        self.leaving.cancel();
         self.draining.cancel();
         self.transport.refuse_new();
         let deadline = tokio::time::Instant::now() + DRAIN;

@@ -149,7 +149,8 @@ pub(crate) fn suspect_after(round_trip: Duration) -> Duration {
     SUSPECT.max(probe_timeout * 3)
 }
 
-/// The waits between tries to dial an address: doubling from 0.1 to 5 seconds, with jitter.
+/// The waits between tries to dial an address: doubling from 0.1 to 2 seconds, with jitter. A gateway that goes serves
+/// for longer than that, so that whoever restarts one replica after the other leaves no gap.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Backoff {
     tries: u32,
@@ -157,7 +158,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
-    const LONGEST: Duration = Duration::from_secs(5);
+    const LONGEST: Duration = Duration::from_secs(2);
 
     /// The next wait; `draw` is evenly distributed in 0 to 1 and spreads dialers that lost a peer together.
     pub(crate) fn next(&mut self, draw: f64) -> Duration {
@@ -249,7 +250,7 @@ mod tests {
         let mut backoff = Backoff::default();
         let waits: Vec<Duration> = (0..8).map(|_| backoff.next(1.0)).collect();
         assert_eq!(waits[..3], [ms(100), ms(200), ms(400)]);
-        assert_eq!(waits[7], Duration::from_secs(5));
+        assert_eq!(waits[7], Duration::from_secs(2));
         backoff.reset();
         assert_eq!(backoff.next(0.0), ms(50));
     }

@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -19,6 +19,7 @@ use std::{
 use arc_swap::ArcSwap;
 use landbridge_model::ClusterId;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::dial::{accept, dial};
 use crate::{
@@ -42,7 +43,8 @@ pub(crate) struct Link {
     pub(crate) dialled: Option<SocketAddr>,
     state: watch::Sender<LinkState>,
     streams: AtomicUsize,
-    draining: AtomicBool,
+    /// Cancelled when the peer says that it is about to go, and when the link is gone.
+    pub(crate) going: CancellationToken,
     /// The versions of headers that the peer reads.
     spoken: Vec<u8>,
     /// The UDP flows that go over it.
@@ -73,7 +75,7 @@ impl Link {
         LinkView {
             id: self.id,
             state: self.state(),
-            draining: self.draining.load(Ordering::Relaxed),
+            draining: self.going.is_cancelled(),
             streams: self.streams.load(Ordering::Relaxed),
         }
     }
@@ -166,6 +168,12 @@ impl Links {
         self.touch();
     }
 
+    /// A peer has said that it is about to go.
+    fn goes(&self, link: &Link) {
+        link.going.cancel();
+        self.touch();
+    }
+
     fn touch(&self) {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -184,7 +192,7 @@ impl Links {
             dialled,
             state: watch::Sender::new(LinkState::Healthy),
             streams: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
+            going: CancellationToken::new(),
             spoken,
             flows: Flows::default(),
         });
@@ -209,6 +217,7 @@ impl Links {
 
     fn remove(&self, link: &Link) {
         link.state.send_replace(LinkState::Closed);
+        link.going.cancel();
         self.replace(|table| {
             if let Some(links) = table.get_mut(&link.peer().cluster) {
                 links.retain(|other| other.id != link.id);

@@ -276,6 +276,12 @@ impl Metrics {
     }
 
     #[cfg(test)]
+    pub(crate) fn connected_inbound(&self) -> u64 {
+        let labels = ResultLabels { direction: "inbound", result: "connected" };
+        self.connections.get_or_create(&labels).get()
+    }
+
+    #[cfg(test)]
     pub(crate) fn evictions(&self) -> u64 {
         self.flow_evictions.get()
     }

@@ -118,7 +118,7 @@ impl Registration {
     }
 }
 
-/// Registers once every allotted port is listened on, and renews until the gateway drains; then takes both back.
+/// Registers once every allotted port is listened on, and renews until the gateway leaves; then takes both back.
 pub(crate) async fn register(core: Arc<Core>, client: Client, registration: Registration) {
     let namespace = registration.namespace.as_str();
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
@@ -129,7 +129,7 @@ pub(crate) async fn register(core: Arc<Core>, client: Client, registration: Regi
     loop {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = core.draining.cancelled() => break,
+            () = core.leaving.cancelled() => break,
         }
         wait = if core.listeners.is_settled() {
             let lease = registration.lease(jiff::Timestamp::now());

@@ -24,8 +24,8 @@ pub(crate) struct LinkView {
 }
 
 impl LinkView {
-    fn usable(&self, tried: &Tried) -> bool {
-        self.state.takes_streams() && !self.draining && !tried.links.contains(&self.id)
+    fn usable(&self, tried: &Tried, draining: bool) -> bool {
+        self.state.takes_streams() && self.draining == draining && !tried.links.contains(&self.id)
     }
 }
 
@@ -94,25 +94,32 @@ pub(crate) fn choose(
     tried: &Tried,
     draws: Draws,
 ) -> Option<Choice> {
+    // A peer that is about to go serves for a little longer: better than nobody.
+    let anybody = |draining| choose_link(candidates, tried, draws, draining);
+    let nobody = || (here && !tried.here).then_some(Choice::Here);
+    anybody(false).or_else(nobody).or_else(|| anybody(true))
+}
+
+fn choose_link(
+    candidates: &[Candidate<'_>],
+    tried: &Tried,
+    draws: Draws,
+    draining: bool,
+) -> Option<Choice> {
     let [first, second, third, fourth] = draws.0;
     let usable: Vec<(&ClusterId, Vec<&LinkView>)> = candidates
         .iter()
         .filter(|candidate| !tried.clusters.contains(candidate.cluster))
         .map(|candidate| {
-            let links = candidate.links.iter().filter(|link| link.usable(tried));
+            let links = candidate.links.iter().filter(|link| link.usable(tried, draining));
             (candidate.cluster, links.collect::<Vec<_>>())
         })
         .filter(|(_, links)| !links.is_empty())
         .collect();
     let load = |links: &[&LinkView]| links.iter().map(|link| link.streams).sum::<usize>();
-    let chosen = less_loaded(&usable, first, second, |(_, links)| load(links));
-    match chosen {
-        Some((cluster, links)) => {
-            let link = less_loaded(links, third, fourth, |link| link.streams)?;
-            Some(Choice::Link { cluster: (*cluster).clone(), link: link.id })
-        }
-        None => (here && !tried.here).then_some(Choice::Here),
-    }
+    let (cluster, links) = less_loaded(&usable, first, second, |(_, links)| load(links))?;
+    let link = less_loaded(links, third, fourth, |link| link.streams)?;
+    Some(Choice::Link { cluster: (*cluster).clone(), link: link.id })
 }
 
 /// Draws two different ones and takes the less loaded; of equals the first drawn.
@@ -205,6 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_goes_is_the_last_resort() {
+        let paris = id("paris");
+        let going = |id| LinkView { draining: true, ..link(id, LinkState::Healthy, 0) };
+        let chosen = |links: &[LinkView], here| {
+            let candidates = [Candidate { cluster: &paris, links: links.to_vec() }];
+            choose(&candidates, here, &Tried::default(), Draws([0; 4]))
+        };
+        let to = |link| Some(Choice::Link { cluster: id("paris"), link });
+        assert_eq!(chosen(&[going(1), link(2, LinkState::Healthy, 9)], true), to(2));
+        assert_eq!(chosen(&[going(1)], true), Some(Choice::Here));
+        assert_eq!(chosen(&[going(1)], false), to(1));
+    }
+
+    #[test]
     fn what_was_tried_is_not_tried_again_and_own_pods_come_last() {
         let mut tried = Tried::default();
         let two = "paris 1:healthy:0\n tokyo 2:healthy:0 3:healthy:0";
@@ -245,7 +266,7 @@ mod tests {
             }).collect();
             let paris = id("paris");
             let candidates = [Candidate { cluster: &paris, links: links.clone() }];
-            let usable = |link: &LinkView| link.usable(&Tried::default());
+            let usable = |link: &LinkView| link.state.takes_streams();
             match choose(&candidates, false, &Tried::default(), Draws(draws)) {
                 None => prop_assert!(!links.iter().any(usable)),
                 Some(Choice::Here) => prop_assert!(false, "nothing is here"),

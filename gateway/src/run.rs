@@ -159,8 +159,9 @@ impl Gateway {
         Handle { core: Arc::clone(&self.core), link: self.link }
     }
 
-    /// Runs until `shutdown`, then drains: takes its registration back, tells peers, lets open connections go on for
-    /// at most five seconds.
+    /// Runs until `shutdown`, then leaves and drains: takes its registration back, tells peers, serves what still comes
+    /// until nobody sends anything here, then lets open connections go on for a while. In all that takes less than the
+    /// 30 seconds that Kubernetes gives a pod.
     ///
     /// # Errors
     /// [`RunError`], where it must end before.
@@ -193,14 +194,24 @@ impl Gateway {
         } else {
             registered.cancel();
         }
+        let mut feeding = Box::pin(feed(&core, &client));
         let result = tokio::select! {
-            () = feed(&core, &client) => Err(RunError::WatchEnded),
+            () = &mut feeding => Err(RunError::WatchEnded),
             () = shutdown.cancelled() => Ok(()),
         };
-        tracing::info!("the gateway drains");
-        core.draining.cancel();
-        // Who is no longer named gets no new calls: that comes before anything is cut.
-        let _ = tokio::time::timeout(DEREGISTER, registered.cancelled()).await;
+        tracing::info!("the gateway leaves: new calls go elsewhere");
+        core.leaving.cancel();
+        let leave = async {
+            // Who is no longer named gets no new calls: that comes before anything is refused.
+            let _ = tokio::time::timeout(DEREGISTER, registered.cancelled()).await;
+            core.leave().await;
+        };
+        tokio::select! {
+            // What slices say of this gateway is heard to the end.
+            () = &mut feeding, if result.is_ok() => {}
+            () = leave => {}
+        }
+        tracing::info!("the gateway drains: open connections end");
         core.drain().await;
         result
     }

@@ -4,7 +4,7 @@
 //! successive snapshots.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -171,6 +171,8 @@ pub(crate) struct Snapshot {
     pub(crate) synced: bool,
     /// What to listen on, and what it means.
     pub(crate) routes: Arc<BTreeMap<(Protocol, AllottedPort), Arc<Route>>>,
+    /// The addresses of gateways of this cluster that slices send clients to.
+    pub(crate) gateways: Arc<BTreeSet<IpAddr>>,
     /// What this cluster exports.
     pub(crate) exports: Arc<HashMap<ServiceKey, Arc<ExportedService>>>,
     /// The pods whose address says who they are.

@@ -212,6 +212,7 @@ impl State {
             let (routes, problems) = routes::build(&self.cluster, &self.slices, &self.imports);
             self.last.routes = Arc::new(routes);
             self.route_problems = problems;
+            self.last.gateways = Arc::new(routes::gateways(&self.slices));
         }
         self.last.problems = Arc::new(self.problems());
         self.last.synced = self.is_synced();

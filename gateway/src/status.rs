@@ -64,14 +64,14 @@ pub(crate) async fn keep(core: Arc<Core>, client: Client, gateway: Hostname) {
         }
         tokio::select! {
             () = tokio::time::sleep(PACE) => {}
-            () = core.draining.cancelled() => break,
+            () = core.leaving.cancelled() => break,
         }
         let behind = told.len() < core.snapshots.load().peers.len();
         tokio::select! {
             _ = revisions.changed() => {}
             _ = links.changed() => {}
             () = tokio::time::sleep(if behind { PACE } else { REFRESH }) => {}
-            () = core.draining.cancelled() => break,
+            () = core.leaving.cancelled() => break,
         }
     }
     for cluster in told.keys() {

@@ -5,6 +5,7 @@ mod api;
 mod calls;
 mod failure;
 mod older;
+mod roll;
 mod strangers;
 mod udp;
 mod world;

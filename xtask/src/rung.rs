@@ -18,6 +18,9 @@ pub struct Rung {
 pub const CONTROL_PLANE: Rung =
     Rung { name: "control plane", variable: "LANDBRIDGE_CONTROL_PLANE" };
 
+/// Gateways in network namespaces.
+pub const NETWORK: Rung = Rung { name: "network", variable: "LANDBRIDGE_NETWORK" };
+
 /// Whole clusters, of a lab that is up.
 pub const CLUSTER: Rung = Rung { name: "cluster", variable: "LANDBRIDGE_CLUSTER" };
 

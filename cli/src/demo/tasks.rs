@@ -9,8 +9,8 @@ use tracing::Instrument;
 
 use crate::admin::Admin;
 
-/// How long components may take to stop: the gateways' drain, and a little.
-const STOPPING: Duration = Duration::from_secs(8);
+/// How long components may take to stop: longer than a gateway that lets open calls end.
+const STOPPING: Duration = Duration::from_secs(25);
 
 /// How long components may take to become ready.
 const STARTING: Duration = Duration::from_secs(10);

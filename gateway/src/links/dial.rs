@@ -81,7 +81,7 @@ async fn keep(core: Arc<Core>, destination: Destination, token: CancellationToke
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = token.cancelled() => return,
-            () = core.draining.cancelled() => return,
+            () = core.leaving.cancelled() => return,
         }
     }
 }

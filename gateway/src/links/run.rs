@@ -1,10 +1,6 @@
 //! The life of one connection, from the first word of both sides to its end.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::Link;
 use crate::{
@@ -83,7 +79,7 @@ async fn live(
     mut control: SendStream,
     theirs: RecvStream,
 ) -> ConnectError {
-    let listening = listen(link, theirs);
+    let listening = listen(core, link, theirs);
     tokio::pin!(listening);
     let (mut heard, mut told) = (false, false);
     loop {
@@ -93,7 +89,7 @@ async fn live(
                 Err(_) => return link.connection.closed().await,
             },
             () = &mut listening, if !heard => heard = true,
-            () = core.draining.cancelled(), if !told => {
+            () = core.leaving.cancelled(), if !told => {
                 told = true;
                 // A peer that does not hear it is told on every stream.
                 let _ = control.write_all(&wire::encode_control(&Control::Draining)).await;
@@ -107,12 +103,12 @@ async fn live(
 }
 
 /// Hears what the peer has to say until it says no more.
-async fn listen(link: &Link, mut theirs: RecvStream) {
+async fn listen(core: &Core, link: &Link, mut theirs: RecvStream) {
     while let Ok(message) = next(&mut theirs).await {
         match message {
             Control::Draining => {
                 tracing::info!(peer = %link.peer(), "the peer is about to go");
-                link.draining.store(true, Ordering::Relaxed);
+                core.links.goes(link);
             }
             Control::Hello { .. } | Control::Unknown(_) => {}
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -14,6 +15,15 @@ use super::{slice::SliceView, store::Store};
 use crate::snapshot::{Problem, Route};
 
 type Routes = BTreeMap<(Protocol, AllottedPort), Arc<Route>>;
+
+/// The gateways that any allotment sends clients to.
+pub(super) fn gateways(slices: &Store<SliceView>) -> BTreeSet<IpAddr> {
+    let named = slices.iter().filter_map(|slice| match slice {
+        SliceView::Allotment { gateways, .. } => Some(gateways),
+        _ => None,
+    });
+    named.flatten().copied().collect()
+}
 
 /// A slice's claim to a port. The order is that in which claims win: the older import, then the older slice, then
 /// any order that is the same everywhere. A service without an import is about to get one, the youngest of all.
@@ -73,7 +83,7 @@ fn claims<'a>(
 ) -> BTreeMap<(Protocol, AllottedPort), Vec<Claim<'a>>> {
     let mut claims: BTreeMap<_, Vec<Claim<'a>>> = BTreeMap::new();
     for slice in slices.iter() {
-        let SliceView::Allotment { name, created, targets } = slice else {
+        let SliceView::Allotment { name, created, targets, .. } = slice else {
             continue;
         };
         for (key, target) in targets {

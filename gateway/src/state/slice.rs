@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use landbridge_api::{
     convert::{self, ConvertError},
     watch::ObjectKey,
@@ -19,9 +19,9 @@ use crate::snapshot::{ExportedPort, ReadyEndpoint};
 /// A slice, as far as a gateway cares.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum SliceView {
-    /// What to listen on. Its endpoints are not read: that it is a derived slice of this cluster which names
+    /// What to listen on. That does not depend on its endpoints: that it is a derived slice of this cluster which names
     /// gateways already says that they are local ones, and a gateway that comes up in place of all those that went
-    /// must listen before anyone names it.
+    /// must listen before anyone names it. One that goes listens until nobody does.
     Allotment {
         /// Namespace and name of the object.
         name: String,
@@ -29,6 +29,8 @@ pub(super) enum SliceView {
         created: Timestamp,
         /// What each port means.
         targets: BTreeMap<(Protocol, AllottedPort), Target>,
+        /// The gateways that clients are sent to.
+        gateways: Vec<IpAddr>,
     },
     /// The endpoints of a Service of this cluster.
     Local {
@@ -63,6 +65,7 @@ fn read_slice(slice: &EndpointSlice) -> Result<Option<SliceView>, ConvertError> 
             name: ObjectKey::of(&slice.metadata).to_string(),
             created: allotment.created,
             targets: allotment.targets,
+            gateways: slice.endpoints.iter().filter_map(ready_address).collect(),
         }));
     }
     if label(slice, SERVICE_NAME).is_some() {
@@ -75,6 +78,12 @@ fn read_slice(slice: &EndpointSlice) -> Result<Option<SliceView>, ConvertError> 
         }));
     }
     local(slice)
+}
+
+/// The address of an endpoint that is ready. One that cannot be read is nobody's.
+fn ready_address(endpoint: &Endpoint) -> Option<IpAddr> {
+    let ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready);
+    endpoint.addresses.first().filter(|_| ready.unwrap_or(true))?.parse().ok()
 }
 
 fn label<'a>(slice: &'a EndpointSlice, name: &str) -> Option<&'a str> {

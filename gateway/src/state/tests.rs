@@ -225,6 +225,27 @@ fn what_is_not_carried_is_told() {
     assert_eq!(snapshot.routes.len(), 2);
 }
 
+/// Design, "Import": a gateway that goes "listens until no slice names it".
+#[test]
+fn gateways_are_named_by_the_slices_that_send_clients_to_them() {
+    let derived = derived::service(&ServiceKey::parse("shop", "api").unwrap());
+    let standby = slice(json!({
+        "metadata": {
+            "namespace": "shop", "name": format!("{derived}-standby-v4"),
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {KUBE_SERVICE_NAME: derived.as_str(), MANAGED_BY: LANDBRIDGE},
+            "annotations": {IMPORT: "api", GATEWAYS: "true"},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "tcp-81", "protocol": "TCP", "port": 10001}],
+        "endpoints": [{"addresses": ["10.244.3.11"], "conditions": {"ready": false}}],
+    }));
+    let snapshot = build("berlin", vec![allotment("web", "gw-v4", &[("tcp-80", 10000)]), standby]);
+    assert_eq!(snapshot.routes.len(), 2);
+    let named: Vec<String> = snapshot.gateways.iter().map(ToString::to_string).collect();
+    assert_eq!(named, ["10.244.3.10"]);
+}
+
 #[test]
 fn an_exported_service_has_its_ready_endpoints() {
     let endpoints = json!([

@@ -62,8 +62,9 @@ pub(super) fn fresh_ip() -> IpAddr {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    let next = u8::try_from(next).unwrap();
-    IpAddr::V4(Ipv4Addr::new(127, 64 + (high & 0x3f), low, next))
+    let [block, last] = next.to_be_bytes();
+    assert!(block < 2, "a process has 511 addresses");
+    IpAddr::V4(Ipv4Addr::new(127, 64 + (high & 0x3f) + 64 * block, low, last))
 }
 
 /// Waits until something holds, at most five seconds.
@@ -106,17 +107,47 @@ impl World {
 
     pub(super) fn site_with(&self, cluster: &str, leaf: &Leaf) -> Site {
         let listen = fresh_ip();
+        self.try_site(cluster, leaf, listen, SocketAddr::new(listen, 0)).unwrap()
+    }
+
+    /// One of several replicas, where `link` says if it does; the one before may take a moment to let go of that.
+    pub(super) async fn replica(
+        &self,
+        cluster: &str,
+        name: &str,
+        link: Option<SocketAddr>,
+    ) -> Site {
+        let member = self.root.issue_member(&id(cluster), now()).unwrap();
+        let leaf = member.issue_gateway(1, &Hostname::parse(name).unwrap(), now()).unwrap();
+        let listen = fresh_ip();
+        let link = link.unwrap_or(SocketAddr::new(listen, 0));
+        let mut site = None;
+        until("bound", || {
+            site = self.try_site(cluster, &leaf, listen, link).ok();
+            site.is_some()
+        })
+        .await;
+        site.unwrap()
+    }
+
+    fn try_site(
+        &self,
+        cluster: &str,
+        leaf: &Leaf,
+        listen: IpAddr,
+        link: SocketAddr,
+    ) -> std::io::Result<Site> {
         let config = CoreConfig {
             cluster: id(cluster),
             set: self.root.set().clone(),
             listen: vec![listen],
-            link: SocketAddr::new(listen, 0),
+            link,
             identity: self.identity(leaf),
             span: info_span!("gateway", cluster),
         };
-        let core = Core::bind(config, Metrics::new()).unwrap();
+        let core = Core::bind(config, Metrics::new())?;
         core.start();
-        Site { core, known: Mutex::new(Snapshot { synced: true, ..Snapshot::default() }) }
+        Ok(Site { core, known: Mutex::new(Snapshot { synced: true, ..Snapshot::default() }) })
     }
 }
 
@@ -228,6 +259,11 @@ impl Site {
             }
             known.exports = Arc::new(exports);
         });
+    }
+
+    /// Slices send clients to the gateways at these addresses.
+    pub(super) fn is_named(&self, gateways: &[IpAddr]) {
+        self.change(|known| known.gateways = Arc::new(gateways.iter().copied().collect()));
     }
 
     pub(super) fn has_pod(&self, ip: IpAddr, workload: Workload) {

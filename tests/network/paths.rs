@@ -1,0 +1,138 @@
+//! Ways between clusters as they are: each with addresses that mean something else elsewhere, behind a NAT, behind a
+//! firewall, over a cable that somebody pulls.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use landbridge_gateway::pki;
+
+use crate::{
+    site::{Site, now, until},
+    space::{Space, switch},
+};
+
+const BERLIN: &str = "198.51.100.11";
+const PARIS: &str = "198.51.100.12";
+const TOKYO: &str = "198.51.100.13";
+const NAT: &str = "198.51.100.20";
+
+fn root() -> pki::Root {
+    pki::Root::generate(&"demo".parse().unwrap(), now()).unwrap()
+}
+
+fn site(root: &pki::Root, name: &'static str, switch: &Space, address: &str) -> Site {
+    Site::start(root, name, Site::space(switch, &format!("{address}/24"), name))
+}
+
+/// The bar: "pod and service ranges may overlap".
+#[test]
+fn the_same_address_means_each_clusters_own_pod() {
+    let (root, switch) = (root(), switch());
+    let berlin = site(&root, "berlin", &switch, BERLIN);
+    let paris = site(&root, "paris", &switch, PARIS);
+    berlin.knows("paris", &[PARIS]);
+    paris.knows("berlin", &[BERLIN]);
+    paris.exports();
+    berlin.imports(&["paris"]);
+    berlin.linked("paris");
+    assert_eq!(berlin.ask_own_pod().unwrap(), "berlin");
+    assert_eq!(paris.ask_own_pod().unwrap(), "paris");
+    assert_eq!(berlin.ask("?").unwrap(), "paris");
+    assert_eq!(berlin.ask_udp().unwrap(), "paris");
+}
+
+/// The bar: "one side may sit behind NAT". Nobody can dial it, and it has no open port: it serves and calls.
+#[test]
+fn a_cluster_that_nobody_can_dial_serves_and_calls() {
+    let (root, switch, nat) = (root(), switch(), Space::new(&[]));
+    nat.cable(("wan", &format!("{NAT}/24")), &switch, "nat");
+    switch.plug("nat");
+    let home = Site::apart();
+    home.cable(("wan", "192.168.0.2/24"), &nat, "lan");
+    nat.ip(&["address", "add", "192.168.0.1/24", "dev", "lan"]);
+    home.ip(&["route", "add", "default", "via", "192.168.0.1"]);
+    nat.exec(&["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]);
+    nat.exec(&["nft", "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; add rule ip nat out oif wan masquerade"]);
+    let home = Site::start(&root, "home", home);
+    let cloud = site(&root, "cloud", &switch, PARIS);
+    // The cloud tries as well, at the only address that it sees, and finds nobody.
+    cloud.knows("home", &[NAT]);
+    home.knows("cloud", &[PARIS]);
+    for site in [&home, &cloud] {
+        site.exports();
+    }
+    home.imports(&["cloud"]);
+    cloud.imports(&["home"]);
+    home.linked("cloud");
+    cloud.linked("home");
+    assert_eq!(cloud.links("home").len(), 1, "the one that home has dialled");
+    assert_eq!(home.ask("?").unwrap(), "cloud");
+    assert_eq!(cloud.ask("?").unwrap(), "home");
+    assert_eq!(cloud.ask_udp().unwrap(), "home");
+}
+
+/// The bar: "A remote gateway, or a cluster reached through gateways, that dies gets no new connection after 0.5 s", and
+/// "a call that may have been delivered is never sent twice".
+#[test]
+fn a_cable_that_is_pulled_costs_at_most_the_calls_under_way() {
+    let (root, switch) = (root(), switch());
+    let berlin = site(&root, "berlin", &switch, BERLIN);
+    let others = [("paris", PARIS), ("tokyo", TOKYO)];
+    let [paris, tokyo] = others.map(|(name, address)| {
+        let other = site(&root, name, &switch, address);
+        other.knows("berlin", &[]);
+        other.exports();
+        berlin.knows(name, &[address]);
+        other
+    });
+    berlin.imports(&["paris", "tokyo"]);
+    berlin.linked("paris");
+    berlin.linked("tokyo");
+    switch.ip(&["link", "set", "tokyo", "down"]);
+    let cut = Instant::now();
+    let (mut asked, mut failed) = (0, 0);
+    while cut.elapsed() < Duration::from_secs(2) {
+        let begun = cut.elapsed();
+        let answer = berlin.ask(&format!("call {asked}"));
+        asked += 1;
+        match answer {
+            Ok(answer) => assert!(answer == "paris" || begun.as_millis() < 50, "{answer}"),
+            Err(error) => {
+                failed += 1;
+                assert!(begun < Duration::from_millis(700), "after {begun:?}: {error}");
+            }
+        }
+    }
+    assert!(failed <= 2, "{failed} of {asked} calls failed, asked one after the other");
+    assert_eq!(berlin.links("tokyo"), ["suspect"]);
+    let heard = [paris.heard.lock().unwrap().clone(), tokyo.heard.lock().unwrap().clone()].concat();
+    let distinct: HashSet<&String> = heard.iter().collect();
+    assert_eq!(distinct.len(), heard.len(), "a call was delivered twice");
+    switch.ip(&["link", "set", "tokyo", "up"]);
+    berlin.linked("tokyo");
+    until("tokyo is called again", || berlin.ask("again").is_ok_and(|answer| answer == "tokyo"));
+}
+
+/// A firewall is found out and told, and forgotten as soon as it is opened.
+#[test]
+fn a_firewall_that_drops_udp_is_told_until_it_opens() {
+    let (root, switch) = (root(), switch());
+    let berlin = site(&root, "berlin", &switch, BERLIN);
+    let paris = site(&root, "paris", &switch, PARIS);
+    paris.space.exec(&["nft", "add table inet wall; add chain inet wall in { type filter hook input priority 0; }; add rule inet wall in iif wan meta l4proto udp drop"]);
+    paris.knows("berlin", &[]);
+    paris.exports();
+    berlin.knows("paris", &[PARIS]);
+    berlin.imports(&["paris"]);
+    let last_error = || berlin.gateway.snapshot()["peers"]["paris"]["lastError"].clone();
+    until("it is told", || last_error().is_string());
+    let begun = Instant::now();
+    assert!(berlin.ask("?").is_err(), "nobody can be asked");
+    assert!(begun.elapsed() < Duration::from_secs(5), "a quick no: {:?}", begun.elapsed());
+    paris.space.exec(&["nft", "delete table inet wall"]);
+    berlin.linked("paris");
+    assert_eq!(berlin.ask("?").unwrap(), "paris");
+    assert!(last_error().is_null());
+}
