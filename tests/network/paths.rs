@@ -54,10 +54,10 @@ fn a_cluster_that_nobody_can_dial_serves_and_calls() {
     nat.ip(&["address", "add", "192.168.0.1/24", "dev", "lan"]);
     home.ip(&["route", "add", "default", "via", "192.168.0.1"]);
     nat.exec(&["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]);
-    nat.exec(&["nft", "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; add rule ip nat out oif wan masquerade"]);
+    nat.exec(&["nft", "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; add rule ip nat out oif wan masquerade fully-random"]);
     let home = Site::start(&root, "home", home);
     let cloud = site(&root, "cloud", &switch, PARIS);
-    // The cloud tries as well, at the only address that it sees, and finds nobody.
+    // The cloud tries as well, at the only address that it sees. The NAT lends ports of its own choice: nobody is there.
     cloud.knows("home", &[NAT]);
     home.knows("cloud", &[PARIS]);
     for site in [&home, &cloud] {
