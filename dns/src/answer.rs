@@ -5,6 +5,8 @@
 //! cannot have some addresses rather than none. A subset is never sent silently.
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;

@@ -62,6 +62,21 @@ enum Command {
         /// All of them where none is named.
         names: Vec<String>,
     },
+    /// Run a component for long among all that may go wrong around it, and judge all that it does.
+    Soak {
+        /// Which.
+        component: Soaked,
+        /// For how long.
+        #[arg(long, value_name = "N", default_value_t = 600)]
+        seconds: u64,
+    },
+}
+
+/// What can be soaked.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Soaked {
+    /// The DNS server: a mixed load with restarts of the API server, churn and noise.
+    Dns,
 }
 
 #[derive(Debug, Subcommand)]
@@ -143,6 +158,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Image { out, tag, program } => image(out, tag, program.clone()),
         Command::Lab(command) => run_lab(command),
         Command::Programs { names } => build(names),
+        Command::Soak { component: Soaked::Dns, seconds } => soak_dns(*seconds),
     }
 }
 
@@ -178,6 +194,22 @@ fn image(out: &Path, tag: &str, program: Option<PathBuf>) -> Result<()> {
     let archive = Image::landbridge(tag, &program)?.archive()?;
     fs::write(out, archive).with_context(|| out.display().to_string())?;
     writeln!(io::stdout(), "{tag} in {}", out.display())?;
+    Ok(())
+}
+
+/// It is a test of the crate, which can compare what is answered with the pure functions behind it. The other packages
+/// are named so that dependencies have the features that they have for every test, and are not built twice.
+fn soak_dns(seconds: u64) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let packages = ["landbridge-dns", "landbridge-tests", "landbridge-xtask"];
+    let status = std::process::Command::new(cargo)
+        .args(["test", "--locked"])
+        .args(packages.iter().flat_map(|package| ["-p", package]))
+        .args(["--lib", "soak_", "--", "--nocapture"])
+        .env("LANDBRIDGE_SOAK_SECONDS", seconds.to_string())
+        .status()
+        .context("cargo cannot be run")?;
+    anyhow::ensure!(status.success(), "the DNS server did not hold");
     Ok(())
 }
 

@@ -15,12 +15,16 @@ use crate::{
 };
 
 /// A packet from 192.0.2.7, in 2019.
-fn asked<'a>(snapshot: &'a Snapshot, rules: &'a Rules, transport: Transport) -> Asked<'a> {
+pub(super) fn asked<'a>(
+    snapshot: &'a Snapshot,
+    rules: &'a Rules,
+    transport: Transport,
+) -> Asked<'a> {
     let source = "192.0.2.7".parse().unwrap();
     Asked { now: 1_559_731_985, rules, snapshot, source, transport, turn: 0 }
 }
 
-fn rules(required: bool) -> Rules {
+pub(super) fn rules(required: bool) -> Rules {
     Rules { forwards: false, jar: Jar::new(&CookieSecret::new([7; 16]), required) }
 }
 

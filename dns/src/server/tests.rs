@@ -1,6 +1,7 @@
 //! The server as its clients meet it: real sockets on loopback, and the events that watches would tell.
 
 mod policy;
+mod soak;
 mod ways;
 
 use std::net::{IpAddr, Ipv4Addr};
