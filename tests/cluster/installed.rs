@@ -5,7 +5,6 @@ use std::{env, fs, process::Command, time::Duration};
 use landbridge_xtask::lab::{
     Lab,
     install::{self, RunAs},
-    options::Options,
 };
 use serde_json::json;
 
@@ -42,7 +41,7 @@ fn pid(lab: &Lab, cluster: u8, name: &str) -> u32 {
 #[test]
 fn installed_on_a_lab_calls_cross_and_taken_away_nothing_is_left() {
     let other = Other::new("installed");
-    let lab = Lab::up(&Options { name: other.0.clone(), ..Options::default() }).unwrap();
+    let lab = Lab::up(&other.arranged()).unwrap();
     let before = corefiles(&lab);
     let program = install::built().unwrap();
     lab.install(&program, RunAs::Processes).unwrap();

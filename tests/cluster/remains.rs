@@ -24,6 +24,11 @@ impl Other {
         Self(name, nobody)
     }
 
+    /// The arrangement of the lab that is up, so that each is tried in its turn.
+    pub(crate) fn arranged(&self) -> Options {
+        Options { clusters: 2, name: self.0.clone(), ..the_lab().options().clone() }
+    }
+
     fn options(&self) -> Options {
         Options { clusters: 1, name: self.0.clone(), ..Options::default() }
     }
