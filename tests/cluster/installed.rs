@@ -74,7 +74,7 @@ fn installed_on_a_lab_calls_cross_and_taken_away_nothing_is_left() {
     lab.gather(&folder).unwrap();
     for (file, word) in [
         ("c1/landbridge-controller.log", "plans and writes"),
-        ("c2/landbridge-gateway-v4.snapshot.json", "crossing"),
+        ("c2/landbridge-gateway-v4.snapshot.json", "\"c1\""),
         ("c2/landbridge-dns.snapshot.json", "crossing"),
         ("c1/set.yaml", "kind: Member"),
         ("c2/imports-and-exports.yaml", "crossing"),
