@@ -120,7 +120,7 @@ impl World {
         let member = self.root.issue_member(&id(cluster), now()).unwrap();
         let leaf = member.issue_gateway(1, &Hostname::parse(name).unwrap(), now()).unwrap();
         let listen = fresh_ip();
-        let link = link.unwrap_or(SocketAddr::new(listen, 0));
+        let link = link.unwrap_or_else(|| SocketAddr::new(listen, 0));
         let mut site = None;
         until("bound", || {
             site = self.try_site(cluster, &leaf, listen, link).ok();
