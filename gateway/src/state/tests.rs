@@ -275,7 +275,7 @@ fn an_exported_service_has_its_ready_endpoints() {
     assert_eq!(at(9090), ["10.244.0.5:9191", "10.244.0.7:9191"]);
 }
 
-fn policy(name: &str, spec: Value) -> Event {
+fn policy(name: &str, spec: &Value) -> Event {
     Event::Access(Change::Apply(object(json!({
         "metadata": {"namespace": "shop", "name": name}, "spec": spec,
     }))))
@@ -298,11 +298,11 @@ fn policies_for_a_service_and_for_its_namespace_add_up() {
     assert_eq!(exports(&mut state), 0, "who may call is not known yet");
     state.apply(Event::Access(Change::Listed));
     assert_eq!(rules(&mut state), None);
-    state.apply(policy("other", json!({"service": "api", "allow": [{}]})));
+    state.apply(policy("other", &json!({"service": "api", "allow": [{}]})));
     assert_eq!(rules(&mut state), None);
-    state.apply(policy("nobody", json!({})));
+    state.apply(policy("nobody", &json!({})));
     assert_eq!(rules(&mut state), Some(0));
-    state.apply(policy("web", json!({"service": "web", "allow": [{"clusters": ["berlin"]}, {}]})));
+    state.apply(policy("web", &json!({"service": "web", "allow": [{"clusters": ["berlin"]}, {}]})));
     assert_eq!(rules(&mut state), Some(2));
     for name in ["nobody", "web"] {
         let key = ObjectKey { namespace: "shop".into(), name: name.into() };
@@ -322,10 +322,10 @@ fn a_policy_that_cannot_be_read_lets_nobody_in_and_is_told() {
     let error = "spec.allow: not a list".to_owned();
     state.apply(Event::Access(Change::Malformed(Malformed { key: key.clone(), error })));
     assert_eq!(rules(&mut state), Some(0));
-    state.apply(policy("odd", json!({"allow": [{"ports": [{"port": 0}]}]})));
+    state.apply(policy("odd", &json!({"allow": [{"ports": [{"port": 0}]}]})));
     let snapshot = state.snapshot().unwrap();
     assert!(snapshot.problems[0].message.contains("shop/odd: spec.allow[0]"), "{snapshot:?}");
-    state.apply(policy("odd", json!({"service": "api"})));
+    state.apply(policy("odd", &json!({"service": "api"})));
     assert_eq!(rules(&mut state), None);
     // What was known of one that cannot be read any more stands.
     let error = "spec.service: not a text".to_owned();
