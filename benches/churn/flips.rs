@@ -119,7 +119,8 @@ async fn follow_hub(mut watch: Watch, told: Shared) -> anyhow::Result<()> {
         let (namespace, service) =
             text("/metadata/name").split_once('.').context("the name of a ClusterExport")?;
         let ready = object["spec"]["zones"][0]["ready"] == 2;
-        lock(&told).arrives(Place::Hub, (member, namespace.to_owned(), service.to_owned()), ready);
+        let key = (member, namespace.to_owned(), service.to_owned());
+        lock(&told).arrives(Place::Hub, &key, ready);
     }
 }
 
@@ -148,13 +149,14 @@ async fn follow_home(member: usize, mut watch: Watch, told: Shared) -> anyhow::R
         let endpoints = event.object["endpoints"].as_array();
         let is_ready = |endpoint: &Value| endpoint["conditions"]["ready"] == true;
         let ready = endpoints.is_some_and(|all| all.iter().all(is_ready));
-        lock(&told).arrives(place, (member, text(&metadata["namespace"]), text(service)), ready);
+        let key = (member, text(&metadata["namespace"]), text(service));
+        lock(&told).arrives(place, &key, ready);
     }
 }
 
 impl Told {
-    fn arrives(&mut self, place: Place, key: (usize, String, String), ready: bool) {
-        let Some(flip) = self.open.get_mut(&key).filter(|flip| flip.ready == ready) else {
+    fn arrives(&mut self, place: Place, key: &(usize, String, String), ready: bool) {
+        let Some(flip) = self.open.get_mut(key).filter(|flip| flip.ready == ready) else {
             return;
         };
         let millis = flip.at.elapsed().as_secs_f64() * 1_000.0;
@@ -172,7 +174,7 @@ impl Told {
             self.home.push(millis);
         }
         if flip.hub && flip.derived && flip.mcs {
-            self.open.remove(&key);
+            self.open.remove(key);
         }
     }
 }

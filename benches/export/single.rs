@@ -89,9 +89,8 @@ fn follow(
     seen: Seen,
 ) -> impl Future<Output = ()> + Send + use<> {
     let api = set.berlin.api(kind, namespace);
-    let resource = api.clone();
     async move {
-        let objects = watcher(resource, watcher::Config::default()).default_backoff();
+        let objects = watcher(api, watcher::Config::default()).default_backoff();
         let mut objects = std::pin::pin!(objects.applied_objects());
         while let Some(object) = objects.next().await {
             let Ok(object) = object else { continue };
