@@ -19,7 +19,8 @@ fn answering(cluster: &str) -> Value {
         from("POD_NAME", "metadata.name"),
         {"name": "CLUSTER", "value": cluster},
     ]);
-    let say = "SYSTEM:echo pod ip $POD_IP in $CLUSTER as $POD_NAME";
+    // It takes what it is sent before it answers: `socat` ends without an answer where nobody takes that any more.
+    let say = "SYSTEM:read -r said; echo pod ip $POD_IP in $CLUSTER as $POD_NAME";
     let container = |name: &str, listen: &str| json!({"name": name, "image": ANSWERS, "args": [listen, say], "env": env});
     let containers = [
         container("hello-tcp", "TCP6-LISTEN:42,reuseaddr,fork"),

@@ -40,8 +40,7 @@ pub(super) fn now() -> Duration {
 impl<'a> Load<'a> {
     /// Begins to call a name or an address, once it answers.
     pub(super) async fn begin(place: &'a Place<'a>, what: &'static str, target: &str) -> Self {
-        // Nothing is sent: what answers ends at once, and could not take it any more.
-        let call = format!("nc -v -w {} -4 {target} 42 2>&1 </dev/null", CALL.as_secs());
+        let call = format!("echo hi | nc -v -w {} -4 {target} 42 2>&1", CALL.as_secs());
         let answers = |said: &str| said.contains("pod ip").then_some(()).ok_or_else(String::new);
         place.says(&call, answers).await;
         let script = format!(
