@@ -10,7 +10,7 @@ use super::load::{Load, now, pass};
 use crate::{
     case::Case,
     gate, objects,
-    stage::{SOON, Stage},
+    stage::{MINUTE, SOON, Stage},
 };
 
 /// How long after a component is back the last call may fail.
@@ -142,6 +142,11 @@ fn calls_go_on_while_an_api_server_or_the_hub_is_away() {
         stage.first().unexport().await;
         stage.second().no_import().await;
         stage.first().create::<ServiceExport>(objects::export()).await;
+        // An API server that was started anew looks up every half minute which kind a policy's parameters are of, and
+        // refuses until then what the hub's policies are to judge.
+        for place in &stage.places {
+            place.import(MINUTE, |_| Ok(())).await;
+        }
         stage.answers(42, "pod ip", 1).await;
     });
 }
