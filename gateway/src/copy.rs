@@ -59,7 +59,8 @@ pub(crate) struct Prefix {
     pub(crate) ended: bool,
 }
 
-/// Carries both directions until both have ended.
+/// Carries both directions until both have ended. The stream that comes back has got all, and its other end may not
+/// have it yet.
 ///
 /// # Errors
 /// Why they did not end well. The caller resets the TCP connection; the stream is reset with this call.
@@ -69,10 +70,10 @@ pub(crate) async fn both(
     recv: RecvStream,
     prefix: Prefix,
     counters: &Counters,
-) -> Result<(), CopyError> {
+) -> Result<SendStream, CopyError> {
     let up = up(tcp, send, prefix, &counters.sent);
     let down = down(tcp, recv, &counters.received);
-    tokio::try_join!(up, down).map(|((), ())| ())
+    tokio::try_join!(up, down).map(|(send, ())| send)
 }
 
 async fn up(
@@ -80,7 +81,7 @@ async fn up(
     mut send: SendStream,
     prefix: Prefix,
     counter: &Counter,
-) -> Result<(), CopyError> {
+) -> Result<SendStream, CopyError> {
     if !prefix.bytes.is_empty() {
         send.write_chunk(prefix.bytes).await?;
     }
@@ -98,7 +99,7 @@ async fn up(
         }
     }
     send.finish();
-    Ok(())
+    Ok(send)
 }
 
 /// Reads what is there, at most `most` bytes; none at the end.

@@ -24,7 +24,7 @@ use crate::{
     pki::Identity,
     shared::Snapshots,
     tasks::Tasks,
-    transport::{self, Transport},
+    transport::{self, SendStream, Transport},
     verifier::Trust,
 };
 
@@ -183,6 +183,14 @@ impl Core {
         self.transport.close().await;
         if !self.tasks.wait(Duration::from_secs(2)).await {
             tracing::warn!("some tasks have not ended in time");
+        }
+    }
+
+    /// A connection is over when its last bytes have been handed on. While this gateway goes, that is when they have
+    /// arrived: the link that carries them is about to be closed.
+    pub(crate) async fn arrived(&self, mut send: SendStream) {
+        if self.leaving.is_cancelled() {
+            send.acknowledged().await;
         }
     }
 

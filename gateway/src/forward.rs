@@ -16,7 +16,7 @@ use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::Instant};
 
 pub(crate) use self::{
     aim::Aim,
-    attempt::{Scope, answer, scope},
+    attempt::{SUSPECT, Scope, answer, scope},
 };
 use self::{
     attempt::{Attempt, Connected, attempt},
@@ -143,6 +143,7 @@ impl Call {
                             match scope {
                                 Scope::Cluster => tried.cluster(cluster),
                                 Scope::Link => tried.link(link.id),
+                                Scope::Silence => {}
                             }
                         }
                     }
@@ -170,7 +171,13 @@ impl Call {
                 let Connected { send, recv, load } = connected;
                 let ended = copy::both(&client, send, recv, prefix, &counters).await;
                 drop(load);
-                ended.map_err(|error| error.to_string())
+                match ended {
+                    Ok(send) => {
+                        self.aim.core.arrived(send).await;
+                        Ok(())
+                    }
+                    Err(error) => Err(error.to_string()),
+                }
             }
             Brought::Here(mut pod) => {
                 let ended = copy::local(&mut client, &mut pod, early.into_prefix()).await;

@@ -52,6 +52,11 @@ impl Tried {
         !clusters.is_empty() && clusters.iter().all(|cluster| self.clusters.contains(cluster))
     }
 
+    /// Whether a link would be tried if only it were heard.
+    pub(crate) fn may_return_to(&self, link: &LinkView) -> bool {
+        link.state == LinkState::Suspect && !self.links.contains(&link.id)
+    }
+
     /// A whole cluster has nobody for it.
     pub(crate) fn cluster(&mut self, cluster: ClusterId) {
         self.clusters.insert(cluster);

@@ -134,9 +134,12 @@ async fn serve(
         sent: core.metrics.bytes(Direction::Outbound, peer.cluster.as_str()),
         received: core.metrics.bytes(Direction::Inbound, peer.cluster.as_str()),
     };
-    if let Err(error) = copy::both(&pod, send, recv, Prefix::default(), &counters).await {
-        tracing::debug!(service = %header.service, caller = %caller, "reset: {error}");
-        copy::reset(pod);
+    match copy::both(&pod, send, recv, Prefix::default(), &counters).await {
+        Ok(send) => core.arrived(send).await,
+        Err(error) => {
+            tracing::debug!(service = %header.service, caller = %caller, "reset: {error}");
+            copy::reset(pod);
+        }
     }
 }
 

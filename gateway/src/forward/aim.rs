@@ -16,6 +16,9 @@ use crate::{
 /// How long a client waits while nobody can be asked at all: for an object that is on its way to this gateway, or a
 /// link that is being dialled.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// The same where links stand and none is heard: a machine without time or a path that is mended. A client that waits so
+/// long is better off than one that is told to try again.
+const HICCUP: Duration = Duration::from_secs(3);
 
 /// A client, the port that it came to, and what that meant then.
 #[derive(Debug)]
@@ -43,7 +46,7 @@ impl Aim {
         tried: &Tried,
         deadline: Instant,
     ) -> Option<(Choice, Arc<Snapshot>)> {
-        let patience = deadline.min(Instant::now() + PATIENCE);
+        let begun = Instant::now();
         let mut revisions = self.core.snapshots.subscribe();
         let mut links = self.core.links.subscribe();
         loop {
@@ -54,7 +57,8 @@ impl Aim {
             if tried.exhausts(&self.current(&snapshot).clusters) {
                 return None;
             }
-            let changed = timeout_at(patience, async {
+            let patience = if self.is_silent(&snapshot, tried) { HICCUP } else { PATIENCE };
+            let changed = timeout_at(deadline.min(begun + patience), async {
                 tokio::select! {
                     _ = revisions.changed() => {}
                     _ = links.changed() => {}
@@ -62,6 +66,13 @@ impl Aim {
             });
             changed.await.ok()?;
         }
+    }
+
+    /// Whether a link stands that is only not heard at the moment.
+    fn is_silent(&self, snapshot: &Snapshot, tried: &Tried) -> bool {
+        let clusters = self.current(snapshot).clusters.iter();
+        let mut links = clusters.flat_map(|cluster| self.core.links.to(cluster));
+        links.any(|link| tried.may_return_to(&link.view()))
     }
 
     /// What the port means now; if it means something else, or nothing, what it meant when the client came.

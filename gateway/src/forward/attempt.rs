@@ -18,6 +18,9 @@ use crate::{
 /// How long one gateway may take to answer: longer than it takes to find that three pods do not.
 const ANSWER: Duration = Duration::from_secs(7);
 
+/// Why a link was given up that is silent.
+pub(crate) const SUSPECT: &str = "suspect";
+
 /// A stream whose other end is a pod.
 #[derive(Debug)]
 pub(super) struct Connected {
@@ -33,6 +36,8 @@ pub(crate) enum Scope {
     Cluster,
     /// This link only: another replica may do.
     Link,
+    /// Nothing: the link is silent, and takes streams again when it is heard.
+    Silence,
 }
 
 /// What became of a try.
@@ -62,7 +67,7 @@ pub(super) async fn attempt(
     let opened = tokio::select! {
         opened = open(link, header) => opened,
         _ = state.wait_for(|state| !state.takes_streams()) => {
-            return Attempt::NotDelivered("suspect", Scope::Link);
+            return Attempt::NotDelivered(SUSPECT, Scope::Silence);
         }
         () = sleep_until(deadline) => return Attempt::NotDelivered("timeout", Scope::Link),
     };
@@ -86,13 +91,14 @@ pub(super) async fn attempt(
             }
             Stop::Link => "link_lost",
         },
-        _ = state.wait_for(|state| matches!(state, LinkState::Closed | LinkState::Suspect)) => "suspect",
+        _ = state.wait_for(|state| matches!(state, LinkState::Closed | LinkState::Suspect)) => SUSPECT,
         () = sleep_until(deadline) => "timeout",
     };
     if early.any_sent() {
         Attempt::MaybeDelivered(lost)
     } else {
-        Attempt::NotDelivered(lost, Scope::Link)
+        let scope = if lost == SUSPECT { Scope::Silence } else { Scope::Link };
+        Attempt::NotDelivered(lost, scope)
     }
 }
 

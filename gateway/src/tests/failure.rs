@@ -121,6 +121,25 @@ async fn a_silent_peer_is_suspect_within_half_a_second_and_calls_go_elsewhere() 
     assert_eq!(answers.len(), 2, "a hiccup over, both take calls: {answers:?}");
 }
 
+/// Design, "Gateway": "so that a hiccup cuts nothing". Where nobody else serves, a call waits for the peer to be heard,
+/// and is not told to try again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_wait_out_a_silence_of_the_only_peer_that_serves() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let three = three(nobody().await, named("tokyo", &heard).await).await;
+    three.berlin.imports(&["tokyo"]).await;
+    three.way.cut(true);
+    until("suspect", || three.berlin.link_states("tokyo") == [LinkState::Suspect]).await;
+    let silence = async {
+        // Longer than a call waits where there is no link at all.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        three.way.cut(false);
+    };
+    let (answer, ()) = tokio::join!(three.berlin.ask("early"), silence);
+    assert_eq!(answer.unwrap(), "tokyo");
+    assert_eq!(*heard.lock().unwrap(), ["early"]);
+}
+
 /// Steady calls through the cut: none is delivered twice, and whatever failed was payload that may have arrived.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_call_is_delivered_twice() {
@@ -230,6 +249,46 @@ async fn a_gateway_that_goes_lets_open_calls_end_and_takes_no_new_ones() {
     drained.await.unwrap();
     until("the link is gone", || three.berlin.core.links.to(&id("paris")).is_empty()).await;
     drop(three.tokyo);
+}
+
+/// The last bytes of an answer may be on their way when no connection is open any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_goes_waits_until_its_last_bytes_have_arrived() {
+    let (go, written) = (Arc::new(tokio::sync::Notify::new()), Arc::new(Mutex::new(false)));
+    let (told, tells) = (Arc::clone(&go), Arc::clone(&written));
+    let slow = pod(move |mut client| {
+        let (told, tells) = (Arc::clone(&told), Arc::clone(&tells));
+        async move {
+            let mut question = Vec::new();
+            client.read_to_end(&mut question).await.unwrap();
+            told.notified().await;
+            client.write_all(&[7; 32_768]).await.unwrap();
+            *tells.lock().unwrap() = true;
+        }
+    })
+    .await;
+    let three = three(nobody().await, slow).await;
+    three.berlin.imports(&["tokyo"]).await;
+    let mut open = three.berlin.call().await;
+    open.write_all(b"x").await.unwrap();
+    open.shutdown().await.unwrap();
+    until("it is open", || three.tokyo.core.open_connections() == 1).await;
+    let going = Arc::clone(&three.tokyo.core);
+    let drained = tokio::spawn(async move { going.drain().await });
+    until("it is told", || {
+        three.berlin.core.links.to(&id("tokyo")).iter().all(|link| link.view().draining)
+    })
+    .await;
+    three.way.cut(true);
+    go.notify_one();
+    until("it is written", || *written.lock().unwrap()).await;
+    // Longer than the gateway takes to find that nothing is open.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    three.way.cut(false);
+    let mut answer = Vec::new();
+    open.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer.len(), 32_768);
+    drained.await.unwrap();
 }
 
 /// "A peer that is no longer listed is cut at once", and one that has joined anew counts as another.

@@ -79,6 +79,13 @@ impl SendStream {
         Ok(self.inner.write_chunk(bytes).await?)
     }
 
+    /// Waits until the other side has got all of it, or wants no more. Acknowledgements take their time: not for a path
+    /// on which anybody waits.
+    pub(crate) async fn acknowledged(&mut self) {
+        // A link that is lost acknowledges nothing.
+        let _ = self.inner.stopped().await;
+    }
+
     /// Nothing more comes.
     pub(crate) fn finish(&mut self) {
         self.finished = true;

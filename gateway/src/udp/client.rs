@@ -19,7 +19,7 @@ use super::{BURST, Listed, READ, Sink, readable, serve};
 use crate::{
     core::Core,
     flows::{Activity, Ends, Table},
-    forward::{Aim, DEADLINE, MAX_TRIES, Scope, answer, scope},
+    forward::{Aim, DEADLINE, MAX_TRIES, SUSPECT, Scope, answer, scope},
     links::{Link, Load},
     metrics::{DatagramCounters, Direction},
     route::{Choice, Tried},
@@ -303,6 +303,7 @@ impl Flow {
                             match scope {
                                 Scope::Cluster => tried.cluster(cluster),
                                 Scope::Link => tried.link(link.id),
+                                Scope::Silence => {}
                             }
                         }
                     }
@@ -330,7 +331,7 @@ impl Flow {
         tokio::pin!(silent);
         let opened = tokio::select! {
             opened = link.open() => opened,
-            () = &mut silent => return Err(("suspect", Some(Scope::Link))),
+            () = &mut silent => return Err((SUSPECT, Some(Scope::Silence))),
             () = sleep_until(deadline) => return Err(("timeout", Some(Scope::Link))),
         };
         let (mut send, mut recv, load) = opened.map_err(|_| ("link_lost", Some(Scope::Link)))?;
@@ -350,7 +351,7 @@ impl Flow {
         };
         let answered = tokio::select! {
             answered = exchange => answered.map_err(|_| ("link_lost", None))?,
-            () = &mut silent => return Err(("suspect", None)),
+            () = &mut silent => return Err((SUSPECT, None)),
             () = sleep_until(deadline) => return Err(("timeout", None)),
         };
         match answered {
