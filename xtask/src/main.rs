@@ -197,14 +197,13 @@ fn image(out: &Path, tag: &str, program: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// It is a test of the crate, which can compare what is answered with the pure functions behind it. The other packages
-/// are named so that dependencies have the features that they have for every test, and are not built twice.
+/// It is a test of the crate, which can compare what is answered with the pure functions behind it. The tests of all crates
+/// are built for it, as they are for everything else: of one crate alone, dependencies would be built once more with other
+/// features.
 fn soak_dns(seconds: u64) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let packages = ["landbridge-dns", "landbridge-tests", "landbridge-xtask"];
     let status = std::process::Command::new(cargo)
-        .args(["test", "--locked"])
-        .args(packages.iter().flat_map(|package| ["-p", package]))
+        .args(["test", "--locked", "--workspace"])
         .args(["--lib", "soak_", "--", "--nocapture"])
         .env("LANDBRIDGE_SOAK_SECONDS", seconds.to_string())
         .status()

@@ -18,6 +18,10 @@ use crate::{
 /// How long one gateway may take to answer: longer than it takes to find that three pods do not.
 const ANSWER: Duration = Duration::from_secs(7);
 
+/// How long a call that may have been delivered waits for a link to be heard again: "a hiccup cuts nothing". Only the
+/// client can know whether to send it again, so that it is told soon.
+const UNSURE: Duration = Duration::from_secs(1);
+
 /// Why a link was given up that is silent.
 pub(crate) const SUSPECT: &str = "suspect";
 
@@ -74,31 +78,70 @@ pub(super) async fn attempt(
     let Ok((mut send, mut recv, load)) = opened else {
         return Attempt::NotDelivered("link_lost", Scope::Link);
     };
-    let lost = tokio::select! {
-        // An answer that is there counts, whatever else has happened.
-        biased;
-        answer = answer(&mut recv) => match answer {
-            Ok(Answer::Connected) => return Attempt::Connected(Connected { send, recv, load }),
-            Ok(Answer::Refused(refusal)) => {
-                return Attempt::NotDelivered(refusal.reason(), scope(&refusal));
-            }
-            Err(_) => "link_lost",
-        },
-        stop = early.pump(client, link, &mut send) => match stop {
-            Stop::Client(error) => {
-                tracing::debug!("the client has gone: {error}");
-                return Attempt::ClientGone;
-            }
-            Stop::Link => "link_lost",
-        },
-        _ = state.wait_for(|state| matches!(state, LinkState::Closed | LinkState::Suspect)) => SUSPECT,
-        () = sleep_until(deadline) => "timeout",
+    let ended = answered(client, link, (&mut send, &mut recv), early, deadline).await;
+    match ended {
+        Ended::Answer(Answer::Connected) => Attempt::Connected(Connected { send, recv, load }),
+        Ended::Answer(Answer::Refused(refusal)) => {
+            Attempt::NotDelivered(refusal.reason(), scope(&refusal))
+        }
+        Ended::ClientGone => Attempt::ClientGone,
+        Ended::Lost(why) if early.any_sent() => Attempt::MaybeDelivered(why),
+        Ended::Lost(SUSPECT) => Attempt::NotDelivered(SUSPECT, Scope::Silence),
+        Ended::Lost(why) => Attempt::NotDelivered(why, Scope::Link),
+    }
+}
+
+/// How the wait for an answer ends.
+enum Ended {
+    Answer(Answer),
+    ClientGone,
+    Lost(&'static str),
+}
+
+/// Sends ahead what comes from the client until there is an answer, or none to hope for.
+///
+/// Where a link falls silent, what was not sent can go elsewhere at once. What was sent cannot, so that it waits a little
+/// for the link to be heard again.
+async fn answered(
+    client: &TcpStream,
+    link: &Arc<Link>,
+    (send, recv): (&mut SendStream, &mut RecvStream),
+    early: &mut Early,
+    deadline: Instant,
+) -> Ended {
+    let mut state = link.watch();
+    let answer = answer(recv);
+    tokio::pin!(answer);
+    let took = |answer: Result<Answer, StreamError>| {
+        answer.map_or(Ended::Lost("link_lost"), Ended::Answer)
     };
-    if early.any_sent() {
-        Attempt::MaybeDelivered(lost)
-    } else {
-        let scope = if lost == SUSPECT { Scope::Silence } else { Scope::Link };
-        Attempt::NotDelivered(lost, scope)
+    loop {
+        let lost = tokio::select! {
+            // An answer that is there counts, whatever else has happened.
+            biased;
+            answer = &mut answer => return took(answer),
+            stop = early.pump(client, link, send) => match stop {
+                Stop::Client(error) => {
+                    tracing::debug!("the client has gone: {error}");
+                    return Ended::ClientGone;
+                }
+                Stop::Link => "link_lost",
+            },
+            _ = state.wait_for(|state| matches!(state, LinkState::Closed | LinkState::Suspect)) => SUSPECT,
+            () = sleep_until(deadline) => "timeout",
+        };
+        if lost != SUSPECT || !early.any_sent() {
+            return Ended::Lost(lost);
+        }
+        tokio::select! {
+            biased;
+            answer = &mut answer => return took(answer),
+            _ = state.wait_for(|state| *state != LinkState::Suspect) => {}
+            () = sleep_until(deadline.min(Instant::now() + UNSURE)) => return Ended::Lost(SUSPECT),
+        }
+        if *state.borrow() == LinkState::Closed {
+            return Ended::Lost("link_lost");
+        }
     }
 }
 
