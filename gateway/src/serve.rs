@@ -35,6 +35,7 @@ pub(crate) fn stream(core: &Arc<Core>, link: &Arc<Link>, send: SendStream, recv:
     let permit = Arc::clone(&core.inbound).try_acquire_owned();
     let refusal = match &permit {
         _ if core.draining.is_cancelled() => Some(Refusal::Draining),
+        _ if !core.snapshots.load().synced => Some(Refusal::NotReady),
         Err(_) => Some(Refusal::Overloaded),
         Ok(_) => None,
     };

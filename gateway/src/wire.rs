@@ -199,6 +199,8 @@ pub(crate) enum Refusal {
     NoEndpoint,
     /// This cluster does not export that service and port.
     NotExported,
+    /// This gateway has just begun and has not read what its cluster exports.
+    NotReady,
     /// This gateway carries as much as it can.
     Overloaded,
     /// The header's version is not spoken; these are.
@@ -216,6 +218,7 @@ impl Refusal {
             Self::Malformed => "malformed",
             Self::NoEndpoint => "no_endpoint",
             Self::NotExported => "not_exported",
+            Self::NotReady => "not_ready",
             Self::Overloaded => "overloaded",
             Self::UnsupportedVersion(_) => "unsupported_version",
         }
@@ -225,7 +228,8 @@ impl Refusal {
         match self {
             Self::ConnectFailed => 1,
             Self::Denied => 2,
-            Self::Draining => 3,
+            // To a caller it is the same that one has not come yet: every version tries another gateway.
+            Self::Draining | Self::NotReady => 3,
             Self::Malformed => 4,
             Self::NoEndpoint => 5,
             Self::NotExported => 6,

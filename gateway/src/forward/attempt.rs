@@ -172,6 +172,7 @@ pub(crate) fn scope(refusal: &Refusal) -> Scope {
         }
         Refusal::Draining
         | Refusal::Malformed
+        | Refusal::NotReady
         | Refusal::Overloaded
         | Refusal::UnsupportedVersion(_) => Scope::Link,
     }

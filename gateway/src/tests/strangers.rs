@@ -229,6 +229,20 @@ async fn noise_in_a_header_hurts_only_its_stream() {
     assert_eq!(rest, "paris");
 }
 
+/// Who has not read what its cluster exports must not say that it exports nothing: no other of its gateways would be
+/// asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_has_just_begun_sends_calls_to_another() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (_world, berlin, paris) = pair(named("paris", &heard).await).await;
+    paris.has_just_begun();
+    let header =
+        Header { service: web(), endpoint: None, port: key(80), source: Source::default() };
+    let answer = say(&berlin, &wire::encode_header(&header)).await;
+    assert_eq!(answer, Answer::Refused(Refusal::Draining), "as one that goes, to every version");
+    assert_eq!(paris.core.metrics.refusals("not_ready"), 1);
+}
+
 /// "A peer reaches exported service ports and nothing else", whatever a header says.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_is_no_open_relay() {

@@ -169,6 +169,11 @@ impl Site {
         self.core.snapshots.publish(known.clone());
     }
 
+    /// Knows its peers, and has not read everything yet.
+    pub(super) fn has_just_begun(&self) {
+        self.change(|known| known.synced = false);
+    }
+
     /// Lists a peer that is dialled at `addresses`.
     pub(super) fn knows(&self, cluster: &str, addresses: &[SocketAddr]) {
         self.knows_generation(cluster, 1, addresses);

@@ -56,6 +56,8 @@ fn a_pod_of_a_stateful_set_is_called_by_its_name_from_every_cluster() {
         let pods = objects::stateful_set(first, REPLICAS);
         stage.begin_with(objects::headless(), pods).await;
         stage.first().create::<ServiceExport>(objects::export()).await;
+        // They start one after the other.
+        stage.first().backing("IPv4", REPLICAS).await;
         for number in 0..REPLICAS {
             let host = format!("hello-ss-{number}");
             let expected = format!("in {first} as {host}");
