@@ -142,15 +142,16 @@ impl<T: PartialEq> Table<T> {
         match keep(object) {
             Ok(kept) => {
                 self.malformed.remove(&key);
-                let row = Row { uid, version, kept };
-                let before = self.rows.remove(&key);
-                let changed = before
-                    .as_ref()
-                    .is_none_or(|before| before.kept != row.kept || before.uid != row.uid);
-                self.rows.insert(key.clone(), row);
-                if changed {
-                    taken.steps.push((key, before.map(|row| row.kept)));
+                // What says the same stays where it is: a listing of everything would move everything, and leave holes.
+                if let Some(known) = self.rows.get_mut(&key)
+                    && known.uid == uid
+                    && known.kept == kept
+                {
+                    known.version = version;
+                    return;
                 }
+                let before = self.rows.insert(key.clone(), Row { uid, version, kept });
+                taken.steps.push((key, before.map(|row| row.kept)));
             }
             Err(error) => self.refuse(Malformed { key, error }, taken),
         }
