@@ -184,6 +184,7 @@ impl Links {
         connection: Connection,
         dialled: Option<SocketAddr>,
         spoken: Vec<u8>,
+        going: CancellationToken,
     ) -> Option<Arc<Link>> {
         let cluster = connection.peer().cluster.clone();
         let link = Arc::new(Link {
@@ -192,7 +193,7 @@ impl Links {
             dialled,
             state: watch::Sender::new(LinkState::Healthy),
             streams: AtomicUsize::new(0),
-            going: CancellationToken::new(),
+            going,
             spoken,
             flows: Flows::default(),
         });

@@ -7,7 +7,13 @@ mod config;
 mod datagram;
 mod stream;
 
-use std::{any::Any, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use landbridge_model::ClusterId;
@@ -77,10 +83,12 @@ pub(crate) enum ConnectError {
     Unreachable(String),
 }
 
-/// One socket, both dialling and being dialled.
+/// A socket for those that dial, and one more for each connection that is dialled.
 #[derive(Debug)]
 pub(crate) struct Transport {
     endpoint: Endpoint,
+    /// Those with connections, and the latest; as many as there are links that were dialled.
+    dialling: Mutex<Vec<Endpoint>>,
     configs: Configs,
 }
 
@@ -93,14 +101,8 @@ impl Transport {
     ) -> io::Result<Self> {
         let configs = Configs::new(identity, trust).map_err(io::Error::other)?;
         let server = configs.server().map_err(io::Error::other)?;
-        let socket = std::net::UdpSocket::bind(address)?;
-        let options = socket2::SockRef::from(&socket);
-        // Less is slower, not wrong.
-        let _ = options.set_recv_buffer_size(SOCKET_BUFFER);
-        let _ = options.set_send_buffer_size(SOCKET_BUFFER);
-        let endpoint =
-            Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))?;
-        Ok(Self { endpoint, configs })
+        let endpoint = endpoint(address, Some(server))?;
+        Ok(Self { endpoint, dialling: Mutex::default(), configs })
     }
 
     pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
@@ -108,6 +110,9 @@ impl Transport {
     }
 
     /// Dials a gateway of `expected`. Before the other side's first word it is not known whether it took this one.
+    ///
+    /// Each time from a port of its own: whatever stands before several replicas, a load balancer or connection tracking,
+    /// brings all packets of a port to the one that it has chosen for it.
     pub(crate) async fn dial(
         &self,
         address: SocketAddr,
@@ -115,11 +120,20 @@ impl Transport {
     ) -> Result<Connection, ConnectError> {
         let unreachable = |problem: &dyn ToString| ConnectError::Unreachable(problem.to_string());
         let config = self.configs.client(expected).map_err(|problem| unreachable(&problem))?;
-        let connecting = self
-            .endpoint
+        let endpoint = self.dialling().map_err(|problem| unreachable(&problem))?;
+        let connecting = endpoint
             .connect_with(config, address, SERVER_NAME)
             .map_err(|problem| unreachable(&problem))?;
         finish(connecting).await
+    }
+
+    /// A socket for one connection, of the same address as the one that is dialled.
+    fn dialling(&self) -> io::Result<Endpoint> {
+        let new = endpoint(SocketAddr::new(self.local_address()?.ip(), 0), None)?;
+        let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
+        dialling.retain(|endpoint| endpoint.open_connections() > 0);
+        dialling.push(new.clone());
+        Ok(new)
     }
 
     /// The next one that dials; none once this transport is closed.
@@ -135,10 +149,27 @@ impl Transport {
     /// Closes every connection and waits until that has been said.
     pub(crate) async fn close(&self) {
         let (code, reason) = CloseReason::Going.parts();
-        self.endpoint.close(VarInt::from_u32(code), reason);
+        let mut all = {
+            let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *dialling)
+        };
+        all.push(self.endpoint.clone());
+        for endpoint in &all {
+            endpoint.close(VarInt::from_u32(code), reason);
+        }
+        let said = futures::future::join_all(all.iter().map(Endpoint::wait_idle));
         // Peers that are gone do not answer, and they need not.
-        let _ = tokio::time::timeout(Duration::from_millis(500), self.endpoint.wait_idle()).await;
+        let _ = tokio::time::timeout(Duration::from_millis(500), said).await;
     }
+}
+
+fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> io::Result<Endpoint> {
+    let socket = std::net::UdpSocket::bind(address)?;
+    let options = socket2::SockRef::from(&socket);
+    // Less is slower, not wrong.
+    let _ = options.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = options.set_send_buffer_size(SOCKET_BUFFER);
+    Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
 }
 
 async fn finish(connecting: quinn::Connecting) -> Result<Connection, ConnectError> {

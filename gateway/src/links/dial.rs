@@ -1,13 +1,22 @@
 //! Getting connections: by dialling every address of every peer, and by being dialled.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use landbridge_model::ClusterId;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::run::run;
-use crate::{core::Core, health::Backoff, transport::Incoming};
+use crate::{
+    core::Core,
+    health::Backoff,
+    transport::{ConnectError, Connection, Incoming},
+};
 
 /// Addresses that are dialled for one peer: more replicas than that need not all be held.
 const MAX_ADDRESSES: usize = 16;
@@ -15,6 +24,9 @@ const MAX_ADDRESSES: usize = 16;
 const MAX_HANDSHAKES: usize = 256;
 /// From so many on, a dialler must first show that it is where it says.
 const VALIDATE_FROM: usize = 32;
+
+/// A link that stood so long was worth dialling.
+const STOOD: Duration = Duration::from_secs(5);
 
 /// An address of a peer. A peer that has joined anew is dialled anew.
 type Destination = (ClusterId, u64, SocketAddr);
@@ -62,16 +74,19 @@ async fn keep(core: Arc<Core>, destination: Destination, token: CancellationToke
     let (cluster, _, address) = destination;
     let mut backoff = Backoff::default();
     loop {
+        let begun = Instant::now();
         let dialled = tokio::select! {
             dialled = core.transport.dial(address, &cluster) => dialled,
             () = token.cancelled() => return,
         };
         let result = match dialled {
-            Ok(connection) => run(&core, connection, Some(address)).await,
+            Ok(connection) => hold(&core, connection, address).await,
             Err(error) => Err(error),
         };
         match result {
-            Ok(()) => backoff.reset(),
+            Ok(()) if begun.elapsed() >= STOOD => backoff.reset(),
+            // Whoever is about to go may be all that there is at the address.
+            Ok(()) => {}
             Err(error) => {
                 tracing::debug!(peer = %cluster, %address, "not connected: {error}");
                 core.links.failed(&cluster, error);
@@ -83,6 +98,27 @@ async fn keep(core: Arc<Core>, destination: Destination, token: CancellationToke
             () = token.cancelled() => return,
             () = core.leaving.cancelled() => return,
         }
+    }
+}
+
+/// Runs a connection until it has ended, or until its peer is about to go: then another is dialled beside it, which leads
+/// to another replica where the address is that of many.
+async fn hold(
+    core: &Arc<Core>,
+    connection: Connection,
+    address: SocketAddr,
+) -> Result<(), ConnectError> {
+    let (end, ended) = oneshot::channel();
+    let going = CancellationToken::new();
+    let (core_of_task, told) = (Arc::clone(core), going.clone());
+    core.tasks.spawn("link", async move {
+        let result = run(&core_of_task, connection, Some(address), told).await;
+        // Nobody asks any more once the peer goes.
+        let _ = end.send(result);
+    });
+    tokio::select! {
+        ended = ended => ended.unwrap_or(Ok(())),
+        () = going.cancelled() => Ok(()),
     }
 }
 
@@ -122,7 +158,7 @@ async fn dialled(core: &Arc<Core>, incoming: Incoming, permit: tokio::sync::Owne
     drop(permit);
     match shaken {
         Ok(connection) => {
-            if let Err(error) = run(core, connection, None).await {
+            if let Err(error) = run(core, connection, None, CancellationToken::new()).await {
                 tracing::info!(%address, "a peer that dialled has gone again: {error}");
             }
         }

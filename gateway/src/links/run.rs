@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use tokio_util::sync::CancellationToken;
+
 use super::Link;
 use crate::{
     core::Core,
@@ -14,7 +16,7 @@ use crate::{
 /// How long the other side may take for its first word. It has nothing to wait for.
 const HELLO: Duration = Duration::from_secs(3);
 
-/// Runs a connection until it is closed.
+/// Runs a connection until it is closed. `going` is cancelled when its peer says that it is about to go.
 ///
 /// # Errors
 /// Why it never became a link: until the peer has said its first word, it may yet refuse this side's certificate.
@@ -22,12 +24,13 @@ pub(super) async fn run(
     core: &Arc<Core>,
     connection: Connection,
     dialled: Option<SocketAddr>,
+    going: CancellationToken,
 ) -> Result<(), ConnectError> {
     let (control, theirs, spoken) = tokio::select! {
         said = hello(&connection) => said?,
         () = core.stop.cancelled() => return Ok(()),
     };
-    let Some(link) = core.links.add(connection, dialled, spoken) else {
+    let Some(link) = core.links.add(connection, dialled, spoken, going) else {
         return Err(ConnectError::Refused("there are more connections than needed".to_owned()));
     };
     // The peer may have been taken off the list since its certificate was judged.

@@ -291,6 +291,26 @@ async fn a_gateway_that_goes_waits_until_its_last_bytes_have_arrived() {
     drained.await.unwrap();
 }
 
+/// Design, "Gateway": "A Peer lists replicas; the dialler goes on until it holds distinct replicas". Whatever stands before
+/// several of them, such as kube-proxy, brings all packets of one port to the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_dial_comes_from_a_port_of_its_own() {
+    let (_world, berlin, paris) = pair(nobody().await).await;
+    let from = || {
+        let links = paris.core.links.to(&id("berlin"));
+        let dialled = links.iter().find(|link| link.dialled.is_none());
+        dialled.map(|link| link.connection.remote_address().port())
+    };
+    until("berlin has dialled", || from().is_some()).await;
+    let first = from();
+    assert_ne!(first, Some(berlin.link_address().port()));
+    paris.forgets("berlin");
+    until("it is cut", || from().is_none()).await;
+    paris.knows("berlin", &[berlin.link_address()]);
+    until("berlin has dialled again", || from().is_some()).await;
+    assert_ne!(from(), first);
+}
+
 /// "A peer that is no longer listed is cut at once", and one that has joined anew counts as another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_no_longer_listed_is_cut() {
