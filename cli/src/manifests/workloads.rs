@@ -262,7 +262,8 @@ fn resources(part: Part) -> ResourceRequirements {
     let (cpu, memory, limit) = match part {
         Part::Controller => ("50m", "64Mi", "1Gi"),
         Part::Dns => ("50m", "64Mi", "512Mi"),
-        Part::Gateway => ("100m", "128Mi", "1Gi"),
+        // One without time is silent, and counts as dead to its peers after a third of a second.
+        Part::Gateway => ("500m", "128Mi", "1Gi"),
     };
     let quantity = |name: &str, value: &str| (name.to_owned(), Quantity(value.into()));
     ResourceRequirements {
