@@ -35,14 +35,25 @@ pub(crate) struct Case {
 struct Expected {
     id: &'static str,
     network: Network,
+    /// Whether it fails each time. What passes by chance is not mended yet.
+    always: bool,
     why: &'static str,
 }
 
-const EXPECTED: &[Expected] = &[Expected {
-    id: "O7",
-    network: Network::Overlapping,
-    why: "the case compares names with the exporter's own addresses, which mean other pods here",
-}];
+/// Of a lab, all clusters share a machine's processors.
+const SILENT: &str = "pods that get no time for a third of a second, or fail their probes, lose links, and with them calls whose payload was out";
+
+const EXPECTED: &[Expected] = &[
+    Expected { id: "API", network: Network::Overlapping, always: false, why: SILENT },
+    Expected { id: "Pods", network: Network::Overlapping, always: false, why: SILENT },
+    Expected { id: "Roll", network: Network::Overlapping, always: false, why: SILENT },
+    Expected {
+        id: "O7",
+        network: Network::Overlapping,
+        always: true,
+        why: "the case compares names with the exporter's own addresses, which mean other pods here",
+    },
+];
 
 /// How a case went.
 enum Outcome {
@@ -130,7 +141,8 @@ impl Case {
         let expected = expected.find(|one| one.id == self.id && one.network == network);
         match (played, expected) {
             (Ok(()), None) => Outcome::Passed,
-            (Ok(()), Some(expected)) => Outcome::Mended(expected.why),
+            (Ok(()), Some(expected)) if expected.always => Outcome::Mended(expected.why),
+            (Ok(()), Some(_)) => Outcome::Passed,
             (Err(_), Some(expected)) => Outcome::Expected(expected.why),
             (Err(panic), None) => Outcome::Failed(words(panic.as_ref())),
         }

@@ -22,7 +22,7 @@ use serde_json::Value;
 use super::{
     Cluster, Lab, Steps,
     certificates::Certificates,
-    commands::{AFTER_API, BEFORE_API},
+    commands::{AFTER_API, BEFORE_API, GIVES_WAY},
     files, host,
     host::Room,
     images, lock, network,
@@ -332,7 +332,9 @@ fn start(
     for part in parts {
         let name = format!("{}/{}", cluster.name, part.name());
         if processes.running(&name).is_none() {
-            let pid = room.start(&part.command(cluster), &cluster.log(part.name()))?;
+            let nice = GIVES_WAY.map(str::to_owned).into_iter().filter(|_| part.gives_way());
+            let command: Vec<String> = nice.chain(part.command(cluster)).collect();
+            let pid = room.start(&command, &cluster.log(part.name()))?;
             processes.record(&plan.places, &name, pid)?;
         }
     }
