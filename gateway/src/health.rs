@@ -23,6 +23,9 @@ const SUSPECT: Duration = Duration::from_millis(350);
 /// The longest gap between two looks that is counted as silence of the peer. A longer one means that this process
 /// itself did not run, and packets may be waiting that it has not read yet.
 const LONGEST_LOOK: Duration = Duration::from_millis(100);
+/// How often a suspect peer is tried by another path. What stands between may have forgotten the path that there was: a
+/// load balancer, or connection tracking that was emptied. The new one must have the time for a round trip.
+const MOVE: Duration = Duration::from_millis(250);
 /// What RFC 9000 section 13.2.1 lets a peer delay an acknowledgement.
 const ACK_DELAY: Duration = Duration::from_millis(25);
 
@@ -82,6 +85,8 @@ pub(crate) struct Health {
     silence: Duration,
     looked: Instant,
     round_trip: Duration,
+    /// When another path was last tried.
+    moved: Option<Instant>,
 }
 
 impl Health {
@@ -95,6 +100,7 @@ impl Health {
             silence: Duration::ZERO,
             looked: now,
             round_trip: Duration::ZERO,
+            moved: None,
         }
     }
 
@@ -132,6 +138,17 @@ impl Health {
             LinkState::Healthy
         };
         self.state
+    }
+
+    /// Whether to try another path at `now` (RFC 9000 section 9: a client may move).
+    pub(crate) fn moves(&mut self, now: Instant) -> bool {
+        let wait = MOVE.max(self.round_trip * 2);
+        let rested = self.moved.is_none_or(|moved| now.saturating_duration_since(moved) >= wait);
+        let moves = self.state == LinkState::Suspect && rested;
+        if moves {
+            self.moved = Some(now);
+        }
+        moves
     }
 
     /// When to look again; never, once the link is gone.
@@ -179,6 +196,23 @@ mod tests {
 
     const fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn another_path_is_tried_while_a_peer_is_suspect_and_not_too_often() {
+        let start = Instant::now();
+        let mut health = Health::new(start);
+        let mut moved = Vec::new();
+        for at in (0..=900).step_by(25) {
+            // It is heard again at last.
+            let datagrams = u64::from(at >= 850);
+            health.apply(Event::Heard { datagrams, round_trip: Duration::ZERO });
+            health.poll(start + ms(at));
+            if health.moves(start + ms(at)) {
+                moved.push(at);
+            }
+        }
+        assert_eq!(moved, [350, 600]);
     }
 
     /// Looks at a link each 25 ms, of which a packet comes in at the times in `heard`, and tells when it was what.

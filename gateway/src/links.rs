@@ -292,7 +292,11 @@ fn look(core: &Core, link: &Link, health: &mut Health) -> bool {
     if link.connection.close_reason().is_some() {
         health.apply(Event::Closed);
     }
-    let (before, now) = (link.state(), health.poll(Instant::now()));
+    let at = Instant::now();
+    let (before, now) = (link.state(), health.poll(at));
+    if health.moves(at) {
+        link.connection.try_another_path();
+    }
     if before == now {
         return false;
     }

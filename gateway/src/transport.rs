@@ -124,7 +124,7 @@ impl Transport {
         let connecting = endpoint
             .connect_with(config, address, SERVER_NAME)
             .map_err(|problem| unreachable(&problem))?;
-        finish(connecting).await
+        finish(connecting, endpoint).await
     }
 
     /// A socket for one connection, of the same address as the one that is dialled.
@@ -164,17 +164,24 @@ impl Transport {
 }
 
 fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> io::Result<Endpoint> {
+    Endpoint::new(EndpointConfig::default(), server, socket(address)?, Arc::new(TokioRuntime))
+}
+
+fn socket(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     let socket = std::net::UdpSocket::bind(address)?;
     let options = socket2::SockRef::from(&socket);
     // Less is slower, not wrong.
     let _ = options.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = options.set_send_buffer_size(SOCKET_BUFFER);
-    Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
+    Ok(socket)
 }
 
-async fn finish(connecting: quinn::Connecting) -> Result<Connection, ConnectError> {
+async fn finish(
+    connecting: quinn::Connecting,
+    endpoint: Endpoint,
+) -> Result<Connection, ConnectError> {
     match tokio::time::timeout(HANDSHAKE, connecting).await {
-        Ok(Ok(connection)) => Connection::new(connection),
+        Ok(Ok(connection)) => Connection::new(connection, Some(endpoint)),
         Ok(Err(error)) => Err(connect_error(error)),
         Err(_) => Err(ConnectError::Unreachable("the handshake took too long".to_owned())),
     }
@@ -230,7 +237,7 @@ impl Incoming {
             Err(error) => return Err((reason(&error), connect_error(error))),
         };
         match tokio::time::timeout(HANDSHAKE, connecting).await {
-            Ok(Ok(connection)) => Connection::new(connection).map_err(|error| (None, error)),
+            Ok(Ok(connection)) => Connection::new(connection, None).map_err(|error| (None, error)),
             Ok(Err(error)) => Err((reason(&error), connect_error(error))),
             Err(_) => {
                 let slow = "the handshake took too long".to_owned();
@@ -263,16 +270,30 @@ fn reason(error: &ConnectionError) -> Option<&'static str> {
 pub(crate) struct Connection {
     inner: quinn::Connection,
     peer: GatewayId,
+    /// Its own socket, where this side has dialled.
+    own: Option<Endpoint>,
 }
 
 impl Connection {
-    fn new(inner: quinn::Connection) -> Result<Self, ConnectError> {
+    fn new(inner: quinn::Connection, own: Option<Endpoint>) -> Result<Self, ConnectError> {
         let chain = inner.peer_identity().and_then(|identity: Box<dyn Any>| {
             identity.downcast::<Vec<CertificateDer<'static>>>().ok()
         });
         match chain.and_then(|chain| verifier::accepted(&chain)) {
-            Some(peer) => Ok(Self { inner, peer }),
+            Some(peer) => Ok(Self { inner, peer, own }),
             None => Err(ConnectError::CertificateInvalid("the peer has no name".to_owned())),
+        }
+    }
+
+    /// Goes on from another port, where this side has dialled: the connection stays, and whatever has forgotten the way of
+    /// the old port finds one for the new.
+    pub(crate) fn try_another_path(&self) {
+        let moved = self.own.as_ref().map(|own| {
+            let address = own.local_addr()?;
+            own.rebind(socket(SocketAddr::new(address.ip(), 0))?)
+        });
+        if let Some(Err(error)) = moved {
+            tracing::debug!(peer = %self.peer, "no other path: {error}");
         }
     }
 

@@ -291,6 +291,30 @@ async fn a_gateway_that_goes_waits_until_its_last_bytes_have_arrived() {
     drained.await.unwrap();
 }
 
+/// Connection tracking that is emptied, or a load balancer that is restarted, knows nothing any more of the port that a link
+/// comes from: the link goes on from another, and what was under way arrives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_outlives_a_path_that_forgets_it() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let three = three(nobody().await, named("tokyo", &heard).await).await;
+    three.berlin.imports(&["tokyo"]).await;
+    let links = || three.berlin.core.links.to(&id("tokyo"));
+    let link = links()[0].id;
+    let mut open = three.berlin.call().await;
+    open.write_all(b"under way").await.unwrap();
+    three.way.forget();
+    until("suspect", || three.berlin.link_states("tokyo") == [LinkState::Suspect]).await;
+    until("heard again", || three.berlin.link_states("tokyo") == [LinkState::Healthy]).await;
+    assert_eq!(links()[0].id, link, "it is the same link");
+    open.shutdown().await.unwrap();
+    let mut answer = String::new();
+    open.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(
+        (answer.as_str(), &heard.lock().unwrap()[..]),
+        ("tokyo", &["under way".to_owned()][..])
+    );
+}
+
 /// Design, "Gateway": "A Peer lists replicas; the dialler goes on until it holds distinct replicas". Whatever stands before
 /// several of them, such as kube-proxy, brings all packets of one port to the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -362,6 +362,9 @@ pub(super) async fn named(name: &'static str, heard: &Arc<Mutex<Vec<String>>>) -
 pub(super) struct Path {
     pub(super) address: SocketAddr,
     cut: Arc<AtomicBool>,
+    /// Who is not let through any more.
+    forgotten: Arc<Mutex<Option<SocketAddr>>>,
+    client: Arc<Mutex<Option<SocketAddr>>>,
 }
 
 impl Path {
@@ -371,11 +374,16 @@ impl Path {
         let address = front.local_addr().unwrap();
         let cut = Arc::new(AtomicBool::new(false));
         let client = Arc::new(Mutex::new(None));
+        let forgotten: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
+        let (forgotten_in, client_of_path) = (Arc::clone(&forgotten), Arc::clone(&client));
         let (cut_in, front_in, back_in, client_in) =
             (Arc::clone(&cut), Arc::clone(&front), Arc::clone(&back), Arc::clone(&client));
         tokio::spawn(async move {
             let mut buffer = vec![0; 65_536];
             while let Ok((count, from)) = front_in.recv_from(&mut buffer).await {
+                if *forgotten_in.lock().unwrap() == Some(from) {
+                    continue;
+                }
                 *client_in.lock().unwrap() = Some(from);
                 if !cut_in.load(Ordering::Relaxed) {
                     let _ = back_in.send_to(&buffer[..count], target).await;
@@ -392,7 +400,13 @@ impl Path {
                 }
             }
         });
-        Self { address, cut }
+        Self { address, cut, forgotten, client: client_of_path }
+    }
+
+    /// Lets nothing through any more that comes from where it came from until now.
+    pub(super) fn forget(&self) {
+        let client = self.client.lock().unwrap().take();
+        *self.forgotten.lock().unwrap() = client;
     }
 
     pub(super) fn cut(&self, cut: bool) {
