@@ -71,26 +71,10 @@ async fn serve(
     place: Place,
 ) {
     let peer = link.peer();
-    let header = match timeout(HEADER, read_header(&mut recv)).await {
-        Ok(Ok(header)) => header,
-        Ok(Err(HeaderError::Wire(error))) => {
-            tracing::warn!(peer = %peer, "a stream is refused: its header is not readable: {error}");
-            let refusal = match error {
-                WireError::Version(_) => Refusal::UnsupportedVersion(wire::SPOKEN.to_vec()),
-                _ => Refusal::Malformed,
-            };
-            core.metrics.connection(Direction::Inbound, refusal.reason());
-            return refuse(core, send, refusal).await;
-        }
-        Ok(Err(HeaderError::Stream(error))) => {
-            core.metrics.connection(Direction::Inbound, "header_lost");
-            return tracing::debug!(peer = %peer, "a stream ended before its header: {error}");
-        }
-        Err(_) => {
-            tracing::warn!(peer = %peer, "a stream is refused: its header did not come");
-            core.metrics.connection(Direction::Inbound, "malformed");
-            return refuse(core, send, Refusal::Malformed).await;
-        }
+    let header = match told_header(core, link, &mut recv).await {
+        Ok(header) => header,
+        Err(Some(refusal)) => return refuse(core, send, refusal).await,
+        Err(None) => return,
     };
     let caller = Caller { cluster: peer.cluster.clone(), source: header.source.clone() };
     let told = |refusal: &Refusal| {
@@ -140,6 +124,40 @@ async fn serve(
         Err(error) => {
             tracing::debug!(service = %header.service, caller = %caller, "reset: {error}");
             copy::reset(pod);
+        }
+    }
+}
+
+/// Reads the header of a stream; tells of one that cannot be read.
+///
+/// # Errors
+/// How the stream is refused; not at all where it has ended by itself.
+async fn told_header(
+    core: &Core,
+    link: &Link,
+    recv: &mut RecvStream,
+) -> Result<Header, Option<Refusal>> {
+    let peer = link.peer();
+    match timeout(HEADER, read_header(recv)).await {
+        Ok(Ok(header)) => Ok(header),
+        Ok(Err(HeaderError::Wire(error))) => {
+            tracing::warn!(peer = %peer, "a stream is refused: its header is not readable: {error}");
+            let refusal = match error {
+                WireError::Version(_) => Refusal::UnsupportedVersion(wire::SPOKEN.to_vec()),
+                _ => Refusal::Malformed,
+            };
+            core.metrics.connection(Direction::Inbound, refusal.reason());
+            Err(Some(refusal))
+        }
+        Ok(Err(HeaderError::Stream(error))) => {
+            core.metrics.connection(Direction::Inbound, "header_lost");
+            tracing::debug!(peer = %peer, "a stream ended before its header: {error}");
+            Err(None)
+        }
+        Err(_) => {
+            tracing::warn!(peer = %peer, "a stream is refused: its header did not come");
+            core.metrics.connection(Direction::Inbound, "malformed");
+            Err(Some(Refusal::Malformed))
         }
     }
 }
