@@ -16,7 +16,7 @@ use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::Instant};
 
 pub(crate) use self::{
     aim::Aim,
-    attempt::{SUSPECT, Scope, answer, scope},
+    attempt::{SUSPECT, answer, scope},
 };
 use self::{
     attempt::{Attempt, Connected, attempt},
@@ -140,11 +140,7 @@ impl Call {
                         Attempt::ClientGone => return Err("client_gone"),
                         Attempt::NotDelivered(why, scope) => {
                             reason = why;
-                            match scope {
-                                Scope::Cluster => tried.cluster(cluster),
-                                Scope::Link => tried.link(link.id),
-                                Scope::Silence => {}
-                            }
+                            tried.learn(scope, cluster, link.id);
                         }
                     }
                 }

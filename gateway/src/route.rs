@@ -38,6 +38,17 @@ pub(crate) struct Candidate<'a> {
     pub(crate) links: Vec<LinkView>,
 }
 
+/// What is not to be tried again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Scope {
+    /// The whole cluster has nobody for the call.
+    Cluster,
+    /// This link only: another replica may do.
+    Link,
+    /// Nothing: the link is silent, and takes streams again when it is heard.
+    Silence,
+}
+
 /// Where a connection has been refused already.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tried {
@@ -57,9 +68,15 @@ impl Tried {
         link.state == LinkState::Suspect && !self.links.contains(&link.id)
     }
 
-    /// A whole cluster has nobody for it.
-    pub(crate) fn cluster(&mut self, cluster: ClusterId) {
-        self.clusters.insert(cluster);
+    /// What a try over a link of `cluster` has shown to be of no use.
+    pub(crate) fn learn(&mut self, scope: Scope, cluster: ClusterId, link: u64) {
+        match scope {
+            Scope::Cluster => {
+                self.clusters.insert(cluster);
+            }
+            Scope::Link => self.link(link),
+            Scope::Silence => {}
+        }
     }
 
     /// One link cannot be used.
@@ -234,7 +251,7 @@ mod tests {
     fn what_was_tried_is_not_tried_again_and_own_pods_come_last() {
         let mut tried = Tried::default();
         let two = "paris 1:healthy:0\n tokyo 2:healthy:0 3:healthy:0";
-        tried.cluster(id("paris"));
+        tried.learn(Scope::Cluster, id("paris"), 0);
         assert_eq!(check(two, true, &tried), ["tokyo 2", "tokyo 3"]);
         tried.link(2);
         assert_eq!(check(two, true, &tried), ["tokyo 3"]);
@@ -249,10 +266,10 @@ mod tests {
         let mut tried = Tried::default();
         let both = [id("paris"), id("tokyo")];
         assert!(!tried.exhausts(&[]), "who serves it may yet be told");
-        tried.cluster(id("paris"));
+        tried.learn(Scope::Cluster, id("paris"), 0);
         tried.link(2);
         assert!(!tried.exhausts(&both), "a link may come back");
-        tried.cluster(id("tokyo"));
+        tried.learn(Scope::Cluster, id("tokyo"), 0);
         assert!(tried.exhausts(&both));
     }
 
@@ -280,5 +297,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A hiccup is over when the link is heard again: then it takes the call.
+    #[test]
+    fn a_link_that_was_silent_is_tried_again_and_one_that_failed_is_not() {
+        let mut tried = Tried::default();
+        tried.learn(Scope::Silence, id("paris"), 1);
+        tried.learn(Scope::Link, id("paris"), 2);
+        let may = |number| tried.may_return_to(&link(number, LinkState::Suspect, 0));
+        assert_eq!([may(1), may(2)], [true, false]);
     }
 }

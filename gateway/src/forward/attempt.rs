@@ -11,6 +11,7 @@ use super::early::{Early, Stop};
 use crate::{
     health::LinkState,
     links::{Link, Load},
+    route::Scope,
     transport::{RecvStream, SendStream, StreamError},
     wire::{self, Answer, Refusal},
 };
@@ -31,17 +32,6 @@ pub(super) struct Connected {
     pub(super) send: SendStream,
     pub(super) recv: RecvStream,
     pub(super) load: Load,
-}
-
-/// What is not to be tried again.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Scope {
-    /// The whole cluster has nobody for the call.
-    Cluster,
-    /// This link only: another replica may do.
-    Link,
-    /// Nothing: the link is silent, and takes streams again when it is heard.
-    Silence,
 }
 
 /// What became of a try.

@@ -19,10 +19,10 @@ use super::{BURST, Listed, READ, Sink, readable, serve};
 use crate::{
     core::Core,
     flows::{Activity, Ends, Table},
-    forward::{Aim, DEADLINE, MAX_TRIES, SUSPECT, Scope, answer, scope},
+    forward::{Aim, DEADLINE, MAX_TRIES, SUSPECT, answer, scope},
     links::{Link, Load},
     metrics::{DatagramCounters, Direction},
-    route::{Choice, Tried},
+    route::{Choice, Scope, Tried},
     snapshot::Route,
     transport::{RecvStream, SendStream},
     wire::{self, Answer},
@@ -300,11 +300,7 @@ impl Flow {
                         Err((why, None)) => return Err(why),
                         Err((why, Some(scope))) => {
                             reason = why;
-                            match scope {
-                                Scope::Cluster => tried.cluster(cluster),
-                                Scope::Link => tried.link(link.id),
-                                Scope::Silence => {}
-                            }
+                            tried.learn(scope, cluster, link.id);
                         }
                     }
                 }
