@@ -146,7 +146,7 @@ fn make_member(from: &Path, cluster: &ClusterId, target: &Target, now: Timestamp
         expires: expiry(&member.cert_pem())?,
         files: write(&target.out, &files, target.force)?,
         next: format!(
-            "Take the folder to {cluster}. Then, for each gateway, at least once a day:\n  landbridge pki gateway --member {} --name NAME --out DIR",
+            "Take the folder to {cluster}: its gateways issue their own certificates from it (--member-cert, --member-key, --tls-ca). Without them, for each gateway, at least once a day:\n  landbridge pki gateway --member {} --name NAME --out DIR",
             target.out.display()
         ),
     })
