@@ -116,8 +116,10 @@ impl Set {
                 return Ok(last - self.begun);
             }
             if self.begun.elapsed() > LONGEST {
-                let state: Vec<String> =
-                    self.controllers.iter().map(|one| one.handle.snapshot().to_string()).collect();
+                let mut state = Vec::new();
+                for controller in &self.controllers {
+                    state.push(controller.handle.snapshot().await.to_string());
+                }
                 bail!("no complete set after {LONGEST:?}: {}", state.join("\n"));
             }
         }

@@ -12,6 +12,10 @@
 
 use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::{
+    FutureExt,
+    future::{self, BoxFuture},
+};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -68,7 +72,7 @@ pub(crate) enum AdminError {
 }
 
 type Ready = dyn Fn() -> bool + Send + Sync;
-type Snapshot = dyn Fn() -> Value + Send + Sync;
+type Snapshot = dyn Fn() -> BoxFuture<'static, Value> + Send + Sync;
 type Listening = dyn Fn() -> Vec<(Protocol, u16)> + Send + Sync;
 
 /// What is served: a registry, and closures over a component's handle.
@@ -89,7 +93,10 @@ impl Admin {
             registry,
             "the first full reading of this cluster and of the hub",
             move || handle.is_ready(),
-            move || shown.snapshot(),
+            move || {
+                let shown = shown.clone();
+                async move { shown.snapshot().await }.boxed()
+            },
         )
     }
 
@@ -100,7 +107,7 @@ impl Admin {
             registry,
             "the first full reading of imports and endpoints",
             move || handle.is_ready(),
-            move || shown.snapshot(),
+            move || future::ready(shown.snapshot()).boxed(),
         )
     }
 
@@ -111,7 +118,7 @@ impl Admin {
             registry,
             "the first full reading of imports, peers and pods, and for its listeners",
             move || handle.is_ready(),
-            move || shown.snapshot(),
+            move || future::ready(shown.snapshot()).boxed(),
         )
         .with_listening(move || listening.listening())
     }
@@ -122,7 +129,7 @@ impl Admin {
         mut registry: Registry,
         awaited: &'static str,
         ready: impl Fn() -> bool + Send + Sync + 'static,
-        snapshot: impl Fn() -> Value + Send + Sync + 'static,
+        snapshot: impl Fn() -> BoxFuture<'static, Value> + Send + Sync + 'static,
     ) -> Self {
         registry.register(
             "build",
@@ -184,7 +191,7 @@ impl Admin {
         }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    async fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         if method != Method::GET && method != Method::HEAD {
             let mut refusal = response(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -206,7 +213,7 @@ impl Admin {
                 ),
             },
             ("/debug/snapshot", _) => {
-                let mut snapshot = (self.snapshot)();
+                let mut snapshot = (self.snapshot)().await;
                 snapshot.sort_all_objects();
                 response(StatusCode::OK, JSON, format!("{snapshot:#}\n"))
             }
@@ -298,8 +305,11 @@ async fn accept(
 /// Answers the requests of one client, within bounds.
 async fn converse(stream: TcpStream, admin: Arc<Admin>, stop: CancellationToken) {
     let answer = service_fn(move |request: Request<Incoming>| {
-        let response = admin.answer(request.method(), request.uri().path());
-        async move { Ok::<_, std::convert::Infallible>(response) }
+        let admin = Arc::clone(&admin);
+        async move {
+            let response = admin.answer(request.method(), request.uri().path()).await;
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -355,7 +365,7 @@ mod tests {
             Registry::with_prefix(PREFIX),
             "the hub",
             move || ready.load(Ordering::Relaxed),
-            || json!({"peers": ["b", "a"], "imports": {"z": 1, "a": 2}}),
+            || future::ready(json!({"peers": ["b", "a"], "imports": {"z": 1, "a": 2}})).boxed(),
         )
         .with_listening(|| vec![(Protocol::Tcp, 10_000), (Protocol::Udp, 10_001)])
     }

@@ -14,6 +14,7 @@
 mod awaited;
 mod pace;
 mod propagation;
+mod resync;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -45,6 +46,7 @@ use awaited::Awaited;
 use pace::Pace;
 use propagation::Propagation;
 pub use propagation::Stage;
+use resync::Resync;
 pub use told::{IsNews, Told, Who};
 
 /// How often silence is looked for: a tenth of the silence that counts.
@@ -55,9 +57,6 @@ const ASK: Duration = Duration::from_millis(300);
 /// How long changes of the gateways are gathered before every service is planned anew: what rolls or fails together
 /// costs one write of each slice, and the calls of this time would have been lost all the same.
 const GATHER: Duration = Duration::from_millis(200);
-/// How often everything is planned again though nothing has changed: heals what no watch tells, such as the name of
-/// a derived slice that somebody has taken and given back. Plans that are true cost no write.
-const RESYNC: Duration = Duration::from_secs(60);
 /// How many plans are made before news is looked at again: some milliseconds' worth.
 const MOST_PLANS: usize = 128;
 
@@ -119,8 +118,7 @@ pub struct Reconciler {
     problems: BTreeMap<Work, Vec<Problem>>,
     propagation: Propagation,
     queue: Queue,
-    resync: Pace,
-    snapshot_is_old: bool,
+    resync: Resync,
     sweep: Pace,
     told: Vec<Told>,
 }
@@ -150,8 +148,7 @@ impl Reconciler {
             problems: BTreeMap::new(),
             propagation: Propagation::default(),
             queue: Queue::default(),
-            resync: Pace::new(RESYNC, now),
-            snapshot_is_old: true,
+            resync: Resync::new(now),
             sweep: Pace::new(SWEEP, now),
             told: Vec::new(),
         }
@@ -218,8 +215,9 @@ impl Reconciler {
         if self.ask.is_due(now) {
             self.ask(now);
         }
-        if self.resync.is_due(now) {
-            self.touch_everything(now);
+        if let Some(due) = self.resync.poll(now, || self.observed.known_services()) {
+            let services = due.services.into_iter().collect();
+            self.touch(Touched { members: due.begins, services, ..Touched::default() }, now);
         }
         self.campaign(now, wall);
         self.is_busy = self.plan(now, wall);
@@ -235,8 +233,9 @@ impl Reconciler {
         let held = self.election.held_until().filter(|_| self.leads);
         let election = self.election.next_wakeup(now);
         let times = [self.queue.next_wakeup(), self.gathered, election, held];
-        let paces = [&self.heartbeat, &self.sweep, &self.ask, &self.resync].map(Pace::next);
-        let first = paces.into_iter().chain(times.into_iter().flatten()).min();
+        let paces = [&self.heartbeat, &self.sweep, &self.ask].map(Pace::next);
+        let paces = paces.into_iter().chain([self.resync.next()]);
+        let first = paces.chain(times.into_iter().flatten()).min();
         first.unwrap_or(now)
     }
 
@@ -280,15 +279,14 @@ impl Reconciler {
         self.queue.is_idle() && self.gathered.is_none() && self.jobs.is_empty()
     }
 
-    /// What the controller knows, where that has changed since this was asked last.
-    pub fn snapshot(&mut self) -> Option<Value> {
-        std::mem::take(&mut self.snapshot_is_old).then(|| {
-            let mut snapshot = self.observed.snapshot();
-            snapshot["queueDepth"] = json!(self.queue.depth());
-            snapshot["leads"] = json!(self.leads);
-            snapshot["leader"] = json!(self.election.holder());
-            snapshot
-        })
+    /// What the controller knows.
+    #[must_use]
+    pub fn snapshot(&self) -> Value {
+        let mut snapshot = self.observed.snapshot();
+        snapshot["queueDepth"] = json!(self.queue.depth());
+        snapshot["leads"] = json!(self.leads);
+        snapshot["leader"] = json!(self.election.holder());
+        snapshot
     }
 
     /// Bids for the Lease where that is due, and takes note of who holds it.
@@ -486,7 +484,6 @@ impl Reconciler {
     }
 
     fn touch(&mut self, touched: Touched, now: Instant) {
-        self.snapshot_is_old = true;
         self.told.extend(touched.problems.into_iter().map(Told::Problem));
         if touched.gateways {
             self.gathered.get_or_insert(now + GATHER);

@@ -14,7 +14,11 @@ use futures::{FutureExt, Stream, StreamExt};
 use kube::Client;
 use landbridge_model::{Rulebook, Timestamp};
 use serde_json::Value;
-use tokio::{sync::watch as latest, task::JoinSet, time};
+use tokio::{
+    sync::{mpsc, oneshot, watch as latest},
+    task::JoinSet,
+    time,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
@@ -29,8 +33,6 @@ use crate::{
     start::RunError,
 };
 
-/// How often the snapshot is renewed.
-const SHOW: Duration = Duration::from_secs(1);
 /// How long running jobs are waited for at the end: an API answers within one second or not soon.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How much news is taken in before planning: the more comes at once, the less is planned twice.
@@ -45,15 +47,18 @@ pub(crate) struct Owner {
     metrics: Metrics,
     ready: Arc<AtomicBool>,
     reconciler: Reconciler,
-    snapshot: latest::Sender<Arc<Value>>,
 }
+
+/// Asks for what the controller knows: thousands of objects are a few milliseconds' work, done for whoever asks and not
+/// otherwise.
+pub(crate) type Question = oneshot::Sender<Value>;
 
 impl Owner {
     pub(crate) fn new(
         config: Config,
         (local, hub): (Client, Client),
         metrics: Metrics,
-        (ready, snapshot): (Arc<AtomicBool>, latest::Sender<Arc<Value>>),
+        ready: Arc<AtomicBool>,
     ) -> Self {
         let held = latest::Sender::new(None);
         let name = format!("{}-{:08x}", config.replica, rand::random::<u32>());
@@ -64,18 +69,16 @@ impl Owner {
             metrics,
             ready,
             reconciler: Reconciler::new(config, Rulebook::OURS, name, Instant::now()),
-            snapshot,
         }
     }
 
     pub(crate) async fn run(
         mut self,
         events: impl Stream<Item = Event> + Send,
+        mut questions: mpsc::Receiver<Question>,
         shutdown: CancellationToken,
     ) -> Result<(), RunError> {
         let mut events = std::pin::pin!(events);
-        let mut show = time::interval(SHOW);
-        show.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             let jobs = self.reconciler.poll(Instant::now(), wall_clock());
             self.held.send_replace(self.reconciler.held_until());
@@ -85,6 +88,10 @@ impl Owner {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
+                Some(question) = questions.recv() => {
+                    // Whoever has asked may have gone.
+                    let _ = question.send(self.reconciler.snapshot());
+                }
                 Some(done) = self.jobs.join_next() => self.done(done?),
                 event = events.next() => {
                     self.reconciler.apply(event.ok_or(RunError::WatchesEnded)?, Instant::now());
@@ -94,7 +101,6 @@ impl Owner {
                     }
                 }
                 () = time::sleep_until(wakeup.into()) => {}
-                _ = show.tick() => self.show(),
             }
         }
         self.end().await;
@@ -142,12 +148,6 @@ impl Owner {
     fn done(&mut self, answer: Option<Answer>) {
         if let Some(answer) = answer {
             self.reconciler.answered(answer, Instant::now(), wall_clock(), rand::random());
-        }
-    }
-
-    fn show(&mut self) {
-        if let Some(snapshot) = self.reconciler.snapshot() {
-            self.snapshot.send_replace(Arc::new(snapshot));
         }
     }
 

@@ -9,10 +9,14 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use kube::Client;
 use landbridge_api::served;
+use landbridge_model::ClusterId;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use thiserror::Error;
-use tokio::{sync::watch as latest, task::JoinError};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinError,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info_span};
 
@@ -21,9 +25,12 @@ use crate::{
     liveness::{LONGEST_BEAT, MEMBER_SILENCE},
     metrics::Metrics,
     observed::Event,
-    run::Owner,
+    run::{Owner, Question},
     watches,
 };
+
+/// People and tools who ask what the controller knows, at the same time. More of them wait.
+const MOST_QUESTIONS: usize = 8;
 
 /// Why a controller cannot be started.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -53,14 +60,15 @@ pub struct Controller {
     hub: Client,
     metrics: Metrics,
     ready: Arc<AtomicBool>,
-    snapshot: latest::Sender<Arc<Value>>,
+    questions: (mpsc::Sender<Question>, mpsc::Receiver<Question>),
 }
 
 /// What others may ask a running controller.
 #[derive(Clone, Debug)]
 pub struct Handle {
+    cluster: ClusterId,
     ready: Arc<AtomicBool>,
-    snapshot: latest::Receiver<Arc<Value>>,
+    questions: mpsc::Sender<Question>,
 }
 
 impl Handle {
@@ -71,10 +79,14 @@ impl Handle {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// What the controller knows, at most a second old, in an order that does not change.
-    #[must_use]
-    pub fn snapshot(&self) -> Value {
-        self.snapshot.borrow().as_ref().clone()
+    /// What the controller knows now, in an order that does not change, or that it has ended. One that
+    /// is not run yet is waited for.
+    pub async fn snapshot(&self) -> Value {
+        let (question, answer) = oneshot::channel();
+        // Whoever asks waits while many do; nobody is refused.
+        let asked = self.questions.send(question).await;
+        let answer = if asked.is_ok() { answer.await.ok() } else { None };
+        answer.unwrap_or_else(|| json!({"cluster": self.cluster.as_str(), "state": "ended"}))
     }
 }
 
@@ -97,21 +109,24 @@ impl Controller {
         if !config.heartbeat_is_usable() {
             return Err(StartError::Heartbeat(config.heartbeat));
         }
-        let state = json!({"cluster": config.cluster.as_str(), "state": "starting"});
         Ok(Self {
             config,
             local,
             hub,
             metrics: Metrics::register(registry),
             ready: Arc::default(),
-            snapshot: latest::Sender::new(Arc::new(state)),
+            questions: mpsc::channel(MOST_QUESTIONS),
         })
     }
 
     /// What others may ask it.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle { ready: Arc::clone(&self.ready), snapshot: self.snapshot.subscribe() }
+        Handle {
+            cluster: self.config.cluster.clone(),
+            ready: Arc::clone(&self.ready),
+            questions: self.questions.0.clone(),
+        }
     }
 
     /// Runs until `shutdown`, then lets what is under way come to its end. What was written stays: other clusters
@@ -124,8 +139,7 @@ impl Controller {
         let (local, served) = served::adapt(self.local);
         let served = served.versions().map(Event::Served);
         let events = stream::select(watches::all(&local, &self.hub, &self.config), served);
-        let owner =
-            Owner::new(self.config, (local, self.hub), self.metrics, (self.ready, self.snapshot));
-        Box::pin(owner.run(events, shutdown)).instrument(span).await
+        let owner = Owner::new(self.config, (local, self.hub), self.metrics, self.ready);
+        Box::pin(owner.run(events, self.questions.1, shutdown)).instrument(span).await
     }
 }

@@ -179,7 +179,7 @@ pub(crate) async fn a_namespace_that_is_not_selected_is_not_imported(set: &Arc<S
     assert_eq!(berlin.find(IMPORT, "web").await, None);
     case.becomes("the snapshot says why", async || {
         let withheld =
-            selective.handle.snapshot()["imports"]["not-selected/web"]["withheld"].clone();
+            selective.handle.snapshot().await["imports"]["not-selected/web"]["withheld"].clone();
         (withheld == "NotSelected").then_some(())
     })
     .await;

@@ -169,7 +169,7 @@ pub(crate) async fn the_second_cluster_of_one_id_stands_back(set: &Arc<Set>) {
     let paris = ClusterId::parse("paris").unwrap();
     let second = set.run("tokyo", Config { cluster: paris, ..set.config("tokyo") }).await;
     case.becomes("it says so", async || {
-        (second.handle.snapshot()["duplicateClusterUid"] == uid).then_some(())
+        (second.handle.snapshot().await["duplicateClusterUid"] == uid).then_some(())
     })
     .await;
     case.tokyo.serve("mine", &HTTP, json!({}), &PODS).await;

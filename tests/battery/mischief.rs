@@ -37,7 +37,8 @@ async fn problems(case: &Case, at: &At) -> u64 {
 
 /// The objects that the controller of a member says it cannot read.
 async fn malformed(case: &Case, at: &At) -> Value {
-    case.set.ask(at.name, |controller| controller.handle.snapshot()["malformed"].clone()).await
+    let handle = case.set.ask(at.name, |controller| controller.handle.clone()).await;
+    handle.snapshot().await["malformed"].clone()
 }
 
 /// "an id too long": one that does not fit into names of 63 characters has no place on the hub to export from, and is

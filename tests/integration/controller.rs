@@ -272,9 +272,10 @@ async fn a_malformed_export_stands_beside_a_good_one() {
     set.paris().cluster.insert_unchecked(bad).unwrap();
     set.export();
     set.becomes("berlin imports the good one", || find(set.berlin(), IMPORT, WEB)).await;
-    set.becomes("the snapshot names it", || {
-        let snapshot = set.controllers[0].handle.snapshot();
-        snapshot["malformed"].get("ServiceExport shop/bad").is_some().then_some(())
+    eventually("the snapshot names it", &set.clusters, async || {
+        let snapshot = set.controllers[0].handle.snapshot().await;
+        let named = snapshot["malformed"].get("ServiceExport shop/bad").is_some();
+        named.then_some(()).ok_or_else(|| snapshot.to_string())
     })
     .await;
     let mut metrics = String::new();
