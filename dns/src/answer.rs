@@ -12,8 +12,9 @@ mod tests;
 use std::net::IpAddr;
 
 use crate::{
-    compile::{Answer, CLASS_IN, MAX_UDP, OPT_OCTETS, Records, record_type},
+    compile::{CLASS_IN, MAX_UDP, OPT_OCTETS, record_type},
     cookie::{Baked, Cookie, Jar, OPTION_OCTETS},
+    entry::{Answer, Records},
     message::{self, COOKIE, Edns, Odd, Query, Rcode},
     name::MAX_NAME,
     snapshot::{Found, Snapshot},
@@ -121,7 +122,7 @@ enum Body<'a> {
     /// Nothing, for others are to be asked.
     Elsewhere,
     Empty(Rcode),
-    Records(&'a Answer),
+    Records(Answer<'a>),
     /// The SOA record, as the answer.
     Soa,
     /// The SOA record, beside no answer (RFC 2308 section 2).
@@ -223,11 +224,11 @@ fn sections(
         Body::Cut | Body::Elsewhere => (Rcode::NoError, false),
         Body::Empty(rcode) => (*rcode, false),
         Body::Records(answer) => {
-            let (written, truncated) = records(&answer.records, asked.turn, room, out);
+            let (written, truncated) = records(answer.records, asked.turn, room, out);
             counts[1] = written;
-            let additional = &answer.additional;
+            let additional = answer.additional;
             if !truncated && out.len() + additional.bytes.len() <= room {
-                out.extend_from_slice(&additional.bytes);
+                out.extend_from_slice(additional.bytes);
                 counts[3] = count(additional.len());
             }
             (Rcode::NoError, truncated)
@@ -255,7 +256,7 @@ pub(crate) fn limit(edns: Option<Edns>, transport: Transport) -> usize {
 
 /// Writes records beginning with the one whose turn it is; as many as there is room for. Tells how many those are,
 /// and whether there are more.
-fn records(records: &Records, turn: usize, room: usize, out: &mut Vec<u8>) -> (u16, bool) {
+fn records(records: Records<'_>, turn: usize, room: usize, out: &mut Vec<u8>) -> (u16, bool) {
     let all = records.len();
     let first = turn.checked_rem(all).unwrap_or(0);
     let mut written = 0;

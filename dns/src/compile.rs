@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     config::Ttl,
+    entry::{Entry, Section},
     name::{Name, QUESTION_AT, pointer},
     zone::{Data, Node, Zone},
 };
@@ -62,72 +63,6 @@ impl From<Ttl> for Ttls {
     }
 }
 
-/// Records of one section, ready to be copied behind a question.
-#[derive(Debug, Default)]
-pub(crate) struct Records {
-    /// One behind the other.
-    pub(crate) bytes: Box<[u8]>,
-    /// Where each ends; the last is the length of `bytes`.
-    pub(crate) ends: Box<[u16]>,
-}
-
-impl Records {
-    /// How many.
-    pub(crate) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// The bytes of record `index`; empty where there is none.
-    pub(crate) fn record(&self, index: usize) -> &[u8] {
-        let start = match index.checked_sub(1) {
-            Some(before) => self.ends.get(before).copied().map_or(0, usize::from),
-            None => 0,
-        };
-        let end = self.ends.get(index).copied().map_or(start, usize::from);
-        self.bytes.get(start..end).unwrap_or_default()
-    }
-
-    /// Gathers records, as many as 16 bits can tell the ends of; a message holds no more.
-    fn gather(records: impl IntoIterator<Item = Vec<u8>>) -> Self {
-        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-        for record in records {
-            let Ok(end) = u16::try_from(bytes.len() + record.len()) else {
-                break;
-            };
-            bytes.extend_from_slice(&record);
-            ends.push(end);
-        }
-        Self { bytes: bytes.into(), ends: ends.into() }
-    }
-}
-
-/// What is answered to a question for one type of record.
-#[derive(Debug, Default)]
-pub(crate) struct Answer {
-    /// The answer section.
-    pub(crate) records: Records,
-    /// The additional section: left out where it does not fit.
-    pub(crate) additional: Records,
-}
-
-/// A name that exists, and its answer for each type of record that it has. One without any has names below it.
-#[derive(Debug, Default)]
-pub(crate) struct Entry {
-    answers: Box<[(u16, Answer)]>,
-}
-
-impl Entry {
-    /// The answer to a question for this type of record.
-    pub(crate) fn answer(&self, record_type: u16) -> Option<&Answer> {
-        self.answers.iter().find(|(own, _)| *own == record_type).map(|(_, answer)| answer)
-    }
-
-    /// The types of record that the name has.
-    pub(crate) fn types(&self) -> impl Iterator<Item = u16> {
-        self.answers.iter().map(|(record_type, _)| *record_type)
-    }
-}
-
 /// Compiles what `name` has.
 pub(crate) fn entry(name: &Name, node: &Node, ttls: Ttls) -> Entry {
     let mut sections: BTreeMap<u16, Vec<Vec<u8>>> = BTreeMap::new();
@@ -137,33 +72,32 @@ pub(crate) fn entry(name: &Name, node: &Node, ttls: Ttls) -> Entry {
         sections.entry(record_type).or_default().push(record);
     }
     let answers = sections.into_iter().map(|(record_type, records)| {
-        let records = Records::gather(records);
+        let records = Section::gather(records);
         let additional = if matches!(record_type, record_type::NS | record_type::SRV) {
-            additional(name, node, ttls, records.bytes.len())
+            additional(name, node, ttls, records.octets())
         } else {
-            Records::default()
+            Section::default()
         };
-        let answer = Answer { records, additional };
-        (record_type, answer)
+        (record_type, [records, additional])
     });
-    Entry { answers: answers.collect() }
+    Entry::new(name, &answers.collect::<Vec<_>>())
 }
 
 /// The addresses of targets, if they and the answer fit a message over UDP together. Elsewhere they would be bytes
 /// that are kept for each port of each large service and hardly ever sent.
-fn additional(name: &Name, node: &Node, ttls: Ttls, answer: usize) -> Records {
-    let records = Records::gather(node.additional.iter().map(|(target, address)| {
+fn additional(name: &Name, node: &Node, ttls: Ttls, answer: usize) -> Section {
+    let section = Section::gather(node.additional.iter().map(|(target, address)| {
         let data = Data::from(*address);
         let (record_type, ttl, rdata) = rdata(name, &data, ttls);
         record(&target.compressed(name), record_type, ttl, &rdata)
     }));
     let question = name.wire().len() + 4;
-    if QUESTION_AT + question + answer + records.bytes.len() + OPT_OCTETS <= MAX_UDP
-        && records.len() == node.additional.len()
+    if QUESTION_AT + question + answer + section.octets() + OPT_OCTETS <= MAX_UDP
+        && section.len() == node.additional.len()
     {
-        records
+        section
     } else {
-        Records::default()
+        Section::default()
     }
 }
 
@@ -207,12 +141,10 @@ fn record(owner: &[u8], record_type: u16, ttl: u32, rdata: &[u8]) -> Vec<u8> {
 }
 
 /// RFC 8482 section 4.2: the answer to ANY, "a HINFO RR synthesized" in place of everything there is.
-pub(crate) fn any(ttl: u32) -> Answer {
+pub(crate) fn any(ttl: u32) -> Entry {
     let rdata = [character_string("RFC8482"), character_string("")].concat();
-    Answer {
-        records: Records::gather([record(&pointer(0), record_type::HINFO, ttl, &rdata)]),
-        additional: Records::default(),
-    }
+    let records = Section::gather([record(&pointer(0), record_type::HINFO, ttl, &rdata)]);
+    Entry::new(&Name::root(), &[(record_type::ANY, [records, Section::default()])])
 }
 
 /// The zone's SOA record. Its names end in the zone, which lies at a different place of the question for each name

@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `state` | what is known of imports and endpoints? |
 //! | `zone` | which names are there, and which records do they have? |
-//! | `compile`, `table`, `snapshot` | what are the bytes of every answer? |
+//! | `compile`, `entry`, `table`, `snapshot` | what are the bytes of every answer? |
 //! | `message` | what does this packet ask? |
 //! | `answer` | which bytes go back? |
 //! | `cookie`, `rate` | who is known to receive what is sent to him, and how much do others get? |
@@ -26,6 +26,7 @@ mod answer;
 mod compile;
 mod config;
 mod cookie;
+mod entry;
 #[cfg(test)]
 mod fixture;
 mod forward;

@@ -14,7 +14,8 @@ use arc_swap::ArcSwap;
 use landbridge_model::ServiceKey;
 
 use crate::{
-    compile::{self, Answer, Entry, Soa, Ttls, record_type},
+    compile::{self, Soa, Ttls, record_type},
+    entry::{Answer, Entry},
     name::{Name, label_starts},
     table::Table,
     zone::{Described, Zone},
@@ -23,7 +24,8 @@ use crate::{
 /// Every answer there is at one moment.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    any: Answer,
+    /// What ANY is answered with, whatever the name.
+    any: Entry,
     apex: Name,
     /// When it was built.
     pub(crate) built: Instant,
@@ -40,7 +42,7 @@ pub(crate) struct Snapshot {
 #[derive(Debug)]
 pub(crate) enum Found<'a> {
     /// Records.
-    Answer(&'a Answer),
+    Answer(Answer<'a>),
     /// The name exists and has no record of that type.
     NoData,
     /// The name does not exist.
@@ -70,7 +72,7 @@ impl Snapshot {
             return Found::Soa;
         }
         if record_type == record_type::ANY && entry.types().next().is_some() {
-            return Found::Answer(&self.any);
+            return self.any.answer(record_type).map_or(Found::NoData, Found::Answer);
         }
         entry.answer(record_type).map_or(Found::NoData, Found::Answer)
     }
@@ -89,8 +91,10 @@ impl Snapshot {
     }
 
     /// Every name, in order.
-    pub(crate) fn sorted(&self) -> BTreeMap<&Name, &Entry> {
-        self.table.iter().collect()
+    pub(crate) fn sorted(&self) -> Vec<&Entry> {
+        let mut all: Vec<&Entry> = self.table.iter().collect();
+        all.sort_unstable_by_key(|entry| entry.name());
+        all
     }
 }
 
@@ -145,7 +149,8 @@ impl Current {
 pub(crate) struct Builder {
     generation: u64,
     namespaces: BTreeMap<Name, usize>,
-    services: BTreeMap<ServiceKey, Vec<Name>>,
+    /// The names of each service, to be taken out when they go.
+    services: BTreeMap<ServiceKey, Box<[Entry]>>,
     table: Table,
     ttls: Ttls,
     zone: Zone,
@@ -156,8 +161,7 @@ impl Builder {
     pub(crate) fn new(zone: &Zone, ttls: Ttls, addresses: &BTreeSet<IpAddr>) -> Self {
         let mut table = Table::default();
         for (name, node) in zone.fixed(addresses) {
-            let entry = compile::entry(&name, &node, ttls);
-            table.insert(name, entry);
+            table.insert(compile::entry(&name, &node, ttls));
         }
         Self {
             generation: 0,
@@ -173,16 +177,16 @@ impl Builder {
     pub(crate) fn set(&mut self, key: &ServiceKey, described: &Described) {
         let nodes = &described.nodes;
         let before = self.services.remove(key).unwrap_or_default();
-        for name in before.iter().filter(|name| !nodes.contains_key(*name)) {
-            self.table.remove(name);
+        for entry in before.iter().filter(|entry| !nodes.contains_key(entry.name())) {
+            self.table.remove(entry.name());
         }
-        for (name, node) in nodes {
-            self.table.insert(name.clone(), compile::entry(name, node, self.ttls));
+        let compiled = nodes.iter().map(|(name, node)| compile::entry(name, node, self.ttls));
+        let entries: Box<[Entry]> = compiled.map(|entry| self.table.insert(entry)).collect();
+        let after = !entries.is_empty();
+        if after {
+            self.services.insert(key.clone(), entries);
         }
-        if !nodes.is_empty() {
-            self.services.insert(key.clone(), nodes.keys().cloned().collect());
-        }
-        self.count_namespace(key, !before.is_empty(), !nodes.is_empty());
+        self.count_namespace(key, !before.is_empty(), after);
     }
 
     /// A namespace's name exists while any service in it has names.
@@ -195,9 +199,11 @@ impl Builder {
         match (*count, before) {
             (0, _) => {
                 self.namespaces.remove(&name);
-                self.table.remove(&name);
+                self.table.remove(name.wire());
             }
-            (1, false) => self.table.insert(name, Entry::default()),
+            (1, false) => {
+                self.table.insert(Entry::new(&name, &[]));
+            }
             _ => {}
         }
     }

@@ -3,40 +3,36 @@
 //! Cloning a table shares all shards. The one that is being built and the ones that queries read differ only by
 //! what has changed between them.
 
-use std::{
-    collections::{HashMap, hash_map::RandomState},
-    hash::BuildHasher,
-    sync::Arc,
-};
+use std::{hash::BuildHasher as _, sync::Arc};
 
-use crate::{compile::Entry, name::Name};
+use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
 
-/// How many shards: at 100,000 names a change copies some 400 entries, which takes microseconds.
+use crate::entry::Entry;
+
+/// How many shards: at 100,000 names a change copies some 400 pointers, which takes microseconds.
 const SHARDS: usize = 256;
-
-type Shard = HashMap<Name, Arc<Entry>, RandomState>;
 
 /// Names and what they have, by the bytes of the lower-cased name.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     /// Keyed at random: whoever asks cannot choose names that collide.
-    hasher: RandomState,
-    shards: Box<[Arc<Shard>]>,
+    hasher: DefaultHashBuilder,
+    shards: Box<[Arc<HashTable<Entry>>]>,
     names: usize,
 }
 
 impl Default for Table {
     fn default() -> Self {
-        let hasher = RandomState::new();
-        let shard = Arc::new(Shard::with_hasher(hasher.clone()));
-        Self { hasher, shards: vec![shard; SHARDS].into(), names: 0 }
+        let shard = Arc::new(HashTable::new());
+        Self { hasher: DefaultHashBuilder::default(), shards: vec![shard; SHARDS].into(), names: 0 }
     }
 }
 
 impl Table {
     /// What a name has; none where it does not exist.
     pub(crate) fn entry(&self, name: &[u8]) -> Option<&Entry> {
-        self.shards[self.shard(name)].get(name).map(AsRef::as_ref)
+        let hash = self.hasher.hash_one(name);
+        self.shards[shard(hash)].find(hash, |entry| entry.name() == name)
     }
 
     /// How many names there are.
@@ -45,36 +41,55 @@ impl Table {
     }
 
     /// Every name, in no order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Name, &Entry)> {
-        self.shards
-            .iter()
-            .flat_map(|shard| shard.iter())
-            .map(|(name, entry)| (name, entry.as_ref()))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.shards.iter().flat_map(|shard| shard.iter())
     }
 
-    /// Puts a name in, in place of what it had.
-    pub(crate) fn insert(&mut self, name: Name, entry: Entry) {
-        let shard = self.shard(name.wire());
-        let before = Arc::make_mut(&mut self.shards[shard]).insert(name, Arc::new(entry));
-        self.names += usize::from(before.is_none());
+    /// Puts a name in, in place of what it had, and returns what is there now: where that is the same, what was there
+    /// before, so that nothing of it is copied.
+    pub(crate) fn insert(&mut self, entry: Entry) -> Entry {
+        if let Some(own) = self.entry(entry.name()).filter(|own| **own == entry) {
+            return own.clone();
+        }
+        let hasher = &self.hasher;
+        let hash = hasher.hash_one(entry.name());
+        let shard = Arc::make_mut(&mut self.shards[shard(hash)]);
+        let is_it = |own: &Entry| own.name() == entry.name();
+        match shard.entry(hash, is_it, |own| hasher.hash_one(own.name())) {
+            hash_table::Entry::Occupied(mut own) => *own.get_mut() = entry.clone(),
+            hash_table::Entry::Vacant(place) => {
+                place.insert(entry.clone());
+                self.names += 1;
+            }
+        }
+        entry
     }
 
     /// Takes a name out.
-    pub(crate) fn remove(&mut self, name: &Name) {
-        let shard = self.shard(name.wire());
-        let before = Arc::make_mut(&mut self.shards[shard]).remove(name.wire());
-        self.names -= usize::from(before.is_some());
+    pub(crate) fn remove(&mut self, name: &[u8]) {
+        if self.entry(name).is_none() {
+            return;
+        }
+        let hash = self.hasher.hash_one(name);
+        let shard = Arc::make_mut(&mut self.shards[shard(hash)]);
+        if let Ok(found) = shard.find_entry(hash, |own| own.name() == name) {
+            found.remove();
+            self.names -= 1;
+        }
     }
+}
 
-    fn shard(&self, name: &[u8]) -> usize {
-        // The lowest bits choose the bucket within a shard, so the highest choose the shard.
-        usize::from(self.hasher.hash_one(name).to_be_bytes()[0]) % SHARDS
-    }
+/// The lowest bits of a hash choose the place within a shard, and by the highest ones names at one place are told apart:
+/// those of one shard must not have them in common.
+fn shard(hash: u64) -> usize {
+    let [_, _, middle, ..] = hash.to_be_bytes();
+    usize::from(middle) % SHARDS
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::Name;
 
     #[test]
     fn a_clone_keeps_what_the_original_gives_up() {
@@ -82,18 +97,29 @@ mod tests {
         let names: Vec<Name> =
             (0..1000).map(|number| Name::root().child(&format!("n{number}")).unwrap()).collect();
         for name in &names {
-            table.insert(name.clone(), Entry::default());
+            table.insert(Entry::new(name, &[]));
         }
-        table.insert(names[0].clone(), Entry::default());
+        table.insert(Entry::new(&names[0], &[]));
         let before = table.clone();
         for name in &names[..500] {
-            table.remove(name);
+            table.remove(name.wire());
         }
-        table.remove(&names[0]);
+        table.remove(names[0].wire());
         assert_eq!((before.len(), table.len()), (1000, 500));
         assert_eq!(table.iter().count(), 500);
         assert!(names.iter().all(|name| before.entry(name.wire()).is_some()));
         assert!(table.entry(names[0].wire()).is_none());
         assert!(table.entry(names[999].wire()).is_some());
+    }
+
+    #[test]
+    fn what_stays_as_it_is_is_not_copied() {
+        let (mut table, name) = (Table::default(), Name::root().child("web").unwrap());
+        table.insert(Entry::new(&name, &[]));
+        let before = table.clone();
+        table.insert(Entry::new(&name, &[]));
+        table.remove(Name::root().child("none").unwrap().wire());
+        let shards = before.shards.iter().zip(&table.shards);
+        assert!(shards.into_iter().all(|(before, after)| Arc::ptr_eq(before, after)));
     }
 }

@@ -9,28 +9,29 @@ use serde_json::{Map, Value};
 
 use crate::{
     answer::{Asked, Rules, Transport, respond},
-    compile::{CLASS_IN, Entry},
-    name::Name,
+    compile::CLASS_IN,
+    entry::Entry,
+    name::Shown,
     snapshot::Snapshot,
 };
 
 /// Names, each with its types of record, each with its records.
 pub(super) fn names(snapshot: &Snapshot, rules: &Rules) -> Map<String, Value> {
-    let shown = |(name, entry): (&Name, &Entry)| {
+    let shown = |entry: &Entry| {
         let types = entry.types().filter_map(|record_type| {
-            let message = ask(snapshot, rules, name, record_type)?;
+            let message = ask(snapshot, rules, entry.name(), record_type)?;
             let records = message.answers.iter().map(|record| record.data.to_string());
             let kind = message.answers.first()?.record_type().to_string();
             Some((kind, records.map(Value::String).collect()))
         });
-        (name.to_string(), Value::Object(types.collect()))
+        (Shown(entry.name()).to_string(), Value::Object(types.collect()))
     };
     snapshot.sorted().into_iter().map(shown).collect()
 }
 
-fn ask(snapshot: &Snapshot, rules: &Rules, name: &Name, record_type: u16) -> Option<Message> {
+fn ask(snapshot: &Snapshot, rules: &Rules, name: &[u8], record_type: u16) -> Option<Message> {
     let mut query = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    query.extend_from_slice(name.wire());
+    query.extend_from_slice(name);
     query.extend_from_slice(&record_type.to_be_bytes());
     query.extend_from_slice(&CLASS_IN.to_be_bytes());
     let mut answer = Vec::new();
