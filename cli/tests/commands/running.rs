@@ -21,13 +21,13 @@ use crate::{err, landbridge, pki::certificates};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An embedded Kubernetes API, its kubeconfig, and certificates for a gateway.
-struct Surroundings {
-    cluster: Cluster,
-    folder: TempDir,
+pub(crate) struct Surroundings {
+    pub(crate) cluster: Cluster,
+    pub(crate) folder: TempDir,
 }
 
 impl Surroundings {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let config = ClusterConfig {
             name: "paris".into(),
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -64,14 +64,14 @@ impl Surroundings {
         self.folder.path().join(name).display().to_string()
     }
 
-    fn arguments(&self, arguments: &[&str]) -> Vec<String> {
+    pub(crate) fn arguments(&self, arguments: &[&str]) -> Vec<String> {
         let common = ["--kubeconfig", &self.path("kubeconfig"), "--log-format", "json"];
         arguments.iter().copied().chain(common).map(str::to_owned).collect()
     }
 }
 
 /// A component in a process of its own, killed when the test is done with it.
-struct Running {
+pub(crate) struct Running {
     admin: SocketAddr,
     child: Child,
     log: thread::JoinHandle<String>,
@@ -79,7 +79,7 @@ struct Running {
 
 impl Running {
     /// Starts it and waits until it says where its admin endpoint is.
-    fn start(arguments: &[String]) -> Self {
+    pub(crate) fn start(arguments: &[String]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_landbridge"))
             .args(arguments)
             .env_clear()
@@ -111,7 +111,7 @@ impl Running {
     }
 
     /// `(status line, body)`.
-    fn get(&self, path: &str) -> (String, String) {
+    pub(crate) fn get(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.admin).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
@@ -120,7 +120,7 @@ impl Running {
         (head.lines().next().unwrap().to_owned(), body.to_owned())
     }
 
-    fn wait_until_ready(&self) {
+    pub(crate) fn wait_until_ready(&self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let (status, body) = self.get("/readyz");
@@ -145,7 +145,7 @@ impl Running {
     }
 
     /// Ends it as Kubernetes does, and returns how it ended and what it logged.
-    fn terminate(mut self) -> (ExitStatus, String) {
+    pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
         let kill = format!("kill -TERM {}", self.child.id());
         assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
         let deadline = Instant::now() + PATIENCE;
