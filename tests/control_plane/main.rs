@@ -8,6 +8,7 @@
 //! | [`manifests`] | what `landbridge manifests` prints: every object is taken, and pods are let in |
 //! | [`members`] | a hub and two members: controllers with the roles of `deploy/rbac`, and what the hub refuses |
 //! | [`older`] | a cluster that serves v1alpha1 alone, and its upgrade |
+//! | [`others`] | imports and slices of another implementation |
 //! | [`people`] | the roles for people: who may export, and that nobody writes imports |
 //! | [`quota`] | a hub that takes no more of a member than its quota says |
 
@@ -21,6 +22,7 @@ mod conventions;
 mod manifests;
 mod members;
 mod older;
+mod others;
 mod people;
 mod quota;
 mod world;

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::members::{Cluster, DERIVED, MCS, becomes, control, export, is_ready};
 
-const OLD: &str = "multicluster.x-k8s.io/v1alpha1";
+pub(crate) const OLD: &str = "multicluster.x-k8s.io/v1alpha1";
 
 /// What an older schema does not name, so that the API server drops it.
 const UNKNOWN: [[&str; 2]; 4] = [
@@ -38,7 +38,7 @@ fn forget(version: &mut CustomResourceDefinitionVersion) {
 }
 
 /// The kinds as they were before there was v1beta1.
-fn old() -> Vec<CustomResourceDefinition> {
+pub(crate) fn old() -> Vec<CustomResourceDefinition> {
     let mut all = crds::all();
     for crd in &mut all {
         let kind = crd.spec.names.kind.clone();

@@ -69,13 +69,15 @@ fn check(fixture: &str, question: &str, expected: &[&str]) {
     check_at(&snapshot(fixture), question, expected);
 }
 
-/// The name exists, but not with a record of that type (RFC 2308 section 2.2).
+/// The name exists, but not with a record of that type (RFC 2308 section 2.2). Section 3: "Name servers authoritative for
+/// a zone MUST include the SOA record of the zone in the authority section of the response when reporting an NXDOMAIN or
+/// indicating that no data of the requested type exists."
 #[track_caller]
 fn no_data(fixture: &str, question: &str) {
     check(fixture, question, &["NOERROR aa", &format!("authority @ {SOA}")]);
 }
 
-/// The name does not exist (RFC 2308 section 2.1).
+/// The name does not exist (RFC 2308 section 2.1), with the SOA record as above.
 #[track_caller]
 fn no_name(fixture: &str, question: &str) {
     check(fixture, question, &["NXDOMAIN aa", &format!("authority @ {SOA}")]);
@@ -83,14 +85,17 @@ fn no_name(fixture: &str, question: &str) {
 
 const WEB: &str = "import shop/web ClusterSetIP 10.96.7.7 fd00:10:96::7 | http=80/TCP dns=53/TCP dns-udp=53/UDP =9000/TCP";
 
-/// MCS DNS specification, "TXT dns-version": "1.0.0" with a TTL of 28800.
+/// MCS DNS specification 2.2: "clusters implementing multicluster DNS will contain an additional `TXT` record responding
+/// with the semantic version of the DNS schema"; its example has a TTL of 28800.
 #[test]
 fn schema_version() {
     check("", "dns-version TXT", &["NOERROR aa", "answer dns-version 28800 TXT 1.0.0"]);
     no_data("", "dns-version A");
 }
 
-/// MCS DNS specification, ClusterSetIP: one A or AAAA record per `spec.ips` entry of that family.
+/// MCS DNS specification 2.3.1: "If the `<clusterset-ip>` is an IPv4 address, an `A` record of the following form must
+/// exist", and an AAAA record of an IPv6 address; "both `A` and `AAAA` records must be created to cover both IPv4 and IPv6
+/// assigned ClusterSetIPs".
 #[test]
 fn cluster_set_ip_addresses() {
     check(WEB, "web.shop.svc A", &["NOERROR aa", "answer web.shop.svc 5 A 10.96.7.7"]);
@@ -103,8 +108,9 @@ fn cluster_set_ip_addresses() {
     no_name("import shop/web ClusterSetIP | http=80/TCP", "_http._tcp.web.shop.svc SRV");
 }
 
-/// MCS DNS specification, ClusterSetIP SRV: the port's number with the service's name as target; "unnamed ports get
-/// none"; the Additional section may hold the addresses.
+/// MCS DNS specification 2.3.2: "For each port in an exported Service with name `<port>` and number `<port-number>` using
+/// protocol `<proto>`, an `SRV` record of the following form must exist"; "Unnamed ports do not have an `SRV` record"; "The
+/// Additional section of the response may include the Service `A`/`AAAA` record referred to in the `SRV` record."
 #[test]
 fn cluster_set_ip_ports() {
     let additional =
@@ -139,7 +145,11 @@ fn cluster_set_ip_ports() {
     );
 }
 
-/// Worked example B, "dns in berlin".
+/// Worked example B, "dns in berlin". MCS DNS specification 2.4.1: "for each _ready_ endpoint accessible across the cluster
+/// set with the IPv4 address `<endpoint-ip>`", and with an IPv6 address, there are records of the service's name; "There
+/// must also be an `A` record of the following form for each ready endpoint with hostname of `<hostname>`, member cluster ID
+/// of `<clusterid>`, and IPv4 address `<endpoint-ip>`", and AAAA likewise. 2.4.2: "For each combination of _ready_ endpoint
+/// with _hostname_ of `<hostname>`, member cluster ID of `<clusterid>`, and port […] an `SRV` record".
 #[test]
 fn headless_stateful_set() {
     check(BERLIN, "db.shop.svc A", &["NOERROR aa", "answer db.shop.svc 5 A 10.96.8.1"]);
@@ -165,8 +175,9 @@ fn headless_stateful_set() {
     }
 }
 
-/// MCS DNS specification: `<clusterid>.<svc>.<ns>.svc.<zone>` "MUST NOT exist", for both types of service, although
-/// RFC 8020 says of a name with names below it that it exists.
+/// MCS DNS specification 2.3.4: "ClusterSetIP Services should **NOT** have a record disambiguating to a single cluster's
+/// backends, ex. `<clusterid>.<svc>.<ns>.svc.<clustersetzone>`", and 2.4.4 the same of "Multicluster Headless Services";
+/// although RFC 8020 says of a name with names below it that it exists.
 #[test]
 fn the_name_of_a_cluster_is_reserved() {
     no_name(BERLIN, "paris.db.shop.svc A");
@@ -174,7 +185,8 @@ fn the_name_of_a_cluster_is_reserved() {
     no_name(WEB, "paris.web.shop.svc A");
 }
 
-/// Worked example B, the same with a Deployment: "10-244-0-9.paris… has A and AAAA NODATA, fd00-10-244--9.paris… the
+/// MCS DNS specification 2.1: a hostname is "in order of precedence, to a) the value of the endpoint's `hostname` field, or
+/// b) a unique, system-assigned identifier for the endpoint". Worked example B, the same with a Deployment: "10-244-0-9.paris… has A and AAAA NODATA, fd00-10-244--9.paris… the
 /// reverse". In-tree CoreDNS appends `0` where the label would end in `-`.
 #[test]
 fn endpoints_without_a_hostname_are_called_by_their_address() {
@@ -201,8 +213,8 @@ fn endpoints_without_a_hostname_are_called_by_their_address() {
     }
 }
 
-/// MCS DNS specification, headless: the union over clusters. Names of pods differ by cluster, so equal hostnames
-/// are no conflict; equal addresses are one record.
+/// MCS DNS specification 2.4.2: "the union of records from all clusters are returned". Names of pods differ by cluster, so
+/// equal hostnames are no conflict; equal addresses are one record.
 #[test]
 fn headless_services_are_the_union_of_clusters() {
     let fixture = "
@@ -235,6 +247,61 @@ fn headless_services_are_the_union_of_clusters() {
     );
 }
 
+/// MCS DNS specification 2.4.2: "if there are **N** _ready_ endpoints and the Service defines **M** named ports, there will
+/// be **N** X **M**  **`SRV`** RRs for the Service"; "Unnamed ports do not have an `SRV` record." The bare name has them all.
+#[test]
+fn each_ready_endpoint_has_a_service_record_for_each_named_port() {
+    let fixture = "
+        import shop/db Headless | pg=5432/TCP metrics=9090/TCP =7000/TCP
+        slice shop/db paris IPv4 | pg=6432/TCP metrics=9090/TCP =7000/TCP | db-0@10.96.8.1 db-1@10.96.8.2 db-2@10.96.8.3!
+    ";
+    let service_records = |name: &str| {
+        let out = both_ways(
+            &packet(&format!("{name}db.shop.svc SRV"), Some(1232)),
+            &snapshot(fixture),
+            Transport::Udp,
+        );
+        let records = told(&out).into_iter().filter(|line| line.starts_with("answer "));
+        let said = records.map(|line| line.split(" SRV ").nth(1).unwrap().to_owned());
+        said.collect::<Vec<_>>()
+    };
+    for (port, number) in [("_pg", 6432), ("_metrics", 9090)] {
+        let pod = |pod| format!("0 100 {number} db-{pod}.paris.db.shop.svc");
+        assert_eq!(service_records(&format!("{port}._tcp.")), [pod(0), pod(1)], "{port}");
+    }
+    no_data(fixture, "_tcp.db.shop.svc SRV");
+    no_name(fixture, "_pg._udp.db.shop.svc SRV");
+    no_name(fixture, "_pg._tcp.db-0.paris.db.shop.svc SRV");
+    no_name(fixture, "_pg._tcp.paris.db.shop.svc SRV");
+    // As CoreDNS answers it: all ports of all, those without a name too.
+    assert_eq!(service_records("").len(), 6);
+}
+
+/// MCS DNS specification 2.4.1: "If there are multiple IPv4 addresses for a given hostname, then there must be one such `A`
+/// record returned for each IP."
+#[test]
+fn a_hostname_with_several_addresses_has_a_record_for_each() {
+    let fixture = "
+        import shop/db Headless | pg=5432/TCP
+        slice shop/db paris IPv4 | pg=6432/TCP | db-0@10.96.8.1 db-0@10.96.8.2
+    ";
+    for name in ["db-0.paris.db.shop.svc", "db.shop.svc"] {
+        let answers = [1, 2].map(|last| format!("answer {name} 5 A 10.96.8.{last}"));
+        check(fixture, &format!("{name} A"), &["NOERROR aa", &answers[0], &answers[1]]);
+    }
+}
+
+/// MCS DNS specification 2.3.3 and 2.4.3: "For implementations of Multicluster DNS that use IPs that already have a `PTR`
+/// record assigned from the cluster-local DNS specification, no further `PTR` records are required", such as those "that
+/// create a new "dummy" cluster-local `Service` object". Reverse zones are the cluster's own.
+#[test]
+fn reverse_zones_are_left_to_the_cluster() {
+    for question in ["7.7.96.10.in-addr.arpa. PTR", "7.0.0.d.f.ip6.arpa. PTR"] {
+        check(WEB, question, &["REFUSED"]);
+    }
+    no_data(WEB, "web.shop.svc PTR");
+}
+
 /// EndpointSlice API, `conditions.ready`: "A nil value should be interpreted as \"true\""; and it is true "for all endpoints
 /// of a Service with publishNotReadyAddresses", whatever else is said of them. So readiness is read there, and only there.
 #[test]
@@ -249,7 +316,7 @@ fn published_endpoints_are_answered_though_they_are_not_serving() {
     no_name(fixture, "db-2.paris.db.shop.svc A");
 }
 
-/// The MCS DNS specification gives `<hostname>.<clusterid>.…` to headless services; a ClusterSetIP has one address for
+/// The MCS DNS specification 2.3 gives `<hostname>.<clusterid>.…` to headless services alone (2.4.1); a ClusterSetIP has one address for
 /// all, whatever its slices name.
 #[test]
 fn endpoints_of_a_cluster_set_ip_have_no_names() {
@@ -265,7 +332,8 @@ fn endpoints_of_a_cluster_set_ip_have_no_names() {
     check(fixture, "web.shop.svc A", &["NOERROR aa", "answer web.shop.svc 5 A 10.96.7.7"]);
 }
 
-/// MCS DNS specification: where no endpoint is ready "the answer should be NXDOMAIN".
+/// MCS DNS specification 2.4.1: "If there are no _ready_ endpoints for the headless Service, the answer should be
+/// `NXDOMAIN`."
 #[test]
 fn headless_without_ready_endpoints() {
     let fixture = "
@@ -296,6 +364,8 @@ fn what_exists_without_records() {
     {
         no_name(WEB, question);
     }
+    // RFC 4592 section 2.1.1: a wildcard is what its owner has put into the zone, and nobody has.
+    no_name(WEB, "*.shop.svc A");
 }
 
 /// RFC 1035 section 3.3.13 and RFC 2308: the zone's own records, and CoreDNS's name for the server.
