@@ -7,8 +7,11 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::{
-    cluster::{IMPORT, LONGEST, Set},
-    world::{self, Controlling},
+    cluster::Set,
+    world::{
+        self, Controlling,
+        real::{IMPORT, LONGEST},
+    },
 };
 
 /// How often it is looked whether anything was written.

@@ -7,8 +7,9 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::cluster::{
-    CLUSTER_EXPORT, Cluster, EXPORT, IMPORT, IN_FLIGHT, Kind, PARIS, SERVICE, SLICE, Set,
+use crate::{
+    cluster::{PARIS, Set},
+    world::real::{CLUSTER_EXPORT, Cluster, EXPORT, IMPORT, IN_FLIGHT, Kind, SERVICE, SLICE},
 };
 
 /// What API servers say of an object and nobody writes.

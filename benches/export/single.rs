@@ -13,8 +13,11 @@ use landbridge_model::{ServiceKey, derived};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
-    cluster::{BERLIN, EXPORT, IMPORT, Kind, LONGEST, PARIS, SERVICE, SLICE, Set},
-    world,
+    cluster::{BERLIN, PARIS, Set},
+    world::{
+        self,
+        real::{EXPORT, IMPORT, Kind, LONGEST, SERVICE, SLICE},
+    },
 };
 
 /// Between two exports: what the last one has set in motion comes to rest.

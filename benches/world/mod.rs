@@ -1,6 +1,9 @@
-//! Clusters for benchmarks: embedded APIs, controllers that run as tasks, and gateways that only say that they listen.
+//! Clusters for benchmarks: embedded and real APIs, controllers that run as tasks, and gateways that only say that they
+//! listen.
 
 #![allow(dead_code, reason = "each benchmark uses what it needs")]
+
+pub(crate) mod real;
 
 use std::{
     collections::BTreeMap,

@@ -31,6 +31,8 @@ pub const TOOLS: [Tool; 2] = [ETCD, KUBE_APISERVER];
 const START: Duration = Duration::from_secs(60);
 /// What Services have addresses of, unless told otherwise: two families.
 const SERVICE_RANGES: &str = "10.96.0.0/16,fd00:10:96::/112";
+/// The only context of a kubeconfig.
+pub const CONTEXT: &str = "own";
 /// Who asked for what and what became of it, of service accounts: what the tests themselves do is left out.
 const AUDIT: &str = r#"
 apiVersion: audit.k8s.io/v1
@@ -215,6 +217,18 @@ impl ApiServer {
         config
     }
 
+    /// How a program that may do everything is told of it.
+    #[must_use]
+    pub fn kubeconfig(&self) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: {CONTEXT}\n\
+             clusters:\n- name: own\n  cluster: {{server: \"https://127.0.0.1:{}\", insecure-skip-tls-verify: true}}\n\
+             users:\n- name: admin\n  user: {{token: \"{}\"}}\n\
+             contexts:\n- name: {CONTEXT}\n  context: {{cluster: own, user: admin}}\n",
+            self.port, self.token
+        )
+    }
+
     /// Kills it, as a machine that fails does: open watches break, and nobody answers until [`Self::resume`].
     pub fn stop(&self) {
         if let Some(program) = self.program().take() {
@@ -262,16 +276,7 @@ impl ApiServer {
     /// Where it cannot be started.
     pub fn manage(&self, manager: &Path, controllers: &[&str]) -> Result<Program, Error> {
         let kubeconfig = self.folder.join("manager.yaml");
-        fs::write(
-            &kubeconfig,
-            format!(
-                "apiVersion: v1\nkind: Config\ncurrent-context: own\n\
-                 clusters:\n- name: own\n  cluster: {{server: \"https://127.0.0.1:{}\", insecure-skip-tls-verify: true}}\n\
-                 users:\n- name: admin\n  user: {{token: \"{}\"}}\n\
-                 contexts:\n- name: own\n  context: {{cluster: own, user: admin}}\n",
-                self.port, self.token
-            ),
-        )?;
+        fs::write(&kubeconfig, self.kubeconfig())?;
         let command = [
             manager.display().to_string(),
             format!("--kubeconfig={}", kubeconfig.display()),
