@@ -44,8 +44,9 @@ pub(crate) const IMAGES: &[Made] = &[
         entrypoint: &[],
         command: &["sh"],
         programs: &[
-            "awk", "curl", "cut", "dig", "grep", "head", "host", "ip", "ls", "nc", "nslookup",
-            "ping", "ps", "sed", "seq", "socat", "sort", "ss", "tail", "timeout", "tr", "wc",
+            "awk", "curl", "cut", "dig", "getent", "grep", "head", "host", "ip", "ls", "nc",
+            "nslookup", "ping", "ps", "sed", "seq", "socat", "sort", "ss", "tail", "timeout", "tr",
+            "wc",
         ],
     },
 ];
