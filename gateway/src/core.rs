@@ -18,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::{
+    credentials::{Credentials, Keeper},
     links::{self, Link, Links},
     listen::{self, Listeners},
     metrics::Metrics,
     pki::Identity,
     shared::Snapshots,
     tasks::Tasks,
-    transport::{self, SendStream, Transport},
+    transport::{SendStream, Transport},
     verifier::Trust,
 };
 
@@ -55,6 +56,7 @@ pub(crate) struct Core {
     pub(crate) cluster: ClusterId,
     pub(crate) listen: Vec<IpAddr>,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) transport: Transport,
     pub(crate) links: Links,
     pub(crate) listeners: Listeners,
@@ -88,19 +90,20 @@ impl Core {
     /// Binds the socket of the links. Nothing runs yet.
     pub(crate) fn bind(config: CoreConfig, metrics: Metrics) -> io::Result<Arc<Self>> {
         let snapshots = Arc::new(Snapshots::new());
+        let credentials = Credentials::new(config.identity).map_err(io::Error::other)?;
+        let credentials = Arc::new(credentials);
         let trust = Trust::new(
             config.set,
-            &config.identity.roots,
-            &transport::provider(),
+            Arc::clone(&credentials),
             Arc::clone(&snapshots),
             metrics.clone(),
         );
-        let trust = Arc::new(trust.map_err(io::Error::other)?);
-        let transport = Transport::bind(config.link, &config.identity, trust)?;
+        let transport = Transport::bind(config.link, Arc::clone(&credentials), Arc::new(trust))?;
         Ok(Arc::new(Self {
             cluster: config.cluster,
             listen: config.listen,
             snapshots,
+            credentials,
             transport,
             links: Links::default(),
             listeners: Listeners::default(),
@@ -122,6 +125,8 @@ impl Core {
         self.tasks.spawn("accept-links", links::accept(Arc::clone(self)));
         self.tasks.spawn("dial-links", links::dial(Arc::clone(self)));
         self.tasks.spawn("watch-links", links::watch_health(Arc::clone(self)));
+        self.tasks.spawn("renew-links", links::renew(Arc::clone(self)));
+        self.tasks.spawn("renew-certificates", Keeper::new(self).run());
         self.tasks.spawn("listen", listen::manage(Arc::clone(self)));
     }
 

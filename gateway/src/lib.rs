@@ -9,6 +9,7 @@
 //! | module | question it answers |
 //! | --- | --- |
 //! | [`pki`], [`identity`] | which certificates are there, and whom do they name? |
+//! | `credentials`, `renewal` | which of them are in force, and when are they renewed? |
 //! | `verifier` | may this one be on the other end of a link? |
 //! | `transport` | how do bytes get there? All of QUIC is in here |
 //! | `links`, `health` | which connections stand, and how are they? |
@@ -25,6 +26,7 @@ mod access;
 pub mod caller;
 mod copy;
 mod core;
+mod credentials;
 mod flows;
 mod forward;
 mod health;
@@ -36,6 +38,7 @@ pub mod pki;
 mod pod;
 pub mod proxy;
 mod register;
+mod renewal;
 mod route;
 mod run;
 mod serve;

@@ -4,6 +4,7 @@
 //! A connection whose peer is no longer listed, or with another generation, is cut at once.
 
 mod dial;
+mod fresh;
 mod run;
 
 use std::{
@@ -21,7 +22,10 @@ use landbridge_model::ClusterId;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::dial::{accept, dial};
+pub(crate) use self::{
+    dial::{accept, dial},
+    fresh::renew,
+};
 use crate::{
     core::Core,
     health::{Event, Health, LinkState},
@@ -45,6 +49,8 @@ pub(crate) struct Link {
     streams: AtomicUsize,
     /// Cancelled when the peer says that it is about to go, and when the link is gone.
     pub(crate) going: CancellationToken,
+    /// Cancelled when another link is to take the place of this one, which the peer is told.
+    retired: CancellationToken,
     /// The versions of headers that the peer reads.
     spoken: Vec<u8>,
     /// The UDP flows that go over it.
@@ -174,6 +180,12 @@ impl Links {
         self.touch();
     }
 
+    /// Another link is to take the place of this one. What is open on it goes on.
+    fn retire(&self, link: &Link) {
+        link.retired.cancel();
+        self.goes(link);
+    }
+
     fn touch(&self) {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -194,6 +206,7 @@ impl Links {
             state: watch::Sender::new(LinkState::Healthy),
             streams: AtomicUsize::new(0),
             going,
+            retired: CancellationToken::new(),
             spoken,
             flows: Flows::default(),
         });

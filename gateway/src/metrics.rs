@@ -47,6 +47,11 @@ pub(crate) struct PeerResultLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub(crate) struct ReasonLabel {
     reason: &'static str,
 }
@@ -55,6 +60,11 @@ pub(crate) struct ReasonLabel {
 pub(crate) struct LinkLabels {
     peer: String,
     state: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct CertificateLabel {
+    certificate: &'static str,
 }
 
 /// All of them. Cloning shares.
@@ -69,6 +79,8 @@ pub(crate) struct Metrics {
     handshakes: Family<ReasonLabel, Counter>,
     links: Family<LinkLabels, Gauge>,
     suspicions: Counter,
+    certificate_expires: Family<CertificateLabel, Gauge>,
+    credentials: Family<ResultLabel, Counter>,
     flows: Family<ResultLabels, Counter>,
     flows_active: Family<DirectionLabel, Gauge>,
     flow_evictions: Counter,
@@ -124,6 +136,17 @@ impl Metrics {
         to.register("handshake_refusals", "Peers that were refused", self.handshakes.clone());
         to.register("links", "Links to peers, by state", self.links.clone());
         to.register("suspicions", "Times that a link fell silent", self.suspicions.clone());
+        to.register_with_unit(
+            "certificate_expires_in",
+            "Until the certificates in force end: the gateway's own, its member's, the set's root",
+            Unit::Seconds,
+            self.certificate_expires.clone(),
+        );
+        to.register(
+            "certificate_renewals",
+            "New certificates that were taken, or found unusable",
+            self.credentials.clone(),
+        );
         let failures = self.status_failures.clone();
         to.register("status_failures", "Failed writes of status or registration", failures);
     }
@@ -153,6 +176,8 @@ impl Metrics {
             handshakes: Family::default(),
             links: Family::default(),
             suspicions: Counter::default(),
+            certificate_expires: Family::default(),
+            credentials: Family::default(),
             flows: Family::default(),
             flows_active: Family::default(),
             flow_evictions: Counter::default(),
@@ -242,6 +267,21 @@ impl Metrics {
         self.suspicions.inc();
     }
 
+    /// A certificate in force ends in so many seconds.
+    pub(crate) fn certificate_expires(&self, certificate: &'static str, seconds: i64) {
+        self.certificate_expires.get_or_create(&CertificateLabel { certificate }).set(seconds);
+    }
+
+    /// New certificates are in force.
+    pub(crate) fn credentials_renewed(&self) {
+        self.credentials.get_or_create(&ResultLabel { result: "renewed" }).inc();
+    }
+
+    /// New certificates cannot be used.
+    pub(crate) fn credentials_refused(&self) {
+        self.credentials.get_or_create(&ResultLabel { result: "refused" }).inc();
+    }
+
     /// Replaces the numbers of links of each state.
     pub(crate) fn links<'a>(&self, counts: impl Iterator<Item = (&'a str, &'static str, i64)>) {
         self.links.clear();
@@ -262,6 +302,16 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn handshake_refusals(&self, reason: &'static str) -> u64 {
         self.handshakes.get_or_create(&ReasonLabel { reason }).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn credentials(&self, result: &'static str) -> u64 {
+        self.credentials.get_or_create(&ResultLabel { result }).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn certificate_seconds(&self, certificate: &'static str) -> i64 {
+        self.certificate_expires.get_or_create(&CertificateLabel { certificate }).get()
     }
 
     #[cfg(test)]

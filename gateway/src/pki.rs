@@ -12,10 +12,12 @@
 //! the verifier demands it of every leaf below.
 
 mod authority;
+mod source;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use landbridge_model::{ClusterId, ClusterSetId};
+use k8s_openapi::jiff;
+use landbridge_model::{ClusterId, ClusterSetId, Timestamp};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use thiserror::Error;
 use x509_parser::{
@@ -25,6 +27,7 @@ use x509_parser::{
 };
 
 pub use authority::{Leaf, Member, Root};
+pub use source::{Source, Texts};
 
 use crate::identity::{GatewayId, IdentityError, SpiffeId};
 
@@ -34,6 +37,12 @@ const MAX_CERTIFICATES: usize = 8;
 /// Why certificates cannot be made or used.
 #[derive(Debug, Error)]
 pub enum PkiError {
+    /// The certificates do not lead to a root that is trusted.
+    #[error("the certificate chain does not lead to one of the root certificates: {problem}")]
+    Chain {
+        /// What the cryptographic library says.
+        problem: String,
+    },
     /// The certificate's URI name is not one of ours.
     #[error("{what}: {problem}")]
     Identity {
@@ -41,6 +50,12 @@ pub enum PkiError {
         what: &'static str,
         /// What is wrong with its name.
         problem: IdentityError,
+    },
+    /// The key is another certificate's.
+    #[error("the private key does not belong to the certificate: {problem}")]
+    Key {
+        /// What the cryptographic library says.
+        problem: String,
     },
     /// A certificate cannot be made.
     #[error("{what} cannot be issued: {problem}")]
@@ -68,6 +83,53 @@ pub enum PkiError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A certificate is not valid at this time.
+    #[error("the certificates are valid from {} to {}, and now it is {}: {remedy}", date(valid.from), date(valid.until), date(*now))]
+    Time {
+        /// When they are.
+        valid: Validity,
+        /// The time of this machine.
+        now: Timestamp,
+        /// What to do.
+        remedy: &'static str,
+    },
+}
+
+/// For people, to the second.
+pub(crate) fn date(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_second(at.as_millis().div_euclid(1000));
+    at.map_or_else(|_| "never".to_owned(), |at| at.to_string())
+}
+
+/// When every certificate of a chain is valid.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Validity {
+    /// The latest of the beginnings.
+    pub from: Timestamp,
+    /// The earliest of the ends.
+    pub until: Timestamp,
+}
+
+impl Validity {
+    /// That of a chain in DER.
+    ///
+    /// # Errors
+    /// A sentence, where something in it is no certificate.
+    pub(crate) fn of(chain: &[CertificateDer<'_>]) -> Result<Self, String> {
+        let mut all = Self {
+            from: Timestamp::from_millis(i64::MIN),
+            until: Timestamp::from_millis(i64::MAX),
+        };
+        for certificate in chain {
+            let (_, parsed) =
+                X509Certificate::from_der(certificate).map_err(|problem| problem.to_string())?;
+            let validity = parsed.validity();
+            let millis = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000));
+            all.from = all.from.max(millis(validity.not_before.timestamp()));
+            all.until = all.until.min(millis(validity.not_after.timestamp()));
+        }
+        Ok(all)
+    }
 }
 
 /// What a gateway proves who it is with, and by what it knows its peers.
@@ -76,6 +138,9 @@ pub struct Identity {
     pub(crate) key: PrivateKeyDer<'static>,
     pub(crate) roots: Vec<CertificateDer<'static>>,
     id: GatewayId,
+    valid: Validity,
+    /// Where it is to be had again, and what was there.
+    source: Option<Arc<(Source, Texts)>>,
 }
 
 impl Identity {
@@ -96,7 +161,11 @@ impl Identity {
                 return Err(kind("the root certificate", &found, format!("{set}")));
             }
         }
+        let valid =
+            Validity::of(&chain).map_err(|problem| pem("the certificate chain", &problem))?;
         Ok(Self {
+            valid,
+            source: None,
             key: PrivateKeyDer::from_pem_slice(key.as_bytes())
                 .map_err(|problem| pem("the private key", &problem))?,
             chain,
@@ -117,6 +186,32 @@ impl Identity {
         &self.id.cluster
     }
 
+    /// When its certificates are valid.
+    #[must_use]
+    pub fn valid(&self) -> Validity {
+        self.valid
+    }
+
+    /// The files that it was made of, and what they held; none where it is as it is.
+    pub(crate) fn source(&self) -> Option<(&Source, &Texts)> {
+        self.source.as_deref().map(|(source, texts)| (source, texts))
+    }
+
+    /// Whether it may be used at `now`.
+    ///
+    /// # Errors
+    /// [`PkiError::Time`] with what to do.
+    pub(crate) fn check_time(&self, now: Timestamp) -> Result<(), PkiError> {
+        let remedy = if now < self.valid.from {
+            "compare the clock of this machine with that of the one which issued them"
+        } else if now >= self.valid.until {
+            "issue new ones"
+        } else {
+            return Ok(());
+        };
+        Err(PkiError::Time { valid: self.valid, now, remedy })
+    }
+
     /// The clusterset that it belongs to.
     #[must_use]
     pub fn set(&self) -> &ClusterSetId {
@@ -131,6 +226,8 @@ impl Clone for Identity {
             key: self.key.clone_key(),
             roots: self.roots.clone(),
             id: self.id.clone(),
+            valid: self.valid,
+            source: self.source.clone(),
         }
     }
 }

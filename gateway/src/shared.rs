@@ -1,8 +1,12 @@
-//! The current snapshot, replaced by one pointer swap, and word of it for those who wait.
+//! The current snapshot, replaced by one pointer swap, and word of it for those who wait; the clock of certificates.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use arc_swap::ArcSwap;
+use landbridge_model::Timestamp;
 use tokio::sync::watch;
 
 use crate::snapshot::Snapshot;
@@ -38,4 +42,10 @@ impl Snapshots {
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
     }
+}
+
+/// The time of this machine's clock, by which certificates are judged.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -5,6 +5,7 @@ mod api;
 mod calls;
 mod failure;
 mod older;
+mod renewal;
 mod roll;
 mod strangers;
 mod udp;

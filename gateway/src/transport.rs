@@ -26,8 +26,11 @@ pub(crate) use self::config::provider;
 pub(crate) use self::datagram::{Datagrams, Dropped};
 pub(crate) use self::stream::{RecvStream, SendStream, StreamError};
 use crate::{
+    credentials::{Credentials, InForce},
     identity::GatewayId,
-    pki::Identity,
+    pki::Validity,
+    renewal::Span,
+    shared::now,
     verifier::{self, Trust},
 };
 
@@ -56,6 +59,12 @@ pub(crate) enum CloseReason {
     Protocol,
     /// There are more connections than anyone needs.
     TooMany,
+    /// Its certificates have ended, and the time that was left to what was open.
+    Expired,
+    /// Another has taken its place.
+    Replaced,
+    /// The root of the peer's certificate is trusted no more.
+    NotTrusted,
 }
 
 impl CloseReason {
@@ -65,6 +74,9 @@ impl CloseReason {
             Self::NotListed => (1, b"not listed"),
             Self::Protocol => (2, b"protocol"),
             Self::TooMany => (3, b"too many connections"),
+            Self::Expired => (4, b"certificates have expired"),
+            Self::Replaced => (5, b"replaced"),
+            Self::NotTrusted => (6, b"root no longer trusted"),
         }
     }
 }
@@ -90,19 +102,20 @@ pub(crate) struct Transport {
     /// Those with connections, and the latest; as many as there are links that were dialled.
     dialling: Mutex<Vec<Endpoint>>,
     configs: Configs,
+    credentials: Arc<Credentials>,
 }
 
 impl Transport {
-    /// Binds the socket. Peers are judged by `trust`.
+    /// Binds the socket. Peers are judged by `trust`, and shown the certificate in force.
     pub(crate) fn bind(
         address: SocketAddr,
-        identity: &Identity,
+        credentials: Arc<Credentials>,
         trust: Arc<Trust>,
     ) -> io::Result<Self> {
-        let configs = Configs::new(identity, trust).map_err(io::Error::other)?;
+        let configs = Configs::new(Arc::clone(&credentials), trust).map_err(io::Error::other)?;
         let server = configs.server().map_err(io::Error::other)?;
         let endpoint = endpoint(address, Some(server))?;
-        Ok(Self { endpoint, dialling: Mutex::default(), configs })
+        Ok(Self { endpoint, dialling: Mutex::default(), configs, credentials })
     }
 
     pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
@@ -119,12 +132,17 @@ impl Transport {
         expected: &ClusterId,
     ) -> Result<Connection, ConnectError> {
         let unreachable = |problem: &dyn ToString| ConnectError::Unreachable(problem.to_string());
+        let shown = self.credentials.load();
         let config = self.configs.client(expected).map_err(|problem| unreachable(&problem))?;
         let endpoint = self.dialling().map_err(|problem| unreachable(&problem))?;
         let connecting = endpoint
             .connect_with(config, address, SERVER_NAME)
             .map_err(|problem| unreachable(&problem))?;
-        finish(connecting, endpoint).await
+        match tokio::time::timeout(HANDSHAKE, connecting).await {
+            Ok(Ok(connection)) => Connection::new(connection, Some(endpoint), &shown),
+            Ok(Err(error)) => Err(connect_error(error)),
+            Err(_) => Err(ConnectError::Unreachable("the handshake took too long".to_owned())),
+        }
     }
 
     /// A socket for one connection, of the same address as the one that is dialled.
@@ -138,7 +156,8 @@ impl Transport {
 
     /// The next one that dials; none once this transport is closed.
     pub(crate) async fn accept(&self) -> Option<Incoming> {
-        self.endpoint.accept().await.map(Incoming)
+        let incoming = self.endpoint.accept().await?;
+        Some(Incoming { incoming, shown: self.credentials.load() })
     }
 
     /// Takes no more connections.
@@ -176,17 +195,6 @@ fn socket(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     Ok(socket)
 }
 
-async fn finish(
-    connecting: quinn::Connecting,
-    endpoint: Endpoint,
-) -> Result<Connection, ConnectError> {
-    match tokio::time::timeout(HANDSHAKE, connecting).await {
-        Ok(Ok(connection)) => Connection::new(connection, Some(endpoint)),
-        Ok(Err(error)) => Err(connect_error(error)),
-        Err(_) => Err(ConnectError::Unreachable("the handshake took too long".to_owned())),
-    }
-}
-
 /// What a connection was lost by.
 pub(crate) fn connect_error(error: ConnectionError) -> ConnectError {
     match error {
@@ -200,27 +208,31 @@ pub(crate) fn connect_error(error: ConnectionError) -> ConnectError {
 }
 
 /// One that dials.
-pub(crate) struct Incoming(quinn::Incoming);
+pub(crate) struct Incoming {
+    incoming: quinn::Incoming,
+    /// What it is shown, or what was in force just before.
+    shown: Arc<InForce>,
+}
 
 impl Incoming {
     pub(crate) fn remote_address(&self) -> SocketAddr {
-        self.0.remote_address()
+        self.incoming.remote_address()
     }
 
     /// Turns it away without a handshake.
     pub(crate) fn refuse(self) {
-        self.0.refuse();
+        self.incoming.refuse();
     }
 
     /// Makes sure that it can be reached where it says it is, at no cost in memory (RFC 9000 section 8.1.2). Says
     /// whether that was still to be done, and returns it where not.
     pub(crate) fn validated(self) -> Option<Self> {
-        if self.0.remote_address_validated() || !self.0.may_retry() {
+        if self.incoming.remote_address_validated() || !self.incoming.may_retry() {
             return Some(self);
         }
-        match self.0.retry() {
+        match self.incoming.retry() {
             Ok(()) => None,
-            Err(error) => Some(Self(error.into_incoming())),
+            Err(error) => Some(Self { incoming: error.into_incoming(), ..self }),
         }
     }
 
@@ -232,12 +244,14 @@ impl Incoming {
     pub(crate) async fn handshake(
         self,
     ) -> Result<Connection, (Option<&'static str>, ConnectError)> {
-        let connecting = match self.0.accept() {
+        let connecting = match self.incoming.accept() {
             Ok(connecting) => connecting,
             Err(error) => return Err((reason(&error), connect_error(error))),
         };
         match tokio::time::timeout(HANDSHAKE, connecting).await {
-            Ok(Ok(connection)) => Connection::new(connection, None).map_err(|error| (None, error)),
+            Ok(Ok(connection)) => {
+                Connection::new(connection, None, &self.shown).map_err(|error| (None, error))
+            }
             Ok(Err(error)) => Err((reason(&error), connect_error(error))),
             Err(_) => {
                 let slow = "the handshake took too long".to_owned();
@@ -269,20 +283,45 @@ fn reason(error: &ConnectionError) -> Option<&'static str> {
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     inner: quinn::Connection,
-    peer: GatewayId,
     /// Its own socket, where this side has dialled.
     own: Option<Endpoint>,
+    about: Arc<About>,
+}
+
+/// What both ends have shown.
+#[derive(Debug)]
+struct About {
+    peer: GatewayId,
+    chain: Vec<CertificateDer<'static>>,
+    span: Span,
+    serial: u64,
+    /// Held by each half of each stream, and here.
+    halves: Arc<()>,
+}
+
+impl About {
+    /// None where the chain names no gateway.
+    fn new(chain: Vec<CertificateDer<'static>>, shown: &InForce) -> Option<Self> {
+        let peer = verifier::accepted(&chain)?;
+        let until = Validity::of(&chain).ok()?.until.min(shown.identity.valid().until);
+        let span = Span { made: now(), until };
+        Some(Self { peer, chain, span, serial: shown.serial, halves: Arc::default() })
+    }
 }
 
 impl Connection {
-    fn new(inner: quinn::Connection, own: Option<Endpoint>) -> Result<Self, ConnectError> {
+    fn new(
+        inner: quinn::Connection,
+        own: Option<Endpoint>,
+        shown: &InForce,
+    ) -> Result<Self, ConnectError> {
         let chain = inner.peer_identity().and_then(|identity: Box<dyn Any>| {
             identity.downcast::<Vec<CertificateDer<'static>>>().ok()
         });
-        match chain.and_then(|chain| verifier::accepted(&chain)) {
-            Some(peer) => Ok(Self { inner, peer, own }),
-            None => Err(ConnectError::CertificateInvalid("the peer has no name".to_owned())),
-        }
+        let about = chain.and_then(|chain| About::new(*chain, shown));
+        let nobody = || ConnectError::CertificateInvalid("the peer has no name".to_owned());
+        let about = Arc::new(about.ok_or_else(nobody)?);
+        Ok(Self { inner, own, about })
     }
 
     /// Goes on from another port, where this side has dialled: the connection stays, and whatever has forgotten the way of
@@ -293,13 +332,33 @@ impl Connection {
             own.rebind(socket(SocketAddr::new(address.ip(), 0))?)
         });
         if let Some(Err(error)) = moved {
-            tracing::debug!(peer = %self.peer, "no other path: {error}");
+            tracing::debug!(peer = %self.peer(), "no other path: {error}");
         }
     }
 
     /// Who is on the other end.
     pub(crate) fn peer(&self) -> &GatewayId {
-        &self.peer
+        &self.about.peer
+    }
+
+    /// When it was made, and when the first certificate of both ends expires.
+    pub(crate) fn span(&self) -> Span {
+        self.about.span
+    }
+
+    /// Which of this gateway's identities the peer was shown.
+    pub(crate) fn serial(&self) -> u64 {
+        self.about.serial
+    }
+
+    /// The certificates that the peer has shown.
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.about.chain
+    }
+
+    /// Whether any stream is open, whoever has opened it; control streams do not count.
+    pub(crate) fn is_busy(&self) -> bool {
+        Arc::strong_count(&self.about.halves) > 1
     }
 
     pub(crate) fn remote_address(&self) -> SocketAddr {
@@ -309,23 +368,28 @@ impl Connection {
     /// Opens a stream; waits while the peer allows no more.
     pub(crate) async fn open(&self) -> Result<(SendStream, RecvStream), StreamError> {
         let (send, recv) = self.inner.open_bi().await?;
-        Ok((SendStream::new(send), RecvStream::new(recv)))
+        Ok(self.stream(send, recv))
     }
 
     /// The next stream that the peer opens.
     pub(crate) async fn accept(&self) -> Result<(SendStream, RecvStream), StreamError> {
         let (send, recv) = self.inner.accept_bi().await?;
-        Ok((SendStream::new(send), RecvStream::new(recv)))
+        Ok(self.stream(send, recv))
+    }
+
+    fn stream(&self, send: quinn::SendStream, recv: quinn::RecvStream) -> (SendStream, RecvStream) {
+        let half = || Some(Arc::clone(&self.about.halves));
+        (SendStream::new(send, half()), RecvStream::new(recv, half()))
     }
 
     /// Opens the control stream to the peer.
     pub(crate) async fn open_control(&self) -> Result<SendStream, StreamError> {
-        Ok(SendStream::new(self.inner.open_uni().await?))
+        Ok(SendStream::new(self.inner.open_uni().await?, None))
     }
 
     /// The control stream of the peer.
     pub(crate) async fn accept_control(&self) -> Result<RecvStream, StreamError> {
-        Ok(RecvStream::new(self.inner.accept_uni().await?))
+        Ok(RecvStream::new(self.inner.accept_uni().await?, None))
     }
 
     /// Sends a datagram of a UDP flow, as [`crate::wire::encode_datagram`] writes it, at once or not at all.

@@ -5,9 +5,9 @@
 //! URI, of this set, signed by that very member, which is listed with that generation, and, when dialling, the member
 //! that was meant. Each refusal is a log line and a count, and hurts that handshake alone.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use landbridge_model::{ClusterId, ClusterSetId, Peer};
+use landbridge_model::{ClusterId, ClusterSetId, Peer, Timestamp};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
     SignatureScheme,
@@ -15,11 +15,9 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor,
     },
-    crypto::{
-        CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-    },
+    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     server::{
-        ParsedCertificate, WebPkiClientVerifier,
+        ParsedCertificate,
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
@@ -27,10 +25,12 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use thiserror::Error as ThisError;
 
 use crate::{
+    credentials::Credentials,
     identity::{GatewayId, SpiffeId},
     metrics::Metrics,
     pki::{spiffe_id, uri_names},
     shared::Snapshots,
+    transport::provider,
 };
 
 /// Why a peer was refused.
@@ -50,38 +50,21 @@ pub(crate) struct Refused {
 pub(crate) struct Trust {
     set: ClusterSetId,
     snapshots: Arc<Snapshots>,
-    roots: Arc<RootCertStore>,
+    credentials: Arc<Credentials>,
     algorithms: WebPkiSupportedAlgorithms,
-    clients: Arc<dyn ClientCertVerifier>,
     metrics: Metrics,
 }
 
 impl Trust {
-    /// Trusts `roots` to say who is of `set`, and the snapshots to say who is listed.
+    /// Trusts the roots in force to say who is of `set`, and the snapshots to say who is listed.
     pub(crate) fn new(
         set: ClusterSetId,
-        roots: &[CertificateDer<'static>],
-        provider: &Arc<CryptoProvider>,
+        credentials: Arc<Credentials>,
         snapshots: Arc<Snapshots>,
         metrics: Metrics,
-    ) -> Result<Self, Error> {
-        let mut store = RootCertStore::empty();
-        for root in roots {
-            store.add(root.clone())?;
-        }
-        let roots = Arc::new(store);
-        let clients =
-            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(provider))
-                .build()
-                .map_err(|problem| Error::General(problem.to_string()))?;
-        Ok(Self {
-            set,
-            snapshots,
-            roots,
-            algorithms: provider.signature_verification_algorithms,
-            clients,
-            metrics,
-        })
+    ) -> Self {
+        let algorithms = provider().signature_verification_algorithms;
+        Self { set, snapshots, credentials, algorithms, metrics }
     }
 
     /// Judges what a peer showed after its chain was checked with the result `chain`.
@@ -117,11 +100,40 @@ fn chain_refused(leaf: &[u8], error: &Error) -> Refused {
         Error::InvalidCertificate(CertificateError::BadSignature) => "bad_signature",
         _ => "chain",
     };
-    Refused {
-        reason,
-        claim: claim(leaf),
-        why: format!("its certificate does not lead to the set's root: {error}"),
-    }
+    let why = match reason {
+        "expired" => {
+            format!("{error}: it has to be renewed, or the clock of one of the two is wrong")
+        }
+        "not_yet_valid" => {
+            format!("{error}: compare the clocks of both, one of them is wrong")
+        }
+        _ => format!("its certificate does not lead to the set's root: {error}"),
+    };
+    Refused { reason, claim: claim(leaf), why }
+}
+
+/// Whether a chain, a gateway's own first, leads to one of `roots` at this time.
+pub(crate) fn leads_to(
+    roots: &RootCertStore,
+    chain: &[CertificateDer<'_>],
+    at: Timestamp,
+) -> Result<(), Error> {
+    let [leaf, intermediates @ ..] = chain else {
+        return Err(Error::NoCertificatesPresented);
+    };
+    let at = u64::try_from(at.as_millis()).unwrap_or_default();
+    leads(roots, leaf, intermediates, UnixTime::since_unix_epoch(Duration::from_millis(at)))
+}
+
+fn leads(
+    roots: &RootCertStore,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    at: UnixTime,
+) -> Result<(), Error> {
+    let algorithms = provider().signature_verification_algorithms.all;
+    let parsed = ParsedCertificate::try_from(leaf)?;
+    verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, at, algorithms)
 }
 
 /// Who a certificate that nobody vouches for says it is, for the log.
@@ -204,15 +216,7 @@ impl ServerCertVerifier for Dialled {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let chain = ParsedCertificate::try_from(leaf).and_then(|parsed| {
-            verify_server_cert_signed_by_trust_anchor(
-                &parsed,
-                &self.trust.roots,
-                intermediates,
-                now,
-                self.trust.algorithms.all,
-            )
-        });
+        let chain = leads(&self.trust.credentials.load().roots, leaf, intermediates, now);
         self.trust.judge(leaf, intermediates, chain, Some(&self.expected))?;
         Ok(ServerCertVerified::assertion())
     }
@@ -257,7 +261,8 @@ impl ClientCertVerifier for Dialling {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let chain = self.trust.clients.verify_client_cert(leaf, intermediates, now);
+        let clients = Arc::clone(&self.trust.credentials.load().clients);
+        let chain = clients.verify_client_cert(leaf, intermediates, now);
         self.trust.judge(leaf, intermediates, chain.map(drop), None)?;
         Ok(ClientCertVerified::assertion())
     }

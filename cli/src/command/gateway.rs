@@ -1,13 +1,7 @@
 //! `landbridge gateway`: settings, certificates and a client become a running gateway.
 
-use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    time::Duration,
-};
-
 use anyhow::Result;
 use landbridge_gateway::{Config, Gateway, Register};
-use landbridge_model::Hostname;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -19,12 +13,6 @@ use crate::{
     exit::Usage,
     kubernetes,
 };
-
-/// A certificate that a gateway has issued for itself is good for 24 hours: it is started again in between, and has
-/// hours to spare where that fails.
-const RENEWED_AFTER: Duration = Duration::from_secs(16 * 60 * 60);
-/// Replicas end at times of their own within so long.
-const RENEWED_WITHIN: Duration = Duration::from_secs(4 * 60 * 60);
 
 impl Component for Settings {
     fn common(&self) -> &Common {
@@ -48,7 +36,6 @@ impl Component for Settings {
         }
         info!(%cluster, %set, name = %self.name, "gateway");
         let admin_port = self.admin.port();
-        let ends = self.issued.then(|| renewed_after(&self.name));
         let config = Config {
             cluster,
             set,
@@ -62,34 +49,7 @@ impl Component for Settings {
         let mut registry = Registry::with_prefix(admin::PREFIX);
         let gateway = Gateway::bind(config, client, &mut registry).await?;
         let admin = Admin::gateway(gateway.handle(), registry);
-        let until = shutdown.child_token();
-        let running = Box::pin(gateway.run(until.clone()));
-        let mut running = Box::pin(serve(admin, self.admin, until.clone(), running));
-        let Some(ends) = ends else {
-            return running.await;
-        };
-        tokio::select! {
-            ended = &mut running => return ended,
-            () = tokio::time::sleep(ends) => {}
-        }
-        info!("ending in order, to be started again with a new certificate");
-        until.cancel();
-        running.await
+        let running = Box::pin(gateway.run(shutdown.clone()));
+        serve(admin, self.admin, shutdown, running).await
     }
-}
-
-/// When a replica ends for a new certificate: the same for one name, different for each.
-fn renewed_after(name: &Hostname) -> Duration {
-    let mut hasher = DefaultHasher::new();
-    name.as_str().hash(&mut hasher);
-    RENEWED_AFTER + Duration::from_secs(hasher.finish() % RENEWED_WITHIN.as_secs())
-}
-
-#[test]
-fn replicas_renew_their_certificates_well_before_a_day_is_over_and_not_together() {
-    let [one, two] = ["landbridge-gateway-7c9d-x2v5k", "landbridge-gateway-7c9d-q8w4z"]
-        .map(|name| renewed_after(&Hostname::parse(name).unwrap()));
-    let most = RENEWED_AFTER + RENEWED_WITHIN;
-    assert!([one, two].iter().all(|after| (RENEWED_AFTER..most).contains(after)));
-    assert!(one.abs_diff(two) > Duration::from_secs(60));
 }

@@ -1,8 +1,11 @@
 //! The settings of `landbridge gateway`, its certificate files included: they are read and checked with everything else.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
-use landbridge_gateway::pki::{Identity, Member};
+use landbridge_gateway::pki::{Identity, PkiError, Source, Texts};
 use landbridge_model::{Hostname, Timestamp};
 
 use super::{
@@ -41,7 +44,7 @@ const LISTEN: Setting = Setting::list(
 const MEMBER_CERT: Setting = Setting::one(
     "member-cert",
     "FILE",
-    "The cluster's authority (PEM), with --member-key in place of --tls-cert and --tls-key: the gateway issues its own certificate, and ends in order, to be started again, before that expires",
+    "The cluster's authority (PEM), with --member-key in place of --tls-cert and --tls-key: the gateway issues its own certificates, each for 24 hours",
 );
 const MEMBER_KEY: Setting =
     Setting::one("member-key", "FILE", "The private key of the cluster's authority (PEM)");
@@ -66,8 +69,6 @@ pub(crate) struct Settings {
     pub(crate) admin: SocketAddr,
     pub(crate) common: Common,
     pub(crate) identity: Identity,
-    /// Whether this process has issued its own certificate.
-    pub(crate) issued: bool,
     pub(crate) link: SocketAddr,
     pub(crate) listen: Vec<IpAddr>,
     pub(crate) membership: Membership,
@@ -117,7 +118,6 @@ impl super::Settings for Settings {
             admin: admin.unwrap_or_else(|| SocketAddr::new(of_admin, ADMIN_PORT)),
             common: common?,
             identity: identity?,
-            issued,
             link: link.unwrap_or(SocketAddr::new(every_address(&listen)?, LINK_PORT)),
             listen,
             membership: membership?,
@@ -136,12 +136,10 @@ fn every_address(like: &[IpAddr]) -> Option<IpAddr> {
 }
 
 fn identity(reader: &mut Reader<'_>) -> Option<Identity> {
-    let mut pem = |setting| {
-        let path = reader.required(setting, value::path)?;
-        reader.file(setting, &path)
-    };
-    let (chain, key, root) = (pem(&TLS_CERT), pem(&TLS_KEY), pem(&TLS_CA));
-    Identity::from_pem(&chain?, &key?, &root?)
+    let [chain, key, roots] = [&TLS_CERT, &TLS_KEY, &TLS_CA].map(|setting| file(reader, setting));
+    let ((chain, first), (key, second), (roots, third)) = (chain?, key?, roots?);
+    let source = Source::Gateway { chain, key, roots };
+    made(&source, [first, second, third])
         .map_err(|error| {
             let remedy = "`landbridge pki gateway` makes the three files";
             reader.wrong(&TLS_CERT, format!("{error}: {remedy}"));
@@ -157,23 +155,28 @@ fn issue(reader: &mut Reader<'_>, name: Option<&Hostname>) -> Option<Identity> {
         }
     }
     let generation = reader.required(&GENERATION, generation);
-    let mut pem = |setting| {
-        let path = reader.required(setting, value::path)?;
-        reader.file(setting, &path)
-    };
-    let (cert, key, root) = (pem(&MEMBER_CERT), pem(&MEMBER_KEY), pem(&TLS_CA));
-    let (cert, key, root, name, generation) = (cert?, key?, root?, name?, generation?);
-    let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
-    let issued = Member::from_pem(&cert, &key).and_then(|member| {
-        let leaf = member.issue_gateway(generation, name, now)?;
-        Identity::from_pem(&leaf.chain_pem(), &leaf.key_pem(), &root)
-    });
-    issued
+    let [cert, key, roots] =
+        [&MEMBER_CERT, &MEMBER_KEY, &TLS_CA].map(|setting| file(reader, setting));
+    let ((cert, first), (key, second), (roots, third)) = (cert?, key?, roots?);
+    let source = Source::Member { cert, key, roots, generation: generation?, name: name?.clone() };
+    made(&source, [first, second, third])
         .map_err(|error| {
             let remedy = "`landbridge pki member` makes the three files";
             reader.wrong(&MEMBER_CERT, format!("{error}: {remedy}"));
         })
         .ok()
+}
+
+/// Where a file is, and what it holds now. It is read again when that has changed.
+fn file(reader: &mut Reader<'_>, setting: &Setting) -> Option<(PathBuf, String)> {
+    let path = reader.required(setting, value::path)?;
+    let text = reader.file(setting, &path)?;
+    Some((path, text))
+}
+
+fn made(source: &Source, texts: [String; 3]) -> Result<Identity, PkiError> {
+    let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
+    source.identity(Texts(texts), now)
 }
 
 fn generation(text: &str) -> Result<u64, String> {
@@ -289,7 +292,6 @@ mod tests {
             settings.identity.id().to_string(),
             "spiffe://demo/cluster/paris/3/gateway/gw-7c9d"
         );
-        assert!(settings.issued);
         let addresses = [settings.link, settings.admin].map(|address| address.to_string());
         assert_eq!(addresses, ["[::]:4433", "[::]:9403"]);
 

@@ -86,13 +86,19 @@ async fn live(
     tokio::pin!(listening);
     let (mut heard, mut told) = (false, false);
     loop {
+        let goes = async {
+            tokio::select! {
+                () = core.leaving.cancelled() => {}
+                () = link.retired.cancelled() => {}
+            }
+        };
         tokio::select! {
             stream = link.connection.accept() => match stream {
                 Ok((send, recv)) => serve::stream(core, link, send, recv),
                 Err(_) => return link.connection.closed().await,
             },
             () = &mut listening, if !heard => heard = true,
-            () = core.leaving.cancelled(), if !told => {
+            () = goes, if !told => {
                 told = true;
                 // A peer that does not hear it is told on every stream.
                 let _ = control.write_all(&wire::encode_control(&Control::Draining)).await;

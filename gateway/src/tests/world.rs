@@ -130,10 +130,26 @@ impl World {
         site.unwrap()
     }
 
+    /// A member with one gateway that proves who it is with `identity`.
+    pub(super) fn site_as(&self, cluster: &str, identity: Identity) -> Site {
+        let listen = fresh_ip();
+        self.bind(cluster, identity, listen, SocketAddr::new(listen, 0)).unwrap()
+    }
+
     fn try_site(
         &self,
         cluster: &str,
         leaf: &Leaf,
+        listen: IpAddr,
+        link: SocketAddr,
+    ) -> std::io::Result<Site> {
+        self.bind(cluster, self.identity(leaf), listen, link)
+    }
+
+    fn bind(
+        &self,
+        cluster: &str,
+        identity: Identity,
         listen: IpAddr,
         link: SocketAddr,
     ) -> std::io::Result<Site> {
@@ -142,7 +158,7 @@ impl World {
             set: self.root.set().clone(),
             listen: vec![listen],
             link,
-            identity: self.identity(leaf),
+            identity,
             span: info_span!("gateway", cluster),
         };
         let core = Core::bind(config, Metrics::new())?;

@@ -13,12 +13,11 @@ use rustls::{
     server::NoServerSessionStorage,
     version::TLS13,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::ALPN;
 use crate::{
+    credentials::{Credentials, Resolver},
     health::KEEP_ALIVE,
-    pki::Identity,
     verifier::{Dialled, Dialling, Trust},
 };
 
@@ -58,19 +57,16 @@ pub(super) struct Configs {
     provider: Arc<CryptoProvider>,
     transport: Arc<TransportConfig>,
     trust: Arc<Trust>,
-    chain: Vec<CertificateDer<'static>>,
-    key: Arc<PrivateKeyDer<'static>>,
+    credentials: Arc<Credentials>,
 }
 
 impl Configs {
-    pub(super) fn new(identity: &Identity, trust: Arc<Trust>) -> Result<Self, BoxedError> {
-        Ok(Self {
-            provider: provider(),
-            transport: Arc::new(transport()?),
-            trust,
-            chain: identity.chain.clone(),
-            key: Arc::new(identity.key.clone_key()),
-        })
+    pub(super) fn new(
+        credentials: Arc<Credentials>,
+        trust: Arc<Trust>,
+    ) -> Result<Self, BoxedError> {
+        let transport = Arc::new(transport()?);
+        Ok(Self { provider: provider(), transport, trust, credentials })
     }
 
     /// For being dialled: no tickets, no resumption, no early data, so that every connection is judged anew.
@@ -79,7 +75,7 @@ impl Configs {
         let mut tls = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_single_cert(self.chain.clone(), self.key.clone_key())?;
+            .with_cert_resolver(Arc::new(Resolver(Arc::clone(&self.credentials))));
         tls.alpn_protocols = vec![ALPN.to_vec()];
         tls.send_tls13_tickets = 0;
         tls.session_storage = Arc::new(NoServerSessionStorage {});
@@ -97,7 +93,7 @@ impl Configs {
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())?;
+            .with_client_cert_resolver(Arc::new(Resolver(Arc::clone(&self.credentials))));
         tls.alpn_protocols = vec![ALPN.to_vec()];
         tls.resumption = Resumption::disabled();
         tls.enable_early_data = false;

@@ -1,5 +1,7 @@
 //! The two halves of a stream.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, ReadExactError, VarInt, WriteError};
 use thiserror::Error;
@@ -52,11 +54,13 @@ impl From<ReadError> for StreamError {
 pub(crate) struct SendStream {
     inner: quinn::SendStream,
     finished: bool,
+    /// Tells that a stream is open.
+    _half: Option<Arc<()>>,
 }
 
 impl SendStream {
-    pub(super) fn new(inner: quinn::SendStream) -> Self {
-        Self { inner, finished: false }
+    pub(super) fn new(inner: quinn::SendStream, half: Option<Arc<()>>) -> Self {
+        Self { inner, finished: false, _half: half }
     }
 
     /// The stream's number, which its other end knows it by as well.
@@ -106,11 +110,13 @@ impl Drop for SendStream {
 #[derive(Debug)]
 pub(crate) struct RecvStream {
     inner: quinn::RecvStream,
+    /// Tells that a stream is open.
+    _half: Option<Arc<()>>,
 }
 
 impl RecvStream {
-    pub(super) fn new(inner: quinn::RecvStream) -> Self {
-        Self { inner }
+    pub(super) fn new(inner: quinn::RecvStream, half: Option<Arc<()>>) -> Self {
+        Self { inner, _half: half }
     }
 
     /// Fills `buffer`. Given up before it is done, what was read is lost.
