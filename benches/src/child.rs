@@ -28,7 +28,15 @@ impl Child {
     /// # Errors
     /// Where it cannot be started.
     pub fn own(role: &[impl AsRef<OsStr>]) -> io::Result<Self> {
-        Self::start(Command::new(env::current_exe()?).arg(ROLE).args(role))
+        Self::own_by(Command::new(env::current_exe()?), role)
+    }
+
+    /// The same, where `command` runs this benchmark in some place, such as a network namespace.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn own_by(mut command: Command, role: &[impl AsRef<OsStr>]) -> io::Result<Self> {
+        Self::start(command.arg(ROLE).args(role))
     }
 
     /// Runs a program; what it says on standard output is read as lines, and errors go where ours go.
@@ -47,6 +55,14 @@ impl Child {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// Where that cannot be told.
+    pub fn ended(&mut self) -> io::Result<process::ExitStatus> {
+        self.process.wait()
     }
 
     /// Waits for the next line that it says.

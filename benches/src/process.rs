@@ -96,7 +96,11 @@ pub fn pin(pid: u32, cores: &[usize]) -> io::Result<()> {
             return Ok(());
         }
         for thread in new {
-            pin_thread(thread, cores)?;
+            match pin_thread(thread, cores) {
+                // It has ended meanwhile.
+                Err(error) if thread != pid && is_gone(&error) => {}
+                other => other?,
+            }
             pinned.insert(thread);
         }
     }
@@ -120,6 +124,11 @@ fn pin_thread(thread: u32, cores: &[usize]) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn pin_thread(_: u32, _: &[usize]) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "threads are pinned on Linux only"))
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    // ESRCH, which has no kind.
+    error.raw_os_error() == Some(3)
 }
 
 fn threads(pid: u32) -> io::Result<Vec<u32>> {

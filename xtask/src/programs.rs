@@ -1,7 +1,10 @@
 //! Where etcd, CoreDNS and the programs of Kubernetes come from: `go build` of the modules that are pinned in `tools/`.
 //!
 //! What is built lies in the user's cache, named by its version, so that neither `cargo clean` nor another checkout
-//! builds it again. Where several processes want the same program, one builds it and the others wait.
+//! builds it again. Where several processes want the same program, one builds it and the others wait. Programs of
+//! crates.io are in [`crates`].
+
+pub mod crates;
 
 use std::{
     env,
