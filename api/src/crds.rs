@@ -20,6 +20,7 @@ use crate::{
     inventory::ClusterProfile,
     landbridge::{ClusterExport, Member, Peer},
     mcs::v1beta1,
+    traffic::TrafficPolicy,
 };
 
 /// The release of the Multi-Cluster Services API whose schema this is.
@@ -43,6 +44,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         ClusterExport::crd(),
         Peer::crd(),
         AccessPolicy::crd(),
+        TrafficPolicy::crd(),
     ];
     crds.iter_mut().for_each(tidy);
     crds

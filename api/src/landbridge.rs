@@ -209,6 +209,9 @@ pub struct PeerSpec {
     pub generation: i64,
     /// Its network.
     pub network: String,
+    /// Its region: of several clusters that serve a port, those of the own region are called first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// Where its gateways are reached; none where it can only dial.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gateways: Vec<GatewayEndpoint>,

@@ -24,5 +24,6 @@ pub mod inventory;
 pub mod landbridge;
 pub mod mcs;
 pub mod served;
+pub mod traffic;
 pub mod watch;
 pub mod wellknown;

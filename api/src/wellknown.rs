@@ -25,6 +25,9 @@ pub const ENDPOINT: &str = "landbridge.dev/endpoint";
 pub const CLUSTER: &str = "landbridge.dev/cluster";
 /// On the same: the service whose endpoints they hold, as `<namespace>/<name>`.
 pub const EXPORT: &str = "landbridge.dev/export";
+/// On MCS slices of other clusters, where a TrafficPolicy asks for it: how many endpoints of the cluster are ready, of how many,
+/// as `3/4`.
+pub const ENDPOINTS: &str = "landbridge.dev/endpoints";
 /// `true` on derived slices whose endpoints are this cluster's gateways: those slices are the allotment.
 pub const GATEWAYS: &str = "landbridge.dev/gateways";
 /// On a ServiceExport: `v2` asks the exporting cluster's gateways to open each connection to a pod with a PROXY

@@ -24,6 +24,7 @@ use landbridge_api::{
     inventory::ClusterProfile,
     landbridge::{ClusterExport, Member, Peer},
     mcs::{ServiceExport, ServiceImport},
+    traffic::TrafficPolicy,
     watch::{Change, ObjectKey},
 };
 use serde_json::{Value, json};
@@ -264,6 +265,10 @@ impl Executor {
                 let api: Api<ServiceImport> = within(local, &namespace);
                 remove(api, key, uid, Event::ServiceImport).await
             }
+            Kind::TrafficPolicy => {
+                let api: Api<TrafficPolicy> = within(local, &namespace);
+                remove(api, key, uid, Event::TrafficPolicy).await
+            }
         }
     }
 
@@ -288,6 +293,9 @@ impl Executor {
             }
             Kind::ServiceImport => {
                 patch(within(&self.local, &namespace), key, status, Event::ServiceImport).await
+            }
+            Kind::TrafficPolicy => {
+                patch(within(&self.local, &namespace), key, status, Event::TrafficPolicy).await
             }
             Kind::ClusterExport
             | Kind::EndpointSlice

@@ -12,6 +12,7 @@ mod packed;
 mod said;
 mod snapshot;
 mod table;
+mod traffic;
 mod view;
 
 use std::{
@@ -31,6 +32,7 @@ use landbridge_api::{
     landbridge::{ClusterExport, Member, Peer, PeerSpec},
     mcs::{ServiceExport, ServiceImport},
     served::McsVersion,
+    traffic::TrafficPolicy,
     watch::{Change, ObjectKey},
     wellknown::{cluster_export_name, hub_namespace},
 };
@@ -86,6 +88,8 @@ pub enum Event {
     ServiceExport(Change<ServiceExport>),
     /// What this cluster imports.
     ServiceImport(Change<ServiceImport>),
+    /// How calls to what it imports are spread.
+    TrafficPolicy(Change<TrafficPolicy>),
 }
 
 /// Something that is not as it should be, told once when it is found.
@@ -164,6 +168,7 @@ pub struct Observed {
     pub(crate) slices: Table<SliceView>,
     /// Malformed ServiceExports that have been told so, and what they were told.
     pub(crate) told_malformed: BTreeMap<ObjectKey, String>,
+    traffic_policies: Table<TrafficPolicy>,
     exports: BTreeMap<ServiceKey, BTreeSet<ObjectKey>>,
     /// The Services that we have made.
     derived: BTreeSet<ObjectKey>,
@@ -222,6 +227,7 @@ impl Observed {
             slices: Table::default(),
             slices_on_hub: BTreeMap::new(),
             told_malformed: BTreeMap::new(),
+            traffic_policies: Table::default(),
         }
     }
 
@@ -272,6 +278,7 @@ impl Observed {
                 }
                 touched
             }
+            Event::TrafficPolicy(change) => self.take_traffic_policy(change),
         };
         touched.everything |= before != (self.is_local_synced(), self.is_hub_synced());
         touched
@@ -460,6 +467,8 @@ impl Observed {
             && self.service_imports.is_synced()
             && self.services.is_synced()
             && self.slices.is_synced()
+            // A cluster whose definitions are older has none of them.
+            && (self.traffic_policies.is_synced() || self.traffic_policies.trouble().is_some())
     }
 
     /// Whether everything that the hub has was read once.
@@ -491,6 +500,7 @@ impl Observed {
             .chain(self.services_on_hub().cloned())
             .chain(imports.filter_map(|(key, _)| named(key)))
             .chain(made.map(|(import, _)| import.clone()))
+            .chain(self.steered())
             .collect()
     }
 

@@ -19,6 +19,7 @@
 //! | [`headless`] | which address has each endpoint of another network? |
 //! | [`gateways`](mod@gateways) | which gateways does this cluster have? |
 //! | [`slices`] | where does each port lead? |
+//! | [`traffic`] | what are TrafficPolicies told? |
 //! | [`inventory`] | what are tools told of members? |
 //! | [`membership`] | who are the peers, and what does this member say of itself? |
 
@@ -39,6 +40,7 @@ mod slices;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -146,6 +148,8 @@ pub enum Kind {
     ServiceExport,
     /// In this cluster.
     ServiceImport,
+    /// In this cluster.
+    TrafficPolicy,
 }
 
 impl Kind {
@@ -163,6 +167,7 @@ impl Kind {
             Self::Service => "Service",
             Self::ServiceExport => "ServiceExport",
             Self::ServiceImport => "ServiceImport",
+            Self::TrafficPolicy => "TrafficPolicy",
         }
     }
 }
@@ -297,6 +302,20 @@ impl Plan {
         let is_new = !observed.has_said(&said);
         self.says.push(said);
         is_new.then_some(write)
+    }
+
+    /// Tells the TrafficPolicies for a service what became of them.
+    fn policies(
+        &mut self,
+        observed: &Observed,
+        service: &ServiceKey,
+        merged: Option<&Merged>,
+        now: Timestamp,
+    ) {
+        let statuses = traffic::statuses(observed, service, merged, now).into_iter();
+        let statuses: Vec<Write> =
+            statuses.filter_map(|status| self.ask(observed, Some(status))).collect();
+        self.step(statuses);
     }
 
     fn problem(&mut self, about: impl Into<String>, sentence: impl Into<String>) {

@@ -34,6 +34,7 @@ pub(crate) fn all(
         every(local, Event::Service),
         every(local, Event::ServiceExport),
         every(local, Event::ServiceImport),
+        every(local, Event::TrafficPolicy),
         watch(leases(), of_others).map(Event::Lease).boxed(),
         watch(leases(), of_members).map(Event::MemberLease).boxed(),
         watch(profiles, WatchConfig::default()).map(Event::ClusterProfile).boxed(),

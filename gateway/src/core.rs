@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use landbridge_model::{ClusterId, ClusterSetId};
+use landbridge_model::{ClusterId, ClusterSetId, Protocol, RegionName, ServiceKey};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
@@ -23,6 +23,7 @@ use crate::{
     listen::{self, Listeners},
     metrics::Metrics,
     pki::Identity,
+    pool::Pool,
     shared::Snapshots,
     tasks::Tasks,
     transport::{SendStream, Transport},
@@ -54,6 +55,7 @@ const DRAIN: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) cluster: ClusterId,
+    pub(crate) region: Option<RegionName>,
     pub(crate) listen: Vec<IpAddr>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) credentials: Arc<Credentials>,
@@ -61,6 +63,10 @@ pub(crate) struct Core {
     pub(crate) links: Links,
     pub(crate) listeners: Listeners,
     pub(crate) metrics: Metrics,
+    /// The pods of this cluster that calls are brought to.
+    pub(crate) pods: Pool<(Protocol, SocketAddr)>,
+    /// The clusters that calls to a service are brought to, this one among them.
+    pub(crate) servers: Pool<(ServiceKey, ClusterId)>,
     pub(crate) kept: Budget,
     pub(crate) outbound: Arc<Semaphore>,
     pub(crate) inbound: Arc<Semaphore>,
@@ -83,6 +89,7 @@ pub(crate) struct CoreConfig {
     pub(crate) listen: Vec<IpAddr>,
     pub(crate) link: SocketAddr,
     pub(crate) identity: Identity,
+    pub(crate) region: Option<RegionName>,
     pub(crate) span: Span,
 }
 
@@ -101,6 +108,7 @@ impl Core {
         let transport = Transport::bind(config.link, Arc::clone(&credentials), Arc::new(trust))?;
         Ok(Arc::new(Self {
             cluster: config.cluster,
+            region: config.region,
             listen: config.listen,
             snapshots,
             credentials,
@@ -108,6 +116,8 @@ impl Core {
             links: Links::default(),
             listeners: Listeners::default(),
             metrics,
+            pods: Pool::default(),
+            servers: Pool::default(),
             kept: Budget::new(KEPT),
             outbound: Arc::new(Semaphore::new(MAX_OUTBOUND)),
             inbound: Arc::new(Semaphore::new(MAX_INBOUND)),
@@ -169,7 +179,8 @@ impl Core {
         others || self.links.all().values().flatten().any(hears)
     }
 
-    fn is_own(&self, address: IpAddr) -> bool {
+    /// Whether this gateway listens at an address.
+    pub(crate) fn is_own(&self, address: IpAddr) -> bool {
         let any = self.listen.iter().any(IpAddr::is_unspecified);
         // A machine binds its own addresses and no others.
         self.listen.contains(&address) || any && std::net::UdpSocket::bind((address, 0)).is_ok()

@@ -9,9 +9,9 @@ mod aim;
 mod attempt;
 mod early;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
-use landbridge_model::{AllottedPort, ClusterId};
+use landbridge_model::{AllottedPort, ClusterId, ServiceKey};
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::Instant};
 
 pub(crate) use self::{
@@ -27,16 +27,12 @@ use crate::{
     copy::{self, Counters},
     core::Core,
     metrics::{Direction, Open},
+    pool::Taken,
     route::{Choice, Tried},
-    serve,
+    serve::{self, Pod},
     snapshot::{Route, Snapshot},
     wire::{self, Refusal},
 };
-
-/// How long a client waits in all until it is connected or reset.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
-/// The most tries for one client: every exporter of a large set once would be worse than a quick no.
-pub(crate) const MAX_TRIES: usize = 5;
 
 /// Takes a client in. It is refused by a reset where there are too many.
 pub(crate) fn client(
@@ -73,16 +69,19 @@ struct Call {
 
 /// Where a call has been brought.
 enum Brought {
-    Here(TcpStream),
-    Peer(ClusterId, Connected),
+    Here(Pod, Server),
+    Peer(Connected, Server),
 }
+
+/// The cluster that a call counts for.
+type Server = Taken<(ServiceKey, ClusterId)>;
 
 impl Call {
     async fn run(self, client: TcpStream) {
         copy::prepare(&client);
         let start = Instant::now();
         let mut early = Early::new(Arc::clone(&self.aim.core));
-        let brought = self.bring(&client, &mut early, start + DEADLINE).await;
+        let brought = self.bring(&client, &mut early, start + self.aim.deadline()).await;
         let result = brought.as_ref().map_or_else(|reason| *reason, |_| "connected");
         self.aim.core.metrics.connection(Direction::Outbound, result);
         let target = &self.aim.route.target;
@@ -113,14 +112,16 @@ impl Call {
     ) -> Result<Brought, &'static str> {
         let mut tried = Tried::default();
         let mut reason = "no_route";
-        for _ in 0..MAX_TRIES {
+        for _ in 0..self.aim.tries() {
             let Some((choice, snapshot)) = self.aim.choose(&tried, deadline).await else {
                 return Err(reason);
             };
             let source = self.aim.source(&snapshot);
             match choice {
                 Choice::Here => match self.here(&snapshot, source).await {
-                    Ok(pod) => return Ok(Brought::Here(pod)),
+                    Ok(pod) => {
+                        return Ok(Brought::Here(pod, self.aim.take(&self.aim.core.cluster)));
+                    }
                     Err(refusal) => {
                         tried.here();
                         reason = refusal.reason();
@@ -132,14 +133,21 @@ impl Call {
                         continue;
                     };
                     let header = wire::encode_header(&self.aim.header(source));
+                    let server = self.aim.take(&cluster);
                     match attempt(client, &link, &header, early, deadline).await {
                         Attempt::Connected(connected) => {
-                            return Ok(Brought::Peer(cluster, connected));
+                            self.aim.succeeded(&server);
+                            return Ok(Brought::Peer(connected, server));
+                        }
+                        Attempt::MaybeDelivered(why) if self.aim.route.call.replay_safe => {
+                            reason = why;
+                            tried.link(link.id);
                         }
                         Attempt::MaybeDelivered(reason) => return Err(reason),
                         Attempt::ClientGone => return Err("client_gone"),
                         Attempt::NotDelivered(why, scope) => {
                             reason = why;
+                            self.aim.failed(&cluster, why, scope);
                             tried.learn(scope, cluster, link.id);
                         }
                     }
@@ -151,17 +159,18 @@ impl Call {
     }
 
     /// Brings the call to a pod of this cluster.
-    async fn here(&self, snapshot: &Snapshot, source: Source) -> Result<TcpStream, Refusal> {
+    async fn here(&self, snapshot: &Snapshot, source: Source) -> Result<Pod, Refusal> {
         let caller = Caller { cluster: self.aim.core.cluster.clone(), source: source.clone() };
-        serve::connect(snapshot, &self.aim.header(source), &caller).await
+        serve::connect(&self.aim.core, snapshot, &self.aim.header(source), &caller).await
     }
 
     async fn carry(&self, mut client: TcpStream, brought: Brought, early: Early) {
         let ended = match brought {
-            Brought::Peer(cluster, connected) => {
+            Brought::Peer(connected, server) => {
+                let cluster = server.key().1.as_str();
                 let counters = Counters {
-                    sent: self.aim.core.metrics.bytes(Direction::Outbound, cluster.as_str()),
-                    received: self.aim.core.metrics.bytes(Direction::Inbound, cluster.as_str()),
+                    sent: self.aim.core.metrics.bytes(Direction::Outbound, cluster),
+                    received: self.aim.core.metrics.bytes(Direction::Inbound, cluster),
                 };
                 let prefix = early.into_prefix();
                 let Connected { send, recv, load } = connected;
@@ -175,10 +184,10 @@ impl Call {
                     Err(error) => Err(error.to_string()),
                 }
             }
-            Brought::Here(mut pod) => {
-                let ended = copy::local(&mut client, &mut pod, early.into_prefix()).await;
+            Brought::Here(mut pod, _server) => {
+                let ended = copy::local(&mut client, &mut pod.tcp, early.into_prefix()).await;
                 if ended.is_err() {
-                    copy::reset(pod);
+                    copy::reset(pod.tcp);
                 }
                 ended.map_err(|error| error.to_string())
             }

@@ -19,6 +19,7 @@
 //! | `serve` | what comes in from peers, and which pod gets it? |
 //! | `udp`, `flows` | how are datagrams carried, and when does a flow end? |
 //! | `access` | may this caller call that? |
+//! | `pool` | how have pods and clusters done lately that calls are brought to? |
 //! | `register`, `status` | what is told to the Kubernetes API? |
 //! | `run` | how does one of them start, run and end? |
 
@@ -36,6 +37,7 @@ mod listen;
 mod metrics;
 pub mod pki;
 mod pod;
+mod pool;
 pub mod proxy;
 mod register;
 mod renewal;
@@ -54,4 +56,4 @@ mod udp;
 mod verifier;
 mod wire;
 
-pub use run::{Config, Gateway, Handle, Register, RunError, StartError};
+pub use run::{Config, Gateway, Handle, Operation, Register, RunError, StartError};

@@ -76,6 +76,7 @@ pub(crate) struct Metrics {
     connect: Histogram,
     refusals: Family<ReasonLabel, Counter>,
     retries: Family<ReasonLabel, Counter>,
+    ejections: Family<ReasonLabel, Counter>,
     handshakes: Family<ReasonLabel, Counter>,
     links: Family<LinkLabels, Gauge>,
     suspicions: Counter,
@@ -120,6 +121,12 @@ impl Metrics {
         );
         to.register("refusals", "Streams of peers that were refused", self.refusals.clone());
         to.register("retries", "Connections that were tried elsewhere", self.retries.clone());
+        let ejections = self.ejections.clone();
+        to.register(
+            "ejections",
+            "Pods and clusters left out for a while since they fail",
+            ejections,
+        );
     }
 
     fn register_flows(&self, to: &mut Registry) {
@@ -173,6 +180,7 @@ impl Metrics {
             connect: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
             refusals: Family::default(),
             retries: Family::default(),
+            ejections: Family::default(),
             handshakes: Family::default(),
             links: Family::default(),
             suspicions: Counter::default(),
@@ -259,6 +267,11 @@ impl Metrics {
         self.retries.get_or_create(&ReasonLabel { reason }).inc();
     }
 
+    /// One of several, a `pod` or a `cluster`, is left out for a while.
+    pub(crate) fn ejected(&self, reason: &'static str) {
+        self.ejections.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
     pub(crate) fn handshake_refused(&self, reason: &'static str) {
         self.handshakes.get_or_create(&ReasonLabel { reason }).inc();
     }
@@ -339,6 +352,11 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn dropped(&self, reason: &'static str) -> u64 {
         self.datagram_drops.get_or_create(&ReasonLabel { reason }).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ejections(&self, reason: &'static str) -> u64 {
+        self.ejections.get_or_create(&ReasonLabel { reason }).get()
     }
 
     #[cfg(test)]

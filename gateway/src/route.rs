@@ -1,13 +1,38 @@
 //! Pure: where one connection goes.
 //!
-//! Of the clusters that serve the port and have a link that takes streams, two are drawn and the one with fewer open
-//! streams is taken; likewise among its links. What has been tried is not tried again. This cluster's own pods come
-//! last: kube-proxy would have taken them had it wanted to.
+//! Clusters of the own region come first, then the others; among them two are drawn, and the one with fewer calls is taken;
+//! likewise among its links. A TrafficPolicy may weigh them instead, or let calls go on to others before nobody is left. What
+//! has been tried is not tried again. Unless clusters are weighed, this cluster's own pods come last: kube-proxy would have
+//! taken them had it wanted to.
+//!
+//! | file | question it answers |
+//! | --- | --- |
+//! | [`rules`] | how are the calls of one service spread? |
+//! | [`spread`] | which one of several, by weight and load? |
+//! | [`affinity`] | which one for a client whose calls are to stay together? |
+//! | [`outlier`] | which of them are left out for a while? |
+//! | [`pods`] | and, in the cluster that serves it, which pod? |
+//! | [`tried`] | what has been tried? |
 
-use std::collections::HashSet;
+pub(crate) mod affinity;
+pub(crate) mod outlier;
+pub(crate) mod pods;
+pub(crate) mod rules;
+mod spread;
+#[cfg(test)]
+mod tests;
+mod tried;
+
+use std::time::Instant;
 
 use landbridge_model::ClusterId;
 
+pub(crate) use self::tried::{Scope, Tried};
+use self::{
+    affinity::Key,
+    rules::{Capacity, Rules, WHOLE},
+    spread::{Share, by_weight, less_loaded},
+};
 use crate::health::LinkState;
 
 /// One link as the choice sees it.
@@ -29,70 +54,50 @@ impl LinkView {
     }
 }
 
-/// One cluster that serves the port, and the links to it.
+/// One cluster that serves the port.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Candidate<'a> {
     /// Which.
     pub(crate) cluster: &'a ClusterId,
-    /// Its links.
+    /// Where its pods are.
+    pub(crate) place: Place,
+    /// Its links; none to the own cluster.
     pub(crate) links: Vec<LinkView>,
+    /// Its endpoints, where they are known.
+    pub(crate) capacity: Option<Capacity>,
+    /// The calls to the service that it has through this gateway.
+    pub(crate) calls: usize,
+    /// Until when it is left out.
+    pub(crate) out_until: Option<Instant>,
+    /// Its share, of 100: less while it comes back.
+    pub(crate) warmth: u32,
 }
 
-/// What is not to be tried again.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Scope {
-    /// The whole cluster has nobody for the call.
-    Cluster,
-    /// This link only: another replica may do.
-    Link,
-    /// Nothing: the link is silent, and takes streams again when it is heard.
-    Silence,
+/// Where a cluster's pods are, the nearest first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Place {
+    /// In this cluster.
+    Here,
+    /// In this cluster's region.
+    Region,
+    /// Elsewhere.
+    Elsewhere,
 }
 
-/// Where a connection has been refused already.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tried {
-    clusters: HashSet<ClusterId>,
-    links: HashSet<u64>,
-    here: bool,
-}
-
-impl Tried {
-    /// Whether every one of `clusters`, and there are some, has said that it has nobody: then waiting is of no use.
-    pub(crate) fn exhausts(&self, clusters: &[ClusterId]) -> bool {
-        !clusters.is_empty() && clusters.iter().all(|cluster| self.clusters.contains(cluster))
-    }
-
-    /// Whether a link would be tried if only it were heard.
-    pub(crate) fn may_return_to(&self, link: &LinkView) -> bool {
-        link.state == LinkState::Suspect && !self.links.contains(&link.id)
-    }
-
-    /// What a try over a link of `cluster` has shown to be of no use.
-    pub(crate) fn learn(&mut self, scope: Scope, cluster: ClusterId, link: u64) {
-        match scope {
-            Scope::Cluster => {
-                self.clusters.insert(cluster);
-            }
-            Scope::Link => self.link(link),
-            Scope::Silence => {}
-        }
-    }
-
-    /// One link cannot be used.
-    pub(crate) fn link(&mut self, link: u64) {
-        self.links.insert(link);
-    }
-
-    /// This cluster's own pods do not answer.
-    pub(crate) fn here(&mut self) {
-        self.here = true;
-    }
-}
-
-/// Two random numbers for each of the two choices.
+/// What is asked for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Draws(pub(crate) [u64; 4]);
+pub(crate) struct Asked<'a> {
+    /// The clusters that serve it, this one among them where it has ready pods.
+    pub(crate) candidates: &'a [Candidate<'a>],
+    /// How its calls are spread.
+    pub(crate) rules: &'a Rules,
+    /// Whose calls are to stay together.
+    pub(crate) affinity: Option<Key>,
+}
+
+/// Random numbers: one for who is near enough, two for the cluster, two for the link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draws(pub(crate) [u64; 5]);
 
 /// Where to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -108,204 +113,132 @@ pub(crate) enum Choice {
     },
 }
 
-/// Chooses; none where nobody is left. `here` tells whether this cluster has ready pods of its own.
+/// A cluster that may be called now, and the links that may be used for that.
+type Usable<'a> = (&'a Candidate<'a>, Vec<&'a LinkView>);
+
+/// Chooses; none where nobody is left.
 #[must_use]
-pub(crate) fn choose(
-    candidates: &[Candidate<'_>],
-    here: bool,
-    tried: &Tried,
-    draws: Draws,
-) -> Option<Choice> {
-    // A peer that is about to go serves for a little longer: better than nobody.
-    let anybody = |draining| choose_link(candidates, tried, draws, draining);
-    let nobody = || (here && !tried.here).then_some(Choice::Here);
-    anybody(false).or_else(nobody).or_else(|| anybody(true))
-}
-
-fn choose_link(
-    candidates: &[Candidate<'_>],
-    tried: &Tried,
-    draws: Draws,
-    draining: bool,
-) -> Option<Choice> {
-    let [first, second, third, fourth] = draws.0;
-    let usable: Vec<(&ClusterId, Vec<&LinkView>)> = candidates
-        .iter()
-        .filter(|candidate| !tried.clusters.contains(candidate.cluster))
-        .map(|candidate| {
-            let links = candidate.links.iter().filter(|link| link.usable(tried, draining));
-            (candidate.cluster, links.collect::<Vec<_>>())
-        })
-        .filter(|(_, links)| !links.is_empty())
-        .collect();
-    let load = |links: &[&LinkView]| links.iter().map(|link| link.streams).sum::<usize>();
-    let (cluster, links) = less_loaded(&usable, first, second, |(_, links)| load(links))?;
-    let link = less_loaded(links, third, fourth, |link| link.streams)?;
-    Some(Choice::Link { cluster: (*cluster).clone(), link: link.id })
-}
-
-/// Draws two different ones and takes the less loaded; of equals the first drawn.
-fn less_loaded<T>(among: &[T], first: u64, second: u64, load: impl Fn(&T) -> usize) -> Option<&T> {
-    let one = index(first, among.len())?;
-    let Some(other) = index(second, among.len() - 1) else {
-        return among.get(one);
+pub(crate) fn choose(asked: Asked<'_>, tried: &Tried, draws: Draws) -> Option<Choice> {
+    let is_weighed = asked.rules.weighs();
+    let here = asked.candidates.iter().any(|one| one.place == Place::Here) && !tried.here;
+    let among = |draining| {
+        let usable = usable(asked.candidates, tried, draining);
+        let usable = usable.filter(|(one, _)| is_weighed || one.place != Place::Here);
+        choose_among(asked, &usable.collect::<Vec<_>>(), draws)
     };
-    // The other ones, counted from the one after the first.
-    let other = (one + 1 + other) % among.len();
-    if load(&among[other]) < load(&among[one]) { among.get(other) } else { among.get(one) }
+    // A peer that is about to go serves for a little longer: better than nobody.
+    among(false).or_else(|| here.then_some(Choice::Here)).or_else(|| among(true))
 }
 
-fn index(draw: u64, count: usize) -> Option<usize> {
-    let index = draw.checked_rem(count as u64)?;
-    usize::try_from(index).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn id(name: &str) -> ClusterId {
-        ClusterId::parse(name).unwrap()
-    }
-
-    fn link(id: u64, state: LinkState, streams: usize) -> LinkView {
-        LinkView { id, state, draining: false, streams }
-    }
-
-    /// Reads `paris 1:healthy:0 2:suspect:3`, one cluster a line, and chooses for many draws.
-    fn check(fixture: &str, here: bool, tried: &Tried) -> Vec<String> {
-        let lines: Vec<(ClusterId, Vec<LinkView>)> = fixture
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .map(|line| {
-                let mut words = line.split_whitespace();
-                let cluster = id(words.next().unwrap());
-                let links = words.map(|word| {
-                    let parts: Vec<&str> = word.split(':').collect();
-                    let state = match parts[1] {
-                        "healthy" => LinkState::Healthy,
-                        "quiet" => LinkState::Quiet,
-                        "suspect" => LinkState::Suspect,
-                        other => panic!("{other}"),
-                    };
-                    link(parts[0].parse().unwrap(), state, parts[2].parse().unwrap())
-                });
-                (cluster, links.collect())
-            })
-            .collect();
-        let candidates: Vec<Candidate<'_>> = lines
-            .iter()
-            .map(|(cluster, links)| Candidate { cluster, links: links.clone() })
-            .collect();
-        let mut chosen: Vec<String> = (0..256)
-            .map(|n| Draws([n, n / 4, n / 16, n / 64]))
-            .map(|draws| match choose(&candidates, here, tried, draws) {
-                None => "nobody".to_owned(),
-                Some(Choice::Here) => "here".to_owned(),
-                Some(Choice::Link { cluster, link }) => format!("{cluster} {link}"),
-            })
-            .collect();
-        chosen.sort();
-        chosen.dedup();
-        chosen
-    }
-
-    #[test]
-    fn of_two_the_less_loaded_is_taken() {
-        let none = Tried::default();
-        assert_eq!(check("paris 1:healthy:5\n tokyo 2:healthy:1", false, &none), ["tokyo 2"]);
-        assert_eq!(
-            check("paris 1:healthy:1\n tokyo 2:healthy:1", false, &none),
-            ["paris 1", "tokyo 2"]
-        );
-        assert_eq!(check("paris 1:healthy:3 2:healthy:0", false, &none), ["paris 2"]);
-    }
-
-    /// Design, "Gateway": suspect means "no new streams".
-    #[test]
-    fn suspect_links_get_no_new_streams() {
-        let none = Tried::default();
-        assert_eq!(check("paris 1:suspect:0\n tokyo 2:healthy:9", false, &none), ["tokyo 2"]);
-        assert_eq!(check("paris 1:suspect:0 3:quiet:7", false, &none), ["paris 3"]);
-        assert_eq!(check("paris 1:suspect:0", false, &none), ["nobody"]);
-    }
-
-    #[test]
-    fn a_peer_that_goes_is_the_last_resort() {
-        let paris = id("paris");
-        let going = |id| LinkView { draining: true, ..link(id, LinkState::Healthy, 0) };
-        let chosen = |links: &[LinkView], here| {
-            let candidates = [Candidate { cluster: &paris, links: links.to_vec() }];
-            choose(&candidates, here, &Tried::default(), Draws([0; 4]))
+fn usable<'a>(
+    candidates: &'a [Candidate<'a>],
+    tried: &'a Tried,
+    draining: bool,
+) -> impl Iterator<Item = Usable<'a>> {
+    candidates.iter().filter_map(move |one| {
+        let links = one.links.iter().filter(|link| link.usable(tried, draining));
+        let links: Vec<&LinkView> = links.collect();
+        let may = match one.place {
+            Place::Here => !draining && !tried.here,
+            _ => !links.is_empty() && !tried.clusters.contains(one.cluster),
         };
-        let to = |link| Some(Choice::Link { cluster: id("paris"), link });
-        assert_eq!(chosen(&[going(1), link(2, LinkState::Healthy, 9)], true), to(2));
-        assert_eq!(chosen(&[going(1)], true), Some(Choice::Here));
-        assert_eq!(chosen(&[going(1)], false), to(1));
-    }
+        may.then_some((one, links))
+    })
+}
 
-    #[test]
-    fn what_was_tried_is_not_tried_again_and_own_pods_come_last() {
-        let mut tried = Tried::default();
-        let two = "paris 1:healthy:0\n tokyo 2:healthy:0 3:healthy:0";
-        tried.learn(Scope::Cluster, id("paris"), 0);
-        assert_eq!(check(two, true, &tried), ["tokyo 2", "tokyo 3"]);
-        tried.link(2);
-        assert_eq!(check(two, true, &tried), ["tokyo 3"]);
-        tried.link(3);
-        assert_eq!(check(two, true, &tried), ["here"]);
-        tried.here();
-        assert_eq!(check(two, true, &tried), ["nobody"]);
+fn choose_among(asked: Asked<'_>, usable: &[Usable<'_>], draws: Draws) -> Option<Choice> {
+    let [near, first, second, third, fourth] = draws.0;
+    let out: Vec<_> = usable.iter().map(|(one, _)| one.out_until).collect();
+    let used = outlier::used(&out, &asked.rules.outliers);
+    let used = usable.iter().zip(used).filter_map(|(one, used)| used.then_some(one));
+    let mut used: Vec<&Usable<'_>> = used.collect();
+    if used.is_empty() {
+        // A policy may let all be left out; a call is tried all the same.
+        used = usable.iter().collect();
     }
-
-    #[test]
-    fn waiting_is_of_no_use_once_everybody_has_said_no() {
-        let mut tried = Tried::default();
-        let both = [id("paris"), id("tokyo")];
-        assert!(!tried.exhausts(&[]), "who serves it may yet be told");
-        tried.learn(Scope::Cluster, id("paris"), 0);
-        tried.link(2);
-        assert!(!tried.exhausts(&both), "a link may come back");
-        tried.learn(Scope::Cluster, id("tokyo"), 0);
-        assert!(tried.exhausts(&both));
+    let near = asked.affinity.map_or(near, |key| key.draw("near"));
+    let tier = tier(asked.rules, &used, near);
+    let (one, links) = in_tier(asked, &tier, [first, second])?;
+    if one.place == Place::Here {
+        return Some(Choice::Here);
     }
+    let share = |link: &&LinkView| Share { weight: 1, load: link.streams };
+    let link = less_loaded(links, share, [third, fourth])?;
+    Some(Choice::Link { cluster: one.cluster.clone(), link: link.id })
+}
 
-    proptest! {
-        /// Any draws choose a link that takes streams, if there is one.
-        #[test]
-        fn no_draw_chooses_what_cannot_be_used(
-            draws in any::<[u64; 4]>(),
-            states in proptest::collection::vec((0_u8..3, 0_usize..5, any::<bool>()), 1..8),
-        ) {
-            let links: Vec<LinkView> = states.iter().enumerate().map(|(at, (state, streams, draining))| LinkView {
-                id: at as u64,
-                state: [LinkState::Healthy, LinkState::Suspect, LinkState::Closed][usize::from(*state)],
-                draining: *draining,
-                streams: *streams,
-            }).collect();
-            let paris = id("paris");
-            let candidates = [Candidate { cluster: &paris, links: links.clone() }];
-            let usable = |link: &LinkView| link.state.takes_streams();
-            match choose(&candidates, false, &Tried::default(), Draws(draws)) {
-                None => prop_assert!(!links.iter().any(usable)),
-                Some(Choice::Here) => prop_assert!(false, "nothing is here"),
-                Some(Choice::Link { link, .. }) => {
-                    prop_assert!(links.iter().any(|view| view.id == link && usable(view)));
-                }
-            }
+/// Those among whom the choice is: the nearest, unless a rule says that some calls go on. Where nobody takes a call, the
+/// nearest do all the same.
+fn tier<'a, 'b>(rules: &Rules, used: &[&'a Usable<'b>], mut draw: u64) -> Vec<&'a Usable<'b>> {
+    let rank = |one: &Candidate<'_>| match &rules.weights {
+        Some(weights) => weights.get(one.cluster).is_none_or(|weight| *weight == 0).into(),
+        None if rules.anywhere => 0,
+        None => one.place as u8,
+    };
+    let mut ranks: Vec<u8> = used.iter().map(|(one, _)| rank(one)).collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    let of = |wanted: u8| {
+        let those = used.iter().filter(|(one, _)| rank(one) == wanted);
+        those.copied().collect::<Vec<_>>()
+    };
+    for wanted in &ranks {
+        let those = of(*wanted);
+        let taken = rules.spill.map_or(WHOLE, |spill| {
+            let capacity = those.iter().map(|(one, _)| one.capacity).sum::<Option<Capacity>>();
+            let calls: usize = those.iter().map(|(one, _)| one.calls).sum();
+            spill.taken(capacity, calls / those.len().max(1))
+        });
+        if draw % u64::from(WHOLE) < u64::from(taken) {
+            return those;
         }
+        draw /= u64::from(WHOLE);
     }
+    ranks.first().map(|first| of(*first)).unwrap_or_default()
+}
 
-    /// A hiccup is over when the link is heard again: then it takes the call.
-    #[test]
-    fn a_link_that_was_silent_is_tried_again_and_one_that_failed_is_not() {
-        let mut tried = Tried::default();
-        tried.learn(Scope::Silence, id("paris"), 1);
-        tried.learn(Scope::Link, id("paris"), 2);
-        let may = |number| tried.may_return_to(&link(number, LinkState::Suspect, 0));
-        assert_eq!([may(1), may(2)], [true, false]);
+impl std::iter::Sum for Capacity {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            ready: sum.ready.saturating_add(one.ready),
+            total: sum.total.saturating_add(one.total),
+        })
     }
+}
+
+fn in_tier<'a, 'b>(
+    asked: Asked<'_>,
+    tier: &[&'a Usable<'b>],
+    draws: [u64; 2],
+) -> Option<&'a Usable<'b>> {
+    let weights = weights(asked.rules, tier);
+    if let Some(key) = asked.affinity {
+        let costs = tier.iter().zip(&weights).filter(|(_, weight)| **weight > 0);
+        let costs = costs.map(|(one, weight)| (key.cost(one.0.cluster.as_str(), *weight), *one));
+        return costs.min_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, one)| one);
+    }
+    if asked.rules.weights.is_some() {
+        return tier.get(by_weight(&weights, draws[0])?).copied();
+    }
+    let numbered: Vec<(usize, u32)> = weights.into_iter().enumerate().collect();
+    let share = |(at, weight): &(usize, u32)| Share { weight: *weight, load: tier[*at].0.calls };
+    less_loaded(&numbered, share, draws).map(|(at, _)| tier[*at])
+}
+
+/// What share each of a tier gets.
+fn weights(rules: &Rules, tier: &[&Usable<'_>]) -> Vec<u32> {
+    let all_known = tier.iter().all(|(one, _)| one.capacity.is_some());
+    let of = |one: &Candidate<'_>| {
+        let weight = match &rules.weights {
+            Some(weights) => weights.get(one.cluster).copied().unwrap_or_default(),
+            // More pods carry more.
+            None if all_known => one.capacity.map_or(1, |capacity| capacity.ready.clamp(1, 1_000)),
+            None => 1,
+        };
+        let taken = rules.spill.map_or(WHOLE, |spill| spill.taken(one.capacity, one.calls));
+        weight * (taken * one.warmth / WHOLE).max(u32::from(taken > 0))
+    };
+    let weights: Vec<u32> = tier.iter().map(|(one, _)| of(one)).collect();
+    // Where none of them takes any, or none has a weight, they are all alike.
+    if weights.iter().all(|weight| *weight == 0) { vec![1; tier.len()] } else { weights }
 }

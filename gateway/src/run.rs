@@ -14,7 +14,9 @@ use landbridge_api::{
     served,
     watch::{Change, WatchConfig, watch},
 };
-use landbridge_model::{ClusterId, ClusterSetId, Hostname, Namespace, Protocol};
+use landbridge_model::{
+    ClusterId, ClusterSetId, Hostname, Namespace, Protocol, RegionName, ZoneName,
+};
 use prometheus_client::registry::Registry;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -57,6 +59,15 @@ pub struct Config {
     pub identity: Identity,
     /// How it registers itself, where no Service does that.
     pub register: Option<Register>,
+    /// What may be left as it is.
+    pub operation: Operation,
+}
+
+/// How a gateway is operated. The default is right for most.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Operation {
+    /// The region of the cluster: other clusters of it are called before those that are elsewhere.
+    pub region: Option<RegionName>,
 }
 
 /// How a gateway that runs as a plain process registers itself.
@@ -146,6 +157,7 @@ impl Gateway {
             listen: config.listen.clone(),
             link: config.link,
             identity: config.identity.clone(),
+            region: config.operation.region.clone(),
             span: info_span!("gateway", cluster = %config.cluster, name = %config.name),
         };
         let core = Core::bind(core_config, Metrics::register(registry)).map_err(bind)?;
@@ -228,8 +240,10 @@ async fn feed(core: &Core, client: &Client) {
     events.push(events_of(client, Event::Pod));
     events.push(events_of(client, |change| Event::Service(Box::new(change))));
     events.push(events_of(client, Event::Slice));
+    events.push(events_of(client, Event::Traffic));
     let mut state = State::new(core.cluster.clone());
     let mut problems = Arc::default();
+    let (mut zones, mut zone) = (Arc::default(), None);
     while let Some(event) = events.next().await {
         take(core, &mut state, event);
         for _ in 0..MOST_AT_ONCE {
@@ -238,7 +252,12 @@ async fn feed(core: &Core, client: &Client) {
                 _ => break,
             }
         }
-        if let Some(snapshot) = state.snapshot() {
+        if let Some(mut snapshot) = state.snapshot() {
+            if !Arc::ptr_eq(&zones, &snapshot.gateway_zones) {
+                zones = Arc::clone(&snapshot.gateway_zones);
+                zone = own_zone(core, &zones);
+            }
+            snapshot.zone.clone_from(&zone);
             if snapshot.problems != problems {
                 tell(core, &problems, &snapshot.problems);
                 problems = Arc::clone(&snapshot.problems);
@@ -246,6 +265,12 @@ async fn feed(core: &Core, client: &Client) {
             core.snapshots.publish(snapshot);
         }
     }
+}
+
+/// The zone that the slices of the gateways' Service give this one.
+fn own_zone(core: &Core, zones: &BTreeMap<IpAddr, ZoneName>) -> Option<ZoneName> {
+    let own = zones.iter().find(|(address, _)| core.is_own(**address));
+    own.map(|(_, zone)| zone.clone())
 }
 
 fn events_of<K>(
@@ -333,6 +358,8 @@ impl Handle {
         json!({
             "revision": snapshot.revision,
             "synced": snapshot.synced,
+            "zone": snapshot.zone.as_ref().map(ZoneName::as_str),
+            "leftOut": {"clusters": self.core.servers.left_out(), "pods": self.core.pods.left_out()},
             "link": self.link.to_string(),
             "listening": self.listening().iter()
                 .map(|(protocol, port)| json!({"protocol": protocol.as_str(), "port": port}))

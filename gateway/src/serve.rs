@@ -4,10 +4,13 @@
 //! says. Which cluster calls stands in the peer's certificate; what the header tells of the caller is believed about
 //! that cluster alone.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use landbridge_model::Protocol;
-use rand::seq::SliceRandom;
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::OwnedSemaphorePermit, time::timeout};
 
 use crate::{
@@ -16,8 +19,14 @@ use crate::{
     core::Core,
     links::Link,
     metrics::{Direction, Open},
+    pool::Taken,
     proxy::{self, ProxyHeader},
-    snapshot::Snapshot,
+    route::{
+        affinity::Key,
+        outlier,
+        pods::{self, PodChoice},
+    },
+    snapshot::{ExportedService, Snapshot},
     transport::{RecvStream, SendStream, StreamError},
     udp,
     wire::{self, Answer, Header, Refusal, WireError},
@@ -100,10 +109,10 @@ async fn serve(
         return;
     }
     let connected = match admitted {
-        Ok(()) => connect(&snapshot, &header, &caller).await,
+        Ok(()) => connect(core, &snapshot, &header, &caller).await,
         Err(refusal) => Err(refusal),
     };
-    let pod = match connected {
+    let Pod { tcp: pod, address, taken: _taken } = match connected {
         Ok(pod) => pod,
         Err(refusal) => {
             told(&refusal);
@@ -122,7 +131,7 @@ async fn serve(
     match copy::both(&pod, send, recv, Prefix::default(), &counters).await {
         Ok(send) => core.arrived(send).await,
         Err(error) => {
-            tracing::debug!(service = %header.service, caller = %caller, "reset: {error}");
+            tracing::debug!(service = %header.service, caller = %caller, pod = %address, "reset: {error}");
             copy::reset(pod);
         }
     }
@@ -203,38 +212,93 @@ async fn read_header(recv: &mut RecvStream) -> Result<Header, HeaderError> {
     Ok(wire::decode_header(&bytes)?)
 }
 
+/// A pod that has accepted.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    pub(crate) tcp: TcpStream,
+    pub(crate) address: SocketAddr,
+    /// The call counts for the pod while this lives.
+    pub(crate) taken: Taken<(Protocol, SocketAddr)>,
+}
+
 /// Connects to a ready pod for a call, and tells it who calls if its export asks for that.
 ///
 /// # Errors
 /// Why not. Nothing was delivered then: where a pod was told who calls it had not seen a byte of the caller's own.
 pub(crate) async fn connect(
+    core: &Core,
     snapshot: &Snapshot,
     header: &Header,
     caller: &Caller,
-) -> Result<TcpStream, Refusal> {
+) -> Result<Pod, Refusal> {
     let exported = snapshot.exports.get(&header.service).ok_or(Refusal::NotExported)?;
     if header.port.protocol != Protocol::Tcp {
         return Err(Refusal::NotExported);
     }
-    let mut pods = exported.destinations(header.port, header.endpoint.as_ref())?;
-    pods.shuffle(&mut rand::rng());
-    for address in pods.into_iter().take(MAX_PODS) {
+    for address in order(core, snapshot, exported, header)? {
+        // It counts while it is tried: others who choose meanwhile see that.
+        let key = (Protocol::Tcp, address);
+        let taken = core.pods.take(&key);
         match timeout(CONNECT, TcpStream::connect(address)).await {
-            Ok(Ok(mut pod)) => {
-                copy::prepare(&pod);
-                if !exported.proxy_protocol || introduce(&mut pod, address, caller).await {
-                    return Ok(pod);
+            Ok(Ok(mut tcp)) => {
+                copy::prepare(&tcp);
+                if !exported.proxy_protocol || introduce(&mut tcp, address, caller).await {
+                    core.pods.succeeded(&key);
+                    return Ok(Pod { tcp, address, taken });
                 }
+                failed(core, header, address, 1);
             }
             Ok(Err(error)) => {
                 tracing::info!(service = %header.service, pod = %address, "a pod does not accept: {error}");
+                failed(core, header, address, 1);
             }
             Err(_) => {
                 tracing::info!(service = %header.service, pod = %address, "a pod does not answer");
+                // Each try of one that is gone costs a client two seconds, so that one is enough.
+                failed(core, header, address, PODS.failures);
             }
         }
     }
     Err(Refusal::ConnectFailed)
+}
+
+/// The pods that a call may be brought to, the best first.
+///
+/// # Errors
+/// Why there are none.
+pub(crate) fn order(
+    core: &Core,
+    snapshot: &Snapshot,
+    exported: &ExportedService,
+    header: &Header,
+) -> Result<Vec<SocketAddr>, Refusal> {
+    let found = exported.destinations(header.port, header.endpoint.as_ref())?;
+    let keys: Vec<(Protocol, SocketAddr)> =
+        found.iter().map(|pod| (header.port.protocol, pod.address)).collect();
+    let standings = core.pods.standings(keys.iter(), Instant::now());
+    let pods = found.iter().zip(standings).map(|(pod, standing)| PodChoice {
+        address: pod.address,
+        is_near: pod.zone.is_some() && pod.zone == snapshot.zone.as_ref(),
+        load: standing.load,
+        out_until: standing.out_until,
+        warmth: standing.warmth,
+    });
+    let source = header.source.address.filter(|_| exported.by_client);
+    let affinity = source.map(|address| Key::of(address.ip()));
+    let pods: Vec<PodChoice> = pods.collect();
+    Ok(pods::order(&pods, affinity, &PODS, MAX_PODS, rand::random))
+}
+
+/// When a pod is left out for a while. What a cluster exports is its own to judge: no policy of importers says it.
+const PODS: outlier::Settings =
+    outlier::Settings { failures: 3, base: Duration::from_secs(10), most: 50 };
+
+/// Counts a pod's failure, and tells where it is left out for that.
+fn failed(core: &Core, header: &Header, pod: SocketAddr, count: u32) {
+    if core.pods.failed(&(header.port.protocol, pod), count, &PODS) {
+        core.metrics.ejected("pod");
+        tracing::warn!(service = %header.service, %pod, "a pod fails: others get its calls for a while");
+    }
 }
 
 /// Tells a pod who calls. Says whether that worked.

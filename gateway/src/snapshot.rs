@@ -11,11 +11,13 @@ use std::{
 
 use landbridge_model::{
     AllottedPort, ClusterId, Hostname, Peer, PortKey, PortName, Protocol, ServiceKey, Target,
+    ZoneName,
 };
 
 use crate::{
     access::{self, Rule},
     caller::{Caller, Workload},
+    route::rules::{CallRules, Capacity, Rules},
     wire::Refusal,
 };
 
@@ -35,6 +37,28 @@ pub(crate) struct Route {
     pub(crate) target: Target,
     /// The other clusters that serve it and have a ready endpoint, in order.
     pub(crate) clusters: Vec<ClusterId>,
+    /// The endpoints of those of which they are known.
+    pub(crate) capacity: BTreeMap<ClusterId, Capacity>,
+    /// Whether the calls of one client go to one endpoint.
+    pub(crate) by_client: bool,
+    /// How calls are spread over clusters.
+    pub(crate) rules: Arc<Rules>,
+    /// What holds for each of them.
+    pub(crate) call: CallRules,
+}
+
+impl Route {
+    /// A route that no policy says anything about.
+    pub(crate) fn new(target: Target, clusters: Vec<ClusterId>) -> Self {
+        Self {
+            target,
+            clusters,
+            capacity: BTreeMap::new(),
+            by_client: false,
+            rules: Arc::default(),
+            call: CallRules::default(),
+        }
+    }
 }
 
 /// A port of an exported Service.
@@ -53,6 +77,8 @@ pub(crate) struct ReadyEndpoint {
     pub(crate) hostname: Option<Hostname>,
     /// Its address.
     pub(crate) ip: IpAddr,
+    /// Its failure zone, where its node has one.
+    pub(crate) zone: Option<ZoneName>,
     /// Its ports by name.
     pub(crate) ports: Arc<[ExportedPort]>,
 }
@@ -66,6 +92,10 @@ pub(crate) struct ExportedService {
     pub(crate) headless: bool,
     /// Its ready endpoints.
     pub(crate) endpoints: Vec<ReadyEndpoint>,
+    /// How many there are, ready or not.
+    pub(crate) total: usize,
+    /// Whether the calls of one client go to one endpoint.
+    pub(crate) by_client: bool,
     /// Whether its pods are told who calls.
     pub(crate) proxy_protocol: bool,
     /// The rules of the AccessPolicies in force for it; none where every member may call.
@@ -81,7 +111,7 @@ impl ExportedService {
         &self,
         port: PortKey,
         hostname: Option<&Hostname>,
-    ) -> Result<Vec<SocketAddr>, Refusal> {
+    ) -> Result<Vec<Destination<'_>>, Refusal> {
         let found = match hostname {
             Some(hostname) => self.of_endpoint(port, hostname)?,
             None => self.of_service(port)?,
@@ -123,23 +153,28 @@ impl ExportedService {
     }
 
     /// By the Service's port: EndpointSlices have it under the same name.
-    fn of_service(&self, port: PortKey) -> Result<Vec<SocketAddr>, Refusal> {
+    fn of_service(&self, port: PortKey) -> Result<Vec<Destination<'_>>, Refusal> {
         let service_port = self.ports.iter().find(|candidate| candidate.key == port);
         let service_port = service_port.ok_or(Refusal::NotExported)?;
-        let on = |endpoint: &ReadyEndpoint| {
-            let same = |candidate: &&ExportedPort| {
-                candidate.name == service_port.name
-                    && candidate.key.protocol == service_port.key.protocol
-            };
-            let number = endpoint.ports.iter().find(same)?.key.number;
-            Some(SocketAddr::new(endpoint.ip, number.get()))
+        let same = |candidate: &&ExportedPort| {
+            candidate.name == service_port.name
+                && candidate.key.protocol == service_port.key.protocol
         };
-        Ok(self.endpoints.iter().filter_map(on).collect())
+        let found = self.endpoints.iter().filter_map(|endpoint| {
+            let number = endpoint.ports.iter().find(same)?.key.number;
+            let address = SocketAddr::new(endpoint.ip, number.get());
+            Some(Destination { address, zone: endpoint.zone.as_ref() })
+        });
+        Ok(found.collect())
     }
 
     /// By the endpoint's own port: headless clients dial what the endpoint listens on. It must still be one that the
     /// Service has, by name.
-    fn of_endpoint(&self, port: PortKey, hostname: &Hostname) -> Result<Vec<SocketAddr>, Refusal> {
+    fn of_endpoint(
+        &self,
+        port: PortKey,
+        hostname: &Hostname,
+    ) -> Result<Vec<Destination<'_>>, Refusal> {
         if !self.headless {
             return Err(Refusal::NotExported);
         }
@@ -154,9 +189,21 @@ impl ExportedService {
             .iter()
             .filter(|endpoint| endpoint.hostname.as_ref() == Some(hostname))
             .filter(|endpoint| endpoint.ports.iter().any(exported))
-            .map(|endpoint| SocketAddr::new(endpoint.ip, port.number.get()))
+            .map(|endpoint| Destination {
+                address: SocketAddr::new(endpoint.ip, port.number.get()),
+                zone: endpoint.zone.as_ref(),
+            })
             .collect())
     }
+}
+
+/// Where a connection may be brought.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Destination<'a> {
+    /// Where the pod listens.
+    pub(crate) address: SocketAddr,
+    /// Its failure zone, where its node has one.
+    pub(crate) zone: Option<&'a ZoneName>,
 }
 
 /// Who has which address.
@@ -173,6 +220,10 @@ pub(crate) struct Snapshot {
     pub(crate) routes: Arc<BTreeMap<(Protocol, AllottedPort), Arc<Route>>>,
     /// The addresses of gateways of this cluster that slices send clients to.
     pub(crate) gateways: Arc<BTreeSet<IpAddr>>,
+    /// The failure zones that this cluster's gateways are in.
+    pub(crate) gateway_zones: Arc<BTreeMap<IpAddr, ZoneName>>,
+    /// The failure zone that this gateway is in, where its node has one.
+    pub(crate) zone: Option<ZoneName>,
     /// What this cluster exports.
     pub(crate) exports: Arc<HashMap<ServiceKey, Arc<ExportedService>>>,
     /// The pods whose address says who they are.
@@ -199,8 +250,13 @@ mod tests {
         ReadyEndpoint {
             hostname: Hostname::parse(hostname).ok(),
             ip: ip.parse().unwrap(),
+            zone: None,
             ports: ports.into(),
         }
+    }
+
+    fn addresses(found: Result<Vec<Destination<'_>>, Refusal>) -> Result<Vec<String>, Refusal> {
+        found.map(|found| found.iter().map(|pod| pod.address.to_string()).collect())
     }
 
     /// Worked example A: "service port; paris's gateway maps it to 8080".
@@ -214,12 +270,9 @@ mod tests {
             ],
             ..ExportedService::default()
         };
-        let to = |number| service.destinations(key(number), None);
-        assert_eq!(
-            to(80),
-            Ok(vec!["10.244.0.5:8080".parse().unwrap(), "10.244.0.6:8081".parse().unwrap()])
-        );
-        assert_eq!(to(9090), Ok(vec!["10.244.0.5:9191".parse().unwrap()]));
+        let to = |number| addresses(service.destinations(key(number), None));
+        assert_eq!(to(80), Ok(vec!["10.244.0.5:8080".to_owned(), "10.244.0.6:8081".to_owned()]));
+        assert_eq!(to(9090), Ok(vec!["10.244.0.5:9191".to_owned()]));
         assert_eq!(to(8080), Err(Refusal::NotExported), "a pod's port is no service port");
         let hostname = Hostname::parse("a").unwrap();
         assert_eq!(
@@ -243,9 +296,9 @@ mod tests {
             ..ExportedService::default()
         };
         let to = |name: &str, number| {
-            service.destinations(key(number), Some(&Hostname::parse(name).unwrap()))
+            addresses(service.destinations(key(number), Some(&Hostname::parse(name).unwrap())))
         };
-        assert_eq!(to("db-0", 6432), Ok(vec!["10.244.0.7:6432".parse().unwrap()]));
+        assert_eq!(to("db-0", 6432), Ok(vec!["10.244.0.7:6432".to_owned()]));
         assert_eq!(to("db-1", 6432), Err(Refusal::NoEndpoint));
         assert_eq!(to("db-0", 1), Err(Refusal::NoEndpoint), "the Service has no port debug");
     }

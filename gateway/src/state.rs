@@ -8,6 +8,7 @@ mod policies;
 mod routes;
 mod slice;
 mod store;
+mod traffic;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,6 +18,7 @@ use landbridge_api::{
     convert::{self, ImportView},
     landbridge::Peer as PeerObject,
     mcs::v1beta1::{ServiceExport, ServiceImport},
+    traffic::TrafficPolicy,
     watch::Change,
     wellknown::PROXY_PROTOCOL,
 };
@@ -27,6 +29,7 @@ use self::{
     policies::{Policies, PolicyView},
     slice::SliceView,
     store::{Read, Store},
+    traffic::{Traffic, TrafficView},
 };
 use crate::{
     pod::{PodView, SlimPod},
@@ -53,6 +56,8 @@ pub(crate) enum Event {
     Service(Box<Change<Service>>),
     /// About an EndpointSlice.
     Slice(Change<EndpointSlice>),
+    /// About a TrafficPolicy.
+    Traffic(Change<TrafficPolicy>),
 }
 
 impl Event {
@@ -65,7 +70,8 @@ impl Event {
             | Self::Import(Change::Interrupted(error))
             | Self::Peer(Change::Interrupted(error))
             | Self::Pod(Change::Interrupted(error))
-            | Self::Slice(Change::Interrupted(error)) => Some(error),
+            | Self::Slice(Change::Interrupted(error))
+            | Self::Traffic(Change::Interrupted(error)) => Some(error),
             Self::Service(change) => match &**change {
                 Change::Interrupted(error) => Some(error),
                 _ => None,
@@ -103,6 +109,9 @@ pub(crate) struct State {
     pods: Store<PodView>,
     services: Store<ServiceView>,
     slices: Store<SliceView>,
+    traffic: Store<TrafficView>,
+    /// Whether TrafficPolicies could not be read when that was tried last.
+    traffic_is_away: bool,
     route_problems: Vec<Problem>,
     dirty: Dirty,
     last: Snapshot,
@@ -121,6 +130,8 @@ impl State {
             pods: Store::default(),
             services: Store::default(),
             slices: Store::default(),
+            traffic: Store::default(),
+            traffic_is_away: false,
             route_problems: Vec::new(),
             dirty: Dirty::default(),
             last: Snapshot::default(),
@@ -144,6 +155,7 @@ impl State {
             }
             Event::Import(change) => {
                 let changed = self.imports.apply(change, |object| convert::import(object).into());
+                self.dirty.exports |= changed;
                 self.dirty.routes |= changed;
                 changed
             }
@@ -168,6 +180,12 @@ impl State {
                 self.dirty.routes |= changed;
                 changed
             }
+            Event::Traffic(change) => {
+                self.traffic_is_away |= matches!(change, Change::Interrupted(_));
+                let changed = self.traffic.apply(change, traffic::read_policy);
+                self.dirty.routes |= changed;
+                changed
+            }
         };
         self.dirty.synced |= synced != self.is_synced();
         changed || self.dirty.synced
@@ -183,6 +201,8 @@ impl State {
             && self.pods.is_listed()
             && self.services.is_listed()
             && self.slices.is_listed()
+            // A cluster whose definitions are older has none of them.
+            && (self.traffic.is_listed() || self.traffic_is_away)
     }
 
     /// The next snapshot; none while nothing has changed. What has not changed is shared with the last one.
@@ -196,12 +216,22 @@ impl State {
         }
         if dirty.exports {
             let policies = Policies::of(&self.policies);
-            let mut built = exports::build(&self.exports, &self.services, &self.slices, &policies);
+            let mut built = exports::build(
+                &self.exports,
+                &self.services,
+                &self.slices,
+                &self.imports,
+                &policies,
+            );
             // Who may call is not known yet, so nobody may.
             if !self.policies.is_listed() {
                 built.clear();
             }
             self.last.exports = Arc::new(built);
+            let zones = exports::gateway_zones(&self.slices);
+            if zones != *self.last.gateway_zones {
+                self.last.gateway_zones = Arc::new(zones);
+            }
         }
         if dirty.peers {
             let others = self.peers.iter().filter(|peer| peer.cluster != self.cluster);
@@ -209,7 +239,9 @@ impl State {
             self.last.peers = Arc::new(peers.collect());
         }
         if dirty.routes {
-            let (routes, problems) = routes::build(&self.cluster, &self.slices, &self.imports);
+            let traffic = Traffic::of(&self.traffic);
+            let (routes, problems) =
+                routes::build(&self.cluster, &self.slices, &self.imports, &traffic);
             self.last.routes = Arc::new(routes);
             self.route_problems = problems;
             self.last.gateways = Arc::new(routes::gateways(&self.slices));
@@ -229,6 +261,7 @@ impl State {
             self.pods.problems(),
             self.services.problems(),
             self.slices.problems(),
+            self.traffic.problems(),
         ]
         .into_iter()
         .flatten()

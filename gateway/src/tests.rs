@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod calls;
+mod choice;
 mod failure;
 mod older;
 mod renewal;

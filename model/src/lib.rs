@@ -28,7 +28,7 @@ pub use export::{Export, IpFamily, ServiceKind, SessionAffinity, ZoneCapacity};
 pub use merge::{Conflict, ConflictReason, Merged, MergedPort, Rulebook, merge};
 pub use name::{
     ClusterId, ClusterSetId, DerivedName, Hostname, NameError, Namespace, NetworkName, PortName,
-    ServiceKey, ServiceName, ZoneName,
+    RegionName, ServiceKey, ServiceName, ZoneName,
 };
 pub use peer::{GatewayAddress, Peer};
 pub use port::{AppProtocol, PortKey, Protocol, ServicePort};

@@ -173,6 +173,10 @@ name!(
     PortName, "port name", |kind, text| check_label(kind, text, MAX_LABEL)
 );
 name!(
+    /// A region, a label value such as `eu-west-1`.
+    RegionName, "region", check_label_value
+);
+name!(
     /// The name of a Service, and so of its ServiceExport and ServiceImport.
     ServiceName, "service name", |kind, text| check_label(kind, text, MAX_LABEL)
 );

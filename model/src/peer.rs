@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use crate::name::{ClusterId, NetworkName};
+use crate::name::{ClusterId, NetworkName, RegionName};
 
 /// Where one replica of a peer's gateway is reached: UDP, and TCP where UDP does not pass, on the same number.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -23,6 +23,8 @@ pub struct Peer {
     pub generation: u64,
     /// Its network: where it is this member's own, pods are reached directly.
     pub network: NetworkName,
+    /// Its region, where it tells one: near ones are called first.
+    pub region: Option<RegionName>,
     /// The addresses of its gateways; none where it can only dial.
     pub gateways: Vec<GatewayAddress>,
 }

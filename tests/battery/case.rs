@@ -20,8 +20,8 @@ use tokio::task::JoinHandle;
 
 use super::{
     objects::{
-        CLUSTER_EXPORT, EXPORT, IMPORT, Kind, SERVICE, SLICE, conditions, export, merge, namespace,
-        pods, service,
+        CLUSTER_EXPORT, EXPORT, IMPORT, Kind, SERVICE, SLICE, TRAFFIC, conditions, export, merge,
+        namespace, pods, service,
     },
     stage::{PATIENCE, Set, patiently},
 };
@@ -110,6 +110,11 @@ impl Case {
     /// Waits until the export `name` has a condition that begins so.
     pub(crate) async fn export_says(&self, at: &At, name: &str, condition: &str) -> Value {
         self.says(at, EXPORT, name, condition).await
+    }
+
+    /// Waits until the TrafficPolicy `name` has a condition that begins so.
+    pub(crate) async fn policy_says(&self, at: &At, name: &str, condition: &str) -> Value {
+        self.says(at, TRAFFIC, name, condition).await
     }
 
     async fn says(&self, at: &At, kind: Kind, name: &str, condition: &str) -> Value {

@@ -14,6 +14,7 @@
 //! | [`exports`], [`imports`] | "Exporting Services", "Importing Services", "Service Types", "ClusterSetIP" |
 //! | [`conflicts`], [`ports`] | "Constraints and Conflict Resolution", property by property |
 //! | [`slices`], [`headless`], [`networks`] | "Using EndpointSlice objects", both arrangements, endpoints that are stale |
+//! | [`traffic`] | TrafficPolicies: which slices they change, what they are told |
 //! | [`mischief`] | what is wrong, by mistake or on purpose, hurts only itself |
 //! | [`life`] | APIs, controllers and members that come and go |
 //! | [`example_a`], [`example_b`], [`example_c`] | the worked examples, line by line |
@@ -36,6 +37,7 @@ pub(crate) mod recording;
 pub(crate) mod server;
 pub(crate) mod slices;
 pub(crate) mod stage;
+pub(crate) mod traffic;
 
 /// Lists the cases for one kind of server.
 macro_rules! battery {
@@ -133,6 +135,9 @@ macro_rules! battery {
                     slices_follow_the_pods
                     own_pods_keep_what_is_known_of_them
                     each_family_has_slices_of_its_own;
+                cases traffic:
+                    where_clusters_are_weighed_only_gateways_are_called
+                    a_policy_that_makes_no_sense_is_refused;
                 stories example_c:
                     an_export_of_a_namespace_that_is_not_allowed_is_told_so
                     an_export_that_the_hub_refuses_is_told_why

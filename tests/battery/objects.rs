@@ -27,6 +27,7 @@ pub(crate) const POLICY: Kind = kind("landbridge.dev/v1alpha1", "AccessPolicy");
 pub(crate) const PEER: Kind = kind("landbridge.dev/v1alpha1", "Peer");
 pub(crate) const SERVICE: Kind = kind("v1", "Service");
 pub(crate) const SLICE: Kind = kind("discovery.k8s.io/v1", "EndpointSlice");
+pub(crate) const TRAFFIC: Kind = kind("landbridge.dev/v1alpha1", "TrafficPolicy");
 
 impl Kind {
     /// Whether its objects are in no namespace.

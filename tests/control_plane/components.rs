@@ -127,6 +127,7 @@ async fn start_gateway(client: Client, stop: &CancellationToken) -> tokio::task:
         link: SocketAddr::from((listen, 0)),
         identity: identity(),
         register: Some(Register { admin_port: 9 }),
+        operation: landbridge_gateway::Operation::default(),
     };
     let gateway = Gateway::bind(config, client, &mut Registry::default()).await.unwrap();
     let (handle, until) = (gateway.handle(), stop.clone());

@@ -83,6 +83,7 @@ async fn run_gateway(running: &Running, root: &pki::Root, stop: &CancellationTok
         link: SocketAddr::new(listen, 4433),
         identity,
         register: Some(Register { admin_port: admin.port() }),
+        operation: landbridge_gateway::Operation::default(),
     };
     let mut registry = Registry::with_prefix("landbridge");
     let gateway = Gateway::bind(config, running.client.clone(), &mut registry).await.unwrap();

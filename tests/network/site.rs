@@ -71,6 +71,7 @@ impl Site {
             link: SocketAddr::from((Ipv4Addr::UNSPECIFIED, LINK)),
             identity,
             register: None,
+            operation: landbridge_gateway::Operation::default(),
         };
         let (stop, heard) = (CancellationToken::new(), Arc::default());
         let (tell, told) = mpsc::channel();

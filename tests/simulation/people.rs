@@ -111,7 +111,8 @@ impl World {
         match self.chance.below(100) {
             0..=14 => self.put_service(cluster, namespace, name),
             15..=30 => self.export(cluster, namespace, name),
-            31..=34 => self.guard(cluster, namespace, name),
+            31..=33 => self.guard(cluster, namespace, name),
+            34 => self.steer(cluster, namespace, name),
             35..=42 => self.unexport(cluster, namespace, name),
             43..=58 => self.scale(cluster, namespace, name),
             59..=62 => self.remove_service(cluster, namespace, name),
@@ -351,6 +352,21 @@ impl World {
         }
         let thing = json!({"metadata": {"namespace": namespace, "name": policy}, "spec": {"service": service}});
         self.put(Some(cluster), Thing::AccessPolicy(typed(thing)));
+    }
+
+    /// A TrafficPolicy for a service comes, or goes. Only whether it weighs clusters is the controller's affair.
+    fn steer(&mut self, cluster: usize, namespace: &str, name: &str) {
+        let key = key(namespace, name);
+        if self.clusters[cluster].api.find(Sort::TrafficPolicy, &key).is_some() {
+            return self.write(Some(cluster), Op::Delete(Sort::TrafficPolicy, key, None));
+        }
+        let spec = if self.chance.percent(70) {
+            json!({"service": name, "locality": "Anywhere"})
+        } else {
+            json!({"service": name, "retries": 1})
+        };
+        let thing = json!({"metadata": {"namespace": namespace, "name": name}, "spec": spec});
+        self.put(Some(cluster), Thing::TrafficPolicy(typed(thing)));
     }
 
     fn turn_gateway(&mut self, cluster: usize) {

@@ -235,13 +235,18 @@ impl World {
                 None => seen.entry(String::new()).or_default().extend(addresses(thing)),
             }
         }
+        let policy =
+            state.api.get(Sort::TrafficPolicy, service.namespace.as_str(), service.name.as_str());
+        let is_weighed = matches!(policy.map(|policy| &**policy), Some(Thing::TrafficPolicy(policy)) if policy.spec.weighs());
         let gateways = state.gateways.iter().map(|gateway| gateway.ip().to_string());
         let gateways: BTreeSet<String> = gateways.collect();
         let mut near: BTreeSet<String> = gateways;
         for fact in facts {
             // "A member whose service has an AccessPolicy counts as another network for it."
+            // "A TrafficPolicy that weighs clusters makes the slice name gateways only."
+            let is_direct = !fact.guarded && !(is_weighed && fact.kind == "ClusterSetIP");
             let is_near = fact.cluster == cluster
-                || (self.clusters[fact.cluster].network == network && !fact.guarded);
+                || (self.clusters[fact.cluster].network == network && is_direct);
             let serves = fact.kind == facts[0].kind && fact.serves(&union) && is_open;
             let pods = if serves { self.pods(fact.cluster, service) } else { BTreeSet::new() };
             let names = seen.remove(fact.id.as_str()).unwrap_or_default();

@@ -13,6 +13,7 @@ use landbridge_api::{
     inventory::ClusterProfile,
     landbridge::{ClusterExport, Member, Peer},
     mcs::{ServiceExport, ServiceImport},
+    traffic::TrafficPolicy,
     watch::{Change, ObjectKey},
 };
 use landbridge_controller::{
@@ -93,6 +94,7 @@ things! {
     Service: Service,
     ServiceExport: ServiceExport,
     ServiceImport: ServiceImport,
+    TrafficPolicy: TrafficPolicy,
 }
 
 impl Sort {
@@ -119,6 +121,7 @@ impl Sort {
             Kind::Service => Self::Service,
             Kind::ServiceExport => Self::ServiceExport,
             Kind::ServiceImport => Self::ServiceImport,
+            Kind::TrafficPolicy => Self::TrafficPolicy,
         }
     }
 }

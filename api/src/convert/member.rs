@@ -1,6 +1,6 @@
 //! Pure: Member and Peer to [`Peer`] and back.
 
-use landbridge_model::{ClusterId, GatewayAddress, NetworkName, Peer};
+use landbridge_model::{ClusterId, GatewayAddress, NetworkName, Peer, RegionName};
 
 use super::{ConvertError, Reading};
 use crate::landbridge::{self, GatewayEndpoint, Member};
@@ -11,8 +11,11 @@ use crate::landbridge::{self, GatewayEndpoint, Member};
 /// [`ConvertError`] names the field that is at fault.
 pub fn member_peer(member: &Member) -> Result<Peer, ConvertError> {
     let reading = Reading { kind: "Member", metadata: &member.metadata };
-    let gateways = member.status.as_ref().map_or(&[][..], |status| &status.gateways);
-    read(&reading, member.spec.generation, &member.spec.network, "status.gateways", gateways)
+    let status = member.status.as_ref();
+    let gateways = status.map_or(&[][..], |status| &status.gateways);
+    let peer =
+        read(&reading, member.spec.generation, &member.spec.network, "status.gateways", gateways)?;
+    Ok(Peer { region: region(status.and_then(|status| status.region.as_deref())), ..peer })
 }
 
 /// Reads a Peer.
@@ -21,7 +24,14 @@ pub fn member_peer(member: &Member) -> Result<Peer, ConvertError> {
 /// [`ConvertError`] names the field that is at fault.
 pub fn peer(peer: &landbridge::Peer) -> Result<Peer, ConvertError> {
     let reading = Reading { kind: "Peer", metadata: &peer.metadata };
-    read(&reading, peer.spec.generation, &peer.spec.network, "spec.gateways", &peer.spec.gateways)
+    let spec = &peer.spec;
+    let read = read(&reading, spec.generation, &spec.network, "spec.gateways", &spec.gateways)?;
+    Ok(Peer { region: region(spec.region.as_deref()), ..read })
+}
+
+/// A region that cannot be read is none: a member is not to be lost for where it says that it is.
+fn region(text: Option<&str>) -> Option<RegionName> {
+    text.filter(|text| !text.is_empty()).and_then(|text| RegionName::parse(text).ok())
 }
 
 fn read(
@@ -50,6 +60,7 @@ fn read(
             reading.error("spec.generation", "is negative: generations count from 1")
         })?,
         network: reading.name("spec.network", NetworkName::parse(network))?,
+        region: None,
         gateways: gateways.iter().map(address).collect::<Result<_, _>>()?,
     })
 }
@@ -68,6 +79,7 @@ mod tests {
         let spec = landbridge::PeerSpec {
             generation: 1,
             network: "a".into(),
+            region: Some("eu-west".into()),
             gateways: vec![GatewayEndpoint { address: address.into() }],
         };
         peer(&landbridge::Peer::new(name, spec)).map_err(|error| error.to_string())
@@ -77,6 +89,7 @@ mod tests {
     fn a_peer_is_read_with_its_addresses() {
         let peer = check("tokyo", "[2001:db8::11]:4433").unwrap();
         assert_eq!(gateway_endpoints(&peer.gateways)[0].address, "[2001:db8::11]:4433");
+        assert_eq!(peer.region.unwrap().as_str(), "eu-west");
     }
 
     #[test]

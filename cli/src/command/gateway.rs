@@ -1,7 +1,7 @@
 //! `landbridge gateway`: settings, certificates and a client become a running gateway.
 
 use anyhow::Result;
-use landbridge_gateway::{Config, Gateway, Register};
+use landbridge_gateway::{Config, Gateway, Operation, Register};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -45,6 +45,7 @@ impl Component for Settings {
             link: self.link,
             identity: self.identity,
             register: self.register.then_some(Register { admin_port }),
+            operation: Operation { region: self.region },
         };
         let mut registry = Registry::with_prefix(admin::PREFIX);
         let gateway = Gateway::bind(config, client, &mut registry).await?;

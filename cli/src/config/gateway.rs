@@ -6,7 +6,7 @@ use std::{
 };
 
 use landbridge_gateway::pki::{Identity, PkiError, Source, Texts};
-use landbridge_model::{Hostname, Timestamp};
+use landbridge_model::{Hostname, RegionName, Timestamp};
 
 use super::{
     common::{Common, Membership},
@@ -53,6 +53,11 @@ const NAME: Setting = Setting::one(
     "NAME",
     "Name of this replica, the one that its certificate was issued for",
 );
+const REGION: Setting = Setting::one(
+    "region",
+    "NAME",
+    "The region of this cluster: other clusters of it are called before those that are elsewhere",
+);
 const REGISTER: Setting = Setting::switch(
     "register",
     "Tell the controller of this gateway by an EndpointSlice and a Lease of its own, where it runs outside a pod",
@@ -73,12 +78,13 @@ pub(crate) struct Settings {
     pub(crate) listen: Vec<IpAddr>,
     pub(crate) membership: Membership,
     pub(crate) name: Hostname,
+    pub(crate) region: Option<RegionName>,
     pub(crate) register: bool,
 }
 
 impl super::Settings for Settings {
     fn table() -> Vec<&'static Setting> {
-        let own: [&Setting; 11] = [
+        let own: [&Setting; 12] = [
             &NAME,
             &LISTEN,
             &LINK_LISTEN,
@@ -88,6 +94,7 @@ impl super::Settings for Settings {
             &MEMBER_CERT,
             &MEMBER_KEY,
             &GENERATION,
+            &REGION,
             &REGISTER,
             &ADMIN_LISTEN,
         ];
@@ -103,6 +110,7 @@ impl super::Settings for Settings {
         let link = reader.optional(&LINK_LISTEN, |text| value::socket_or_any(text, ipv6));
         let issued = reader.is_given(&MEMBER_CERT) || reader.is_given(&MEMBER_KEY);
         let identity = if issued { issue(reader, name.as_ref()) } else { identity(reader) };
+        let region = reader.optional(&REGION, RegionName::parse);
         let register = reader.required(&REGISTER, value::boolean);
         let admin = reader.optional(&ADMIN_LISTEN, |text| value::socket_or_any(text, ipv6));
         if let (Some(true), false) = (register, listen.is_empty()) {
@@ -122,6 +130,7 @@ impl super::Settings for Settings {
             listen,
             membership: membership?,
             name: name?,
+            region,
             register: register?,
         })
     }

@@ -309,6 +309,7 @@ async fn start_gateway(
         link: place.link(),
         identity: hub.identity(&place.name)?,
         register: Some(Register { admin_port: place.gateway_admin().port() }),
+        operation: landbridge_gateway::Operation::default(),
     };
     let gateway = Gateway::bind(config, client, &mut registry).await?;
     let admin = Admin::gateway(gateway.handle(), registry);

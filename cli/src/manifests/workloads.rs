@@ -213,6 +213,7 @@ fn arguments(part: Part, settings: &Settings) -> Vec<String> {
         Part::Dns => flags.push(("listen", format!("any:{DNS_PORT}"))),
         Part::Gateway => {
             flags.push(("listen", "any".into()));
+            flags.extend(settings.region.iter().map(|region| ("region", region.clone())));
             flags.push(("generation", settings.generation.to_string()));
             flags.push(("member-cert", MEMBER.file("member.pem")));
             flags.push(("member-key", MEMBER.file("member-key.pem")));

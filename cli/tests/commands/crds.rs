@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{err, landbridge, out};
 
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
     "AccessPolicy",
     "ClusterExport",
     "ClusterProfile",
@@ -14,6 +14,7 @@ const KINDS: [&str; 8] = [
     "Peer",
     "ServiceExport",
     "ServiceImport",
+    "TrafficPolicy",
 ];
 
 fn kinds<'a>(definitions: impl IntoIterator<Item = &'a Value>) -> Vec<&'a str> {

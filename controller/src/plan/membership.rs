@@ -103,6 +103,7 @@ fn peer_spec(member: &MemberView) -> PeerSpec {
     PeerSpec {
         generation: i64::try_from(member.peer.generation).unwrap_or(i64::MAX),
         network: member.peer.network.to_string(),
+        region: member.peer.region.as_ref().map(ToString::to_string),
         gateways: convert::gateway_endpoints(&member.peer.gateways),
     }
 }

@@ -23,8 +23,9 @@ use std::{
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use landbridge_api::{
+    traffic::Locality,
     watch::ObjectKey,
-    wellknown::{GATEWAYS, IMPORT, KUBE_SERVICE_NAME, SERVICE_NAME, SOURCE_CLUSTER},
+    wellknown::{ENDPOINTS, GATEWAYS, IMPORT, KUBE_SERVICE_NAME, SERVICE_NAME, SOURCE_CLUSTER},
 };
 use landbridge_model::{
     AllottedPort, ClusterId, Export, Hostname, IpFamily, Merged, MergedPort, PortKey, PortName,
@@ -67,7 +68,7 @@ pub(super) enum Route {
 }
 
 /// How calls of `service` get from here to the pods of `cluster`. "A member whose service has an AccessPolicy counts as
-/// another network for it": its gateways hold the policy.
+/// another network for it": its gateways hold the policy. So it does where clusters are weighed, which only gateways can.
 pub(super) fn route(observed: &Observed, service: &ServiceKey, cluster: &ClusterId) -> Route {
     if *cluster == observed.config.cluster {
         return Route::Here;
@@ -76,22 +77,24 @@ pub(super) fn route(observed: &Observed, service: &ServiceKey, cluster: &Cluster
         .member(cluster)
         .is_some_and(|member| member.peer.network == observed.config.network);
     let export = observed.cluster_exports.find(&cluster_export_key(cluster, service));
-    if is_near && !export.is_some_and(|view| view.export.guarded) {
-        Route::Direct
-    } else {
-        Route::Gateways
-    }
+    let export = export.map(|view| &view.export);
+    let is_guarded = export.is_some_and(|export| export.guarded);
+    let is_weighed = export.is_none_or(|export| export.kind != ServiceKind::Headless)
+        && observed.weighs(service);
+    if is_near && !is_guarded && !is_weighed { Route::Direct } else { Route::Gateways }
 }
 
 /// The ports of `merged` that are allotted numbers: those that another network serves, and that gateways can carry.
-/// A headless import has addresses of its own for every endpoint, and no port of its own.
+/// A headless import has addresses of its own for every endpoint, and no port of its own. Where clusters are weighed
+/// gateways serve all of them.
 pub(super) fn carried(observed: &Observed, merged: &Merged) -> Vec<Slot> {
     if merged.kind == ServiceKind::Headless {
         return Vec::new();
     }
+    let is_weighed = observed.weighs(&merged.service);
     let ports = merged.ports.iter().filter(|port| {
         port.port.key.protocol != Protocol::Sctp
-            && elsewhere(observed, &merged.service, port).next().is_some()
+            && (is_weighed || elsewhere(observed, &merged.service, port).next().is_some())
     });
     ports.map(|port| port.port.key.into()).collect()
 }
@@ -147,11 +150,15 @@ impl Source<'_> {
             let mut pods = Vec::new();
             for group in groups {
                 slices.serving.insert(family);
-                let ports = group.ports.iter();
+                // Never mixed: where gateways weigh this cluster's pods against others', kube-proxy knows gateways alone.
+                let ports = group.ports.iter().filter(|(key, _)| !self.is_weighed(family, *key));
                 let ports = ports.map(|(key, number)| {
                     (key.derived_port_name().to_string(), key.protocol, *number, None)
                 });
-                pods.push((ports.collect(), group.endpoints.clone()));
+                let ports: Vec<data::Port> = ports.collect();
+                if !ports.is_empty() || group.ports.is_empty() {
+                    pods.push((ports, group.endpoints.clone()));
+                }
             }
             draft("pods", family).finish(pods, &mut slices.wanted);
             let used = self.used(family);
@@ -173,7 +180,12 @@ impl Source<'_> {
                 if !gateways.is_empty() {
                     slices.serving.insert(family);
                 }
-                let ready = used && ports.iter().any(|port| self.is_ready_elsewhere(port));
+                let is_ready = |port: &&MergedPort| {
+                    let key = port.port.key;
+                    let here = self.is_weighed(family, key) && self.is_ready_here(key);
+                    here || self.is_ready_elsewhere(port)
+                };
+                let ready = used && ports.iter().any(is_ready);
                 let parts = ports.chunks(MOST_PORTS).map(|ports| {
                     let ports = ports.iter().filter_map(|port| {
                         let number = self.number(port)?;
@@ -192,6 +204,13 @@ impl Source<'_> {
     fn split(&self, family: IpFamily) -> (Vec<&MergedPort>, Vec<&MergedPort>, bool) {
         let allotted = self.merged.ports.iter();
         let allotted = allotted.filter(|port| self.number(port).is_some());
+        let is_weighed = |port: &&MergedPort| self.is_weighed(family, port.port.key);
+        let (weighed, allotted): (Vec<&MergedPort>, Vec<_>) = allotted.partition(is_weighed);
+        if !weighed.is_empty() {
+            // Where one port is weighed, all that gateways carry are.
+            return (weighed, allotted, false);
+        }
+        let allotted = allotted.into_iter();
         let is_near = |cluster: &ClusterId| {
             route(self.observed, &self.merged.service, cluster) != Route::Gateways
         };
@@ -219,6 +238,18 @@ impl Source<'_> {
         Some(number.number())
     }
 
+    /// Whether gateways weigh this cluster's pods against others' for a port. Without a gateway there is nobody to do it.
+    fn is_weighed(&self, family: IpFamily, port: PortKey) -> bool {
+        self.numbers.contains_key(&Slot::from(port))
+            && self.observed.weighs(&self.merged.service)
+            && self.gateways.of(family).next().is_some()
+    }
+
+    /// Whether a pod of this cluster takes calls to a port, of whatever family: gateways carry the one to the other.
+    fn is_ready_here(&self, port: PortKey) -> bool {
+        [IpFamily::V4, IpFamily::V6].into_iter().any(|family| self.home.is_ready(family, port))
+    }
+
     /// Whether any other cluster that serves a port has a ready pod.
     fn is_ready_elsewhere(&self, port: &MergedPort) -> bool {
         elsewhere(self.observed, &self.merged.service, port).any(|cluster| self.is_ready(cluster))
@@ -236,6 +267,10 @@ impl Source<'_> {
                     Draft::new(&self.merged.service, family, self.mcs_name(cluster, family))
                         .label(SERVICE_NAME, self.merged.service.name.as_str())
                         .label(SOURCE_CLUSTER, cluster.as_str());
+                let draft = match self.told_capacity(cluster) {
+                    Some(capacity) => draft.annotation(ENDPOINTS, &capacity),
+                    None => draft,
+                };
                 let before = slices.wanted.len();
                 let parts = match route(self.observed, &self.merged.service, cluster) {
                     Route::Direct => {
@@ -254,6 +289,23 @@ impl Source<'_> {
                 }
             }
         }
+    }
+
+    /// How many endpoints of another cluster are ready, where a policy weighs by that. Not otherwise: endpoint churn stays
+    /// at home.
+    fn told_capacity(&self, cluster: &ClusterId) -> Option<String> {
+        let is_elsewhere = *cluster != self.observed.config.cluster;
+        let policies = self.observed.traffic(&self.merged.service);
+        let spec = policies.first().map(|(_, policy)| &policy.spec);
+        let is_asked = spec.is_some_and(|spec| {
+            spec.spill_over.as_ref().is_some_and(|spill| spill.healthy_percent.is_some())
+                || spec.locality == Some(Locality::Anywhere) && spec.clusters.is_empty()
+        });
+        let zones = self.exports.get(cluster)?.zones.values();
+        let (ready, total) = zones.fold((0_u32, 0_u32), |(ready, total), zone| {
+            (ready.saturating_add(zone.ready), total.saturating_add(zone.total))
+        });
+        (is_elsewhere && is_asked).then(|| format!("{ready}/{total}"))
     }
 
     /// Names of services and clusters hold dashes, so that two services may come to one name: then the one that

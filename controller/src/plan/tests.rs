@@ -12,6 +12,7 @@
 //! | [`members`] | peers, heartbeats, silence |
 //! | [`networks`] | members that share a network, and mixed sets |
 //! | [`mischief`] | what others write where only the controller should |
+//! | [`traffic`] | TrafficPolicies, and when only gateways are called |
 //! | [`trouble`] | malformed and foreign objects, restarts, families, bounds |
 
 mod clusterset_ip;
@@ -23,5 +24,6 @@ mod limits;
 mod members;
 mod mischief;
 mod networks;
+mod traffic;
 mod trouble;
 mod world;

@@ -99,6 +99,7 @@ fn read(event: &Event) -> Option<(Kind, Heard)> {
         Event::Service(change) => (Kind::Service, heard(change)),
         Event::ServiceExport(change) => (Kind::ServiceExport, heard(change)),
         Event::ServiceImport(change) => (Kind::ServiceImport, heard(change)),
+        Event::TrafficPolicy(change) => (Kind::TrafficPolicy, heard(change)),
         // No plan writes it, or it is of no object.
         Event::AccessPolicy(_)
         | Event::Kubernetes(_)

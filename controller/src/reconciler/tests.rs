@@ -35,6 +35,7 @@ impl World {
         let member = Member::new("paris", spec);
         for event in [
             Event::AccessPolicy(nothing()),
+            Event::TrafficPolicy(nothing()),
             Event::ClusterExport(nothing()),
             Event::EndpointSlice(nothing()),
             Event::HubSlice(nothing()),

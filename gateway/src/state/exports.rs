@@ -1,10 +1,19 @@
 //! Pure: what this cluster exports, and its ready endpoints.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::Service;
-use landbridge_api::convert;
-use landbridge_model::{PortKey, PortName, ServiceKey, allotment::port_number};
+use landbridge_api::{
+    convert::{self, ImportView},
+    wellknown::GATEWAY_SERVICE,
+};
+use landbridge_model::{
+    PortKey, PortName, ServiceKey, SessionAffinity, ZoneName, allotment::port_number,
+};
 
 use super::{
     ExportView,
@@ -54,10 +63,15 @@ pub(super) fn build(
     exports: &Store<ExportView>,
     services: &Store<ServiceView>,
     slices: &Store<SliceView>,
+    imports: &Store<ImportView>,
     policies: &Policies<'_>,
 ) -> HashMap<ServiceKey, Arc<ExportedService>> {
     let services: HashMap<&ServiceKey, &ServiceView> =
         services.iter().map(|service| (&service.service, service)).collect();
+    // What all exporters of a service add up to, this one among them, its import says.
+    let by_client = |import: &&ImportView| import.affinity != SessionAffinity::None;
+    let by_client: HashSet<&ServiceKey> =
+        imports.iter().filter(by_client).map(|import| &import.service).collect();
     let mut built: HashMap<ServiceKey, ExportedService> = HashMap::new();
     for export in exports.iter() {
         if let Some(service) = services.get(&export.service) {
@@ -65,6 +79,8 @@ pub(super) fn build(
                 ports: service.ports.clone(),
                 headless: service.headless,
                 endpoints: Vec::new(),
+                total: 0,
+                by_client: by_client.contains(&export.service),
                 proxy_protocol: export.proxy_protocol,
                 access: policies.rules(&export.service),
             };
@@ -72,11 +88,24 @@ pub(super) fn build(
         }
     }
     for slice in slices.iter() {
-        if let SliceView::Local { service, endpoints } = slice
+        if let SliceView::Local { service, endpoints, total } = slice
             && let Some(exported) = built.get_mut(service)
         {
             exported.endpoints.extend_from_slice(endpoints);
+            exported.total += total;
         }
     }
     built.into_iter().map(|(key, exported)| (key, Arc::new(exported))).collect()
+}
+
+/// The failure zones that gateways are in, as the slices of their Service say.
+pub(super) fn gateway_zones(slices: &Store<SliceView>) -> BTreeMap<IpAddr, ZoneName> {
+    let gateways = slices.iter().filter_map(|slice| match slice {
+        SliceView::Local { service, endpoints, .. } if service.name.as_str() == GATEWAY_SERVICE => {
+            Some(endpoints)
+        }
+        _ => None,
+    });
+    let zones = gateways.flatten().filter_map(|one| Some((one.ip, one.zone.clone()?)));
+    zones.collect()
 }

@@ -8,11 +8,15 @@ use std::{
 
 use landbridge_api::convert::ImportView;
 use landbridge_model::{
-    AllottedPort, ClusterId, PortKey, PortName, Protocol, ServiceKey, Target, Timestamp,
+    AllottedPort, ClusterId, PortKey, PortName, Protocol, ServiceKey, SessionAffinity, Target,
+    Timestamp,
 };
 
-use super::{slice::SliceView, store::Store};
-use crate::snapshot::{Problem, Route};
+use super::{slice::SliceView, store::Store, traffic::Traffic};
+use crate::{
+    route::rules::Capacity,
+    snapshot::{Problem, Route},
+};
 
 type Routes = BTreeMap<(Protocol, AllottedPort), Arc<Route>>;
 
@@ -41,10 +45,12 @@ pub(super) fn build(
     own: &ClusterId,
     slices: &Store<SliceView>,
     imports: &Store<ImportView>,
+    traffic: &Traffic<'_>,
 ) -> (Routes, Vec<Problem>) {
     let imports: HashMap<&ServiceKey, &ImportView> =
         imports.iter().map(|import| (&import.service, import)).collect();
     let served = served(own, slices);
+    let known = known(slices);
     let mut problems = Vec::new();
     let mut routes = Routes::new();
     for ((protocol, port), mut claims) in claims(slices, &imports) {
@@ -71,7 +77,17 @@ pub(super) fn build(
             });
         }
         let clusters = clusters(own, target, port, &imports, &served);
-        let route = Route { target: target.clone(), clusters };
+        let import = imports.get(&target.service);
+        let by_client = import.is_some_and(|import| import.affinity != SessionAffinity::None);
+        let (rules, call) = traffic.for_service(&target.service);
+        let known = known.get(&target.service).cloned().unwrap_or_default();
+        let route = Route {
+            capacity: known,
+            by_client,
+            rules,
+            call,
+            ..Route::new(target.clone(), clusters)
+        };
         routes.insert((protocol, port), Arc::new(route));
     }
     (routes, problems)
@@ -100,13 +116,24 @@ fn claims<'a>(
     claims
 }
 
+/// The endpoints of each service's clusters, where their slices tell them.
+fn known(slices: &Store<SliceView>) -> HashMap<&ServiceKey, BTreeMap<ClusterId, Capacity>> {
+    let mut known: HashMap<&ServiceKey, BTreeMap<ClusterId, Capacity>> = HashMap::new();
+    for slice in slices.iter() {
+        if let SliceView::Remote { service, cluster, capacity: Some(capacity), .. } = slice {
+            known.entry(service).or_default().insert(cluster.clone(), *capacity);
+        }
+    }
+    known
+}
+
 /// What other clusters serve of each service.
 type Served<'a> = HashMap<&'a ServiceKey, Vec<(&'a ClusterId, &'a [(Option<PortName>, PortKey)])>>;
 
 fn served<'a>(own: &ClusterId, slices: &'a Store<SliceView>) -> Served<'a> {
     let mut served = Served::new();
     for slice in slices.iter() {
-        if let SliceView::Remote { service, cluster, ports, ready: true } = slice
+        if let SliceView::Remote { service, cluster, ports, ready: true, .. } = slice
             && cluster != own
         {
             served.entry(service).or_default().push((cluster, ports));

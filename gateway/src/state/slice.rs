@@ -6,15 +6,18 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use landbridge_api::{
     convert::{self, ConvertError},
     watch::ObjectKey,
-    wellknown::{KUBE_SERVICE_NAME, LANDBRIDGE, MANAGED_BY, SERVICE_NAME},
+    wellknown::{ENDPOINTS, KUBE_SERVICE_NAME, LANDBRIDGE, MANAGED_BY, SERVICE_NAME},
 };
 use landbridge_model::{
     AllottedPort, ClusterId, Hostname, PortKey, PortName, Protocol, ServiceKey, Target, Timestamp,
-    allotment::port_number,
+    ZoneName, allotment::port_number,
 };
 
-use super::store::Read;
-use crate::snapshot::{ExportedPort, ReadyEndpoint};
+use super::{store::Read, traffic::capacity};
+use crate::{
+    route::rules::Capacity,
+    snapshot::{ExportedPort, ReadyEndpoint},
+};
 
 /// A slice, as far as a gateway cares.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,6 +41,8 @@ pub(super) enum SliceView {
         service: ServiceKey,
         /// Those that are ready.
         endpoints: Vec<ReadyEndpoint>,
+        /// How many there are, ready or not.
+        total: usize,
     },
     /// What another cluster serves.
     Remote {
@@ -49,6 +54,8 @@ pub(super) enum SliceView {
         ports: Vec<(Option<PortName>, PortKey)>,
         /// Whether any of its endpoints is ready.
         ready: bool,
+        /// Its endpoints, where that is told.
+        capacity: Option<Capacity>,
     },
 }
 
@@ -70,11 +77,13 @@ fn read_slice(slice: &EndpointSlice) -> Result<Option<SliceView>, ConvertError> 
     }
     if label(slice, SERVICE_NAME).is_some() {
         let remote = convert::mcs_slice(slice)?;
+        let told = slice.metadata.annotations.as_ref().and_then(|all| all.get(ENDPOINTS));
         return Ok(remote.map(|slice| SliceView::Remote {
             service: slice.service,
             cluster: slice.cluster,
             ports: slice.ports.into_iter().map(|port| (port.name, port.key)).collect(),
             ready: slice.endpoints.iter().any(|endpoint| endpoint.ready),
+            capacity: told.and_then(|text| capacity(text)),
         }));
     }
     local(slice)
@@ -130,10 +139,12 @@ fn local(slice: &EndpointSlice) -> Result<Option<SliceView>, ConvertError> {
                 None => Some(Hostname::of_address(ip)),
             },
             ip,
+            zone: endpoint.zone.as_deref().and_then(|zone| ZoneName::parse(zone).ok()),
             ports: Arc::clone(&ports),
         });
     }
-    Ok(Some(SliceView::Local { service, endpoints }))
+    let total = slice.endpoints.len();
+    Ok(Some(SliceView::Local { service, endpoints, total }))
 }
 
 fn read_port(port: &EndpointPort) -> Result<ExportedPort, String> {

@@ -269,7 +269,7 @@ fn an_exported_service_has_its_ready_endpoints() {
     let at = |number: u16| {
         let port = PortKey { protocol: Protocol::Tcp, number: number.try_into().unwrap() };
         let found = web.destinations(port, None).unwrap();
-        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+        found.iter().map(|pod| pod.address.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(at(80), ["10.244.0.5:8080", "10.244.0.7:8080"]);
     assert_eq!(at(9090), ["10.244.0.5:9191", "10.244.0.7:9191"]);
@@ -398,6 +398,7 @@ fn everything_is_read_once_each_kind_has_been_listed() {
     // What is exported could be told by now, and is not before it is known who may call.
     assert!(!state.snapshot().unwrap().synced);
     state.apply(Event::Slice(nothing()));
+    state.apply(Event::Traffic(nothing()));
     assert!(state.snapshot().unwrap().synced);
 }
 
@@ -420,4 +421,77 @@ proptest! {
         let relisted = build("berlin", before.into_iter().chain(relist).collect());
         prop_assert_eq!(&relisted.routes, &expected.routes);
     }
+}
+
+fn traffic(name: &str, created: &str, spec: &Value) -> Event {
+    Event::Traffic(Change::Apply(object(json!({
+        "metadata": {"namespace": "shop", "name": name, "creationTimestamp": created}, "spec": spec,
+    }))))
+}
+
+/// "two policies for one service: older wins".
+#[test]
+fn of_two_traffic_policies_for_a_service_the_older_is_in_force() {
+    let mut state = State::new(ClusterId::parse("berlin").unwrap());
+    for event in example() {
+        state.apply(event);
+    }
+    let retries = |state: &mut State| {
+        let routes = state.snapshot().unwrap().routes;
+        routes[&(Protocol::Tcp, AllottedPort::new(10_000).unwrap())].call.retries
+    };
+    assert_eq!(retries(&mut state), None);
+    state.apply(traffic("b", "2026-01-02T00:00:00Z", &json!({"service": "web", "retries": 2})));
+    assert_eq!(retries(&mut state), Some(2));
+    state.apply(traffic("a", "2026-01-03T00:00:00Z", &json!({"service": "web", "retries": 3})));
+    state.apply(traffic("c", "2026-01-01T00:00:00Z", &json!({"service": "other", "retries": 1})));
+    assert_eq!(retries(&mut state), Some(2));
+    let key = ObjectKey { namespace: "shop".into(), name: "b".into() };
+    state.apply(Event::Traffic(Change::Delete(key)));
+    assert_eq!(retries(&mut state), Some(3));
+}
+
+/// A cluster whose definitions are older has no TrafficPolicies, and its gateways serve all the same.
+#[test]
+fn policies_that_cannot_be_listed_hold_nobody_up() {
+    let mut state = State::new(ClusterId::parse("berlin").unwrap());
+    state.apply(Event::Access(Change::Listed));
+    state.apply(Event::Export(Change::Listed));
+    state.apply(Event::Import(Change::Listed));
+    state.apply(Event::Peer(Change::Listed));
+    state.apply(Event::Pod(Change::Listed));
+    state.apply(Event::Service(Box::new(Change::Listed)));
+    state.apply(Event::Slice(Change::Listed));
+    assert!(!state.is_synced());
+    state.apply(Event::Traffic(Change::Interrupted("404".into())));
+    assert!(state.is_synced());
+}
+
+/// The zone of a gateway is the one that its Service's slices give its address.
+#[test]
+fn pods_and_gateways_have_the_zones_of_their_nodes() {
+    let mut state = State::new(ClusterId::parse("paris").unwrap());
+    state.apply(Event::Access(Change::Listed));
+    for event in [service("web"), export("web")] {
+        state.apply(event);
+    }
+    state.apply(pods(
+        "web",
+        &json!([{"addresses": ["10.244.0.5"], "zone": "z1"}, {"addresses": ["10.244.0.6"]}]),
+    ));
+    state.apply(slice(json!({
+        "metadata": {"namespace": "landbridge-system", "name": "landbridge-gateway-x1",
+            "labels": {KUBE_SERVICE_NAME: "landbridge-gateway"}},
+        "addressType": "IPv4", "ports": [],
+        "endpoints": [{"addresses": ["10.244.3.10"], "zone": "z2"}],
+    })));
+    let snapshot = state.snapshot().unwrap();
+    let web = &snapshot.exports[&ServiceKey::parse("shop", "web").unwrap()];
+    let zones: Vec<Option<&str>> = web
+        .endpoints
+        .iter()
+        .map(|one| one.zone.as_ref().map(landbridge_model::ZoneName::as_str))
+        .collect();
+    assert_eq!(zones, [Some("z1"), None]);
+    assert_eq!(snapshot.gateway_zones[&"10.244.3.10".parse().unwrap()].as_str(), "z2");
 }

@@ -140,6 +140,7 @@ fn config(world: &World) -> Config {
         link: SocketAddr::new(listen, 0),
         identity: world.identity(&world.leaf("berlin", 1)),
         register: Some(Register { admin_port: 9090 }),
+        operation: crate::Operation::default(),
     }
 }
 

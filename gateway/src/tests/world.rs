@@ -14,7 +14,7 @@ use std::{
 use landbridge_api::access::AccessRule;
 use landbridge_model::{
     AllottedPort, ClusterId, ClusterSetId, GatewayAddress, Hostname, NetworkName, Peer, PortKey,
-    PortName, Protocol, ServiceKey, Target, Timestamp,
+    PortName, Protocol, RegionName, ServiceKey, Target, Timestamp,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -54,7 +54,7 @@ pub(super) fn key(number: u16) -> PortKey {
 
 /// What an allotted port of `shop/web` means.
 pub(crate) fn route() -> Route {
-    Route { target: Target { service: web(), port: key(80), endpoint: None }, clusters: Vec::new() }
+    Route::new(Target { service: web(), port: key(80), endpoint: None }, Vec::new())
 }
 
 /// An address that no other test, in this process or beside it, listens on.
@@ -107,7 +107,14 @@ impl World {
 
     pub(super) fn site_with(&self, cluster: &str, leaf: &Leaf) -> Site {
         let listen = fresh_ip();
-        self.try_site(cluster, leaf, listen, SocketAddr::new(listen, 0)).unwrap()
+        self.try_site(cluster, leaf, listen, SocketAddr::new(listen, 0), None).unwrap()
+    }
+
+    /// A member of a region.
+    pub(super) fn site_in(&self, cluster: &str, region: &RegionName) -> Site {
+        let (listen, leaf) = (fresh_ip(), self.leaf(cluster, 1));
+        let link = SocketAddr::new(listen, 0);
+        self.try_site(cluster, &leaf, listen, link, Some(region.clone())).unwrap()
     }
 
     /// One of several replicas, where `link` says if it does; the one before may take a moment to let go of that.
@@ -123,7 +130,7 @@ impl World {
         let link = link.unwrap_or_else(|| SocketAddr::new(listen, 0));
         let mut site = None;
         until("bound", || {
-            site = self.try_site(cluster, &leaf, listen, link).ok();
+            site = self.try_site(cluster, &leaf, listen, link, None).ok();
             site.is_some()
         })
         .await;
@@ -133,7 +140,7 @@ impl World {
     /// A member with one gateway that proves who it is with `identity`.
     pub(super) fn site_as(&self, cluster: &str, identity: Identity) -> Site {
         let listen = fresh_ip();
-        self.bind(cluster, identity, listen, SocketAddr::new(listen, 0)).unwrap()
+        self.bind(cluster, identity, (listen, SocketAddr::new(listen, 0)), None).unwrap()
     }
 
     fn try_site(
@@ -142,16 +149,17 @@ impl World {
         leaf: &Leaf,
         listen: IpAddr,
         link: SocketAddr,
+        region: Option<RegionName>,
     ) -> std::io::Result<Site> {
-        self.bind(cluster, self.identity(leaf), listen, link)
+        self.bind(cluster, self.identity(leaf), (listen, link), region)
     }
 
     fn bind(
         &self,
         cluster: &str,
         identity: Identity,
-        listen: IpAddr,
-        link: SocketAddr,
+        (listen, link): (IpAddr, SocketAddr),
+        region: Option<RegionName>,
     ) -> std::io::Result<Site> {
         let config = CoreConfig {
             cluster: id(cluster),
@@ -159,6 +167,7 @@ impl World {
             listen: vec![listen],
             link,
             identity,
+            region,
             span: info_span!("gateway", cluster),
         };
         let core = Core::bind(config, Metrics::new())?;
@@ -200,11 +209,21 @@ impl Site {
             cluster: id(cluster),
             generation,
             network: NetworkName::parse(cluster).unwrap(),
+            region: None,
             gateways: at.iter().copied().map(GatewayAddress).collect(),
         };
         self.change(|known| {
             let mut peers = BTreeMap::clone(&known.peers);
             peers.insert(id(cluster), peer);
+            known.peers = Arc::new(peers);
+        });
+    }
+
+    /// A peer that is listed is of a region.
+    pub(super) fn knows_region(&self, cluster: &str, region: &RegionName) {
+        self.change(|known| {
+            let mut peers = BTreeMap::clone(&known.peers);
+            peers.get_mut(&id(cluster)).unwrap().region = Some(region.clone());
             known.peers = Arc::new(peers);
         });
     }
@@ -256,6 +275,7 @@ impl Site {
         let endpoint = |pod: &SocketAddr| ReadyEndpoint {
             hostname: None,
             ip: pod.ip(),
+            zone: None,
             ports: Arc::new([ExportedPort { name: name.clone(), key: key(pod.port()) }]),
         };
         let exported = ExportedService {
@@ -263,10 +283,21 @@ impl Site {
             headless: false,
             endpoints: pods.iter().map(endpoint).collect(),
             proxy_protocol,
-            access: None,
+            ..ExportedService::default()
         };
         let exports = HashMap::from([(web(), Arc::new(exported))]);
         self.change(|known| known.exports = Arc::new(exports));
+    }
+
+    /// Calls of one client to what is exported stay together.
+    pub(super) fn stays_together(&self) {
+        self.change(|known| {
+            let mut exports = HashMap::clone(&known.exports);
+            for exported in exports.values_mut() {
+                Arc::make_mut(exported).by_client = true;
+            }
+            known.exports = Arc::new(exports);
+        });
     }
 
     /// Puts AccessPolicies with these rules in force for what is exported.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use landbridge_model::AllottedPort;
+use landbridge_model::{AllottedPort, ClusterId, Protocol, ServiceKey};
 use tokio::{net::UdpSocket, sync::OwnedSemaphorePermit, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -19,9 +19,10 @@ use super::{BURST, Listed, READ, Sink, readable, serve};
 use crate::{
     core::Core,
     flows::{Activity, Ends, Table},
-    forward::{Aim, DEADLINE, MAX_TRIES, SUSPECT, answer, scope},
+    forward::{Aim, SUSPECT, answer, scope},
     links::{Link, Load},
     metrics::{DatagramCounters, Direction},
+    pool,
     route::{Choice, Scope, Tried},
     snapshot::Route,
     transport::{RecvStream, SendStream},
@@ -259,8 +260,8 @@ impl Flow {
         let result = brought.as_ref().map_or_else(|reason| *reason, |_| "connected");
         self.aim.core.metrics.flow(Direction::Outbound, result);
         match brought {
-            Ok(Brought::Here(pod)) => self.here(pod).await,
-            Ok(Brought::Peer(taken)) => self.over_link(taken).await,
+            Ok(Brought::Here(pod, _counts)) => self.here(pod).await,
+            Ok(Brought::Peer(taken, _counts)) => self.over_link(taken).await,
             Err(reason) => {
                 let target = &self.aim.route.target;
                 tracing::info!(
@@ -273,18 +274,21 @@ impl Flow {
 
     /// Tries one destination after the other.
     async fn bring(&self) -> Result<Brought, &'static str> {
-        let deadline = tokio::time::Instant::now() + DEADLINE;
+        let deadline = tokio::time::Instant::now() + self.aim.deadline();
         let mut tried = Tried::default();
         let mut reason = "no_route";
-        for _ in 0..MAX_TRIES {
+        for _ in 0..self.aim.tries() {
             let Some((choice, snapshot)) = self.aim.choose(&tried, deadline).await else {
                 return Err(reason);
             };
             let source = self.aim.source(&snapshot);
             let header = self.aim.header(source);
             match choice {
-                Choice::Here => match serve::connect(&snapshot, &header).await {
-                    Ok(pod) => return Ok(Brought::Here(Arc::new(pod))),
+                Choice::Here => match serve::connect(&self.aim.core, &snapshot, &header).await {
+                    Ok((pod, taken)) => {
+                        let server = self.aim.take(&self.aim.core.cluster);
+                        return Ok(Brought::Here(Arc::new(pod), (taken, server)));
+                    }
                     Err(refusal) => {
                         tried.here();
                         reason = refusal.reason();
@@ -295,11 +299,16 @@ impl Flow {
                         tried.link(link);
                         continue;
                     };
+                    let server = self.aim.take(&cluster);
                     match self.attempt(&link, &wire::encode_header(&header), deadline).await {
-                        Ok(taken) => return Ok(Brought::Peer(taken)),
+                        Ok(taken) => {
+                            self.aim.succeeded(&server);
+                            return Ok(Brought::Peer(taken, server));
+                        }
                         Err((why, None)) => return Err(why),
                         Err((why, Some(scope))) => {
                             reason = why;
+                            self.aim.failed(&cluster, why, scope);
                             tried.learn(scope, cluster, link.id);
                         }
                     }
@@ -402,8 +411,11 @@ impl Flow {
     }
 }
 
+/// The cluster that a flow counts for.
+type Server = pool::Taken<(ServiceKey, ClusterId)>;
+
 /// Where a flow has been brought.
 enum Brought {
-    Here(Arc<UdpSocket>),
-    Peer(Taken),
+    Here(Arc<UdpSocket>, (pool::Taken<(Protocol, SocketAddr)>, Server)),
+    Peer(Taken, Server),
 }

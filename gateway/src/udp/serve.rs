@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::seq::SliceRandom;
+use landbridge_model::Protocol;
 use tokio::{net::UdpSocket, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,8 @@ use crate::{
     flows::{Activity, Ends},
     links::Link,
     metrics::{DatagramCounters, Direction},
+    pool::Taken,
+    serve,
     snapshot::Snapshot,
     transport::{RecvStream, SendStream},
     wire::{self, Answer, Header, Refusal},
@@ -26,8 +28,6 @@ use crate::{
 
 /// How much longer than the caller's gateway this one waits in silence: the end of a flow is the caller's to say.
 const SLACK: Duration = Duration::from_secs(5);
-/// The most pods that are tried for one flow.
-const MAX_PODS: usize = 3;
 
 /// Serves a flow whose header has been read.
 ///
@@ -44,8 +44,8 @@ pub(crate) async fn flow(
     let Ok(permit) = Arc::clone(&core.inbound_flows).try_acquire_owned() else {
         return Err((Refusal::Overloaded, send));
     };
-    let pod = match connect(&core.snapshots.load(), header).await {
-        Ok(pod) => Arc::new(pod),
+    let (pod, _taken) = match connect(core, &core.snapshots.load(), header).await {
+        Ok((pod, taken)) => (Arc::new(pod), taken),
         Err(refusal) => return Err((refusal, send)),
     };
     core.metrics.flow(Direction::Inbound, "connected");
@@ -79,13 +79,15 @@ pub(crate) async fn flow(
 ///
 /// # Errors
 /// Why there is none.
-pub(super) async fn connect(snapshot: &Snapshot, header: &Header) -> Result<UdpSocket, Refusal> {
+pub(super) async fn connect(
+    core: &Core,
+    snapshot: &Snapshot,
+    header: &Header,
+) -> Result<(UdpSocket, Taken<(Protocol, SocketAddr)>), Refusal> {
     let exported = snapshot.exports.get(&header.service).ok_or(Refusal::NotExported)?;
-    let mut pods = exported.destinations(header.port, header.endpoint.as_ref())?;
-    pods.shuffle(&mut rand::rng());
-    for address in pods.into_iter().take(MAX_PODS) {
+    for address in serve::order(core, snapshot, exported, header)? {
         match socket(address).await {
-            Ok(socket) => return Ok(socket),
+            Ok(socket) => return Ok((socket, core.pods.take(&(Protocol::Udp, address)))),
             Err(error) => {
                 tracing::info!(service = %header.service, pod = %address, "a pod is not reached: {error}");
             }

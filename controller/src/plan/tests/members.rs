@@ -306,7 +306,9 @@ fn tools_are_told_of_every_member() {
     world.put("hub", tokyo);
     inventory(&mut world);
     assert_eq!(inventory(&mut world), [""; 0], "what is true is not written again");
-    assert_eq!(world.settle(), [""; 0]);
+    // Gateways are told of the region as well: near clusters are called first.
+    assert_eq!(world.settle(), ["berlin: update Peer tokyo", "paris: update Peer tokyo"]);
+    assert_eq!(world.object("berlin", "Peer", "tokyo")["spec"]["region"], "asia");
     let profile = world.object("berlin", "ClusterProfile", "landbridge-system/tokyo");
     assert_eq!(
         profile["spec"],

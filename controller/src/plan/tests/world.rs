@@ -58,7 +58,7 @@ pub(super) struct World {
     pub(super) pruned: Vec<(&'static str, &'static [&'static str])>,
 }
 
-const KINDS: [&str; 13] = [
+const KINDS: [&str; 14] = [
     "AccessPolicy",
     "ClusterExport",
     "ClusterProfile",
@@ -72,6 +72,7 @@ const KINDS: [&str; 13] = [
     "Service",
     "ServiceExport",
     "ServiceImport",
+    "TrafficPolicy",
 ];
 
 fn interned(kind: &str) -> &'static str {
@@ -134,6 +135,7 @@ fn to_event(kind: &str, change: Change<Value>) -> Event {
         "Service" => Event::Service(typed(change)),
         "ServiceExport" => Event::ServiceExport(typed(change)),
         "ServiceImport" => Event::ServiceImport(typed(change)),
+        "TrafficPolicy" => Event::TrafficPolicy(typed(change)),
         other => panic!("kind {other} is not watched"),
     }
 }

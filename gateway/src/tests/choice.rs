@@ -1,0 +1,93 @@
+//! Which pod and which cluster gets a call, where the choice is seen from outside.
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use landbridge_model::RegionName;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+};
+
+use super::world::{World, fresh_ip, named, pair, until};
+
+/// Asks from an address of one's own.
+async fn ask_from(from: SocketAddr, to: SocketAddr) -> String {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(from).unwrap();
+    let mut client = socket.connect(to).await.unwrap();
+    client.write_all(b"?").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+/// KEP-1645, "Session Affinity": calls of one client go to one endpoint; the cluster and the pod are chosen by its address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_with_affinity_gets_one_pod() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (_world, berlin, paris) = pair(named("a", &heard).await).await;
+    let mut pods = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        pods.push(named(name, &heard).await);
+    }
+    paris.exports(&pods, false);
+    paris.stays_together();
+    let mut all = HashSet::new();
+    for _ in 0..12 {
+        let from = SocketAddr::new(fresh_ip(), 0);
+        let first = ask_from(from, berlin.entry()).await;
+        for _ in 0..3 {
+            assert_eq!(ask_from(from, berlin.entry()).await, first);
+        }
+        all.insert(first);
+    }
+    assert!(all.len() > 1, "clients are spread: {all:?}");
+}
+
+/// A pod that refuses costs nobody a call, and is left out before long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_refuses_is_left_out() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (_world, berlin, paris) = pair(named("good", &heard).await).await;
+    let gone = SocketAddr::new(fresh_ip(), 9);
+    paris.exports(&[gone, named("good", &heard).await], false);
+    let mut calls = 0;
+    while paris.core.pods.left_out() == 0 {
+        assert_eq!(berlin.ask("?").await.unwrap(), "good");
+        calls += 1;
+        assert!(calls < 1_000, "it is never left out");
+    }
+    assert_eq!(paris.core.metrics.ejections("pod"), 1);
+    assert_eq!(berlin.ask("?").await.unwrap(), "good");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_the_own_region_is_called_first() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let world = World::new();
+    let region = RegionName::parse("eu-west").unwrap();
+    let berlin = world.site_in("berlin", &region);
+    let (paris, tokyo) = (world.site("paris"), world.site("tokyo"));
+    for (site, name) in [(&paris, "paris"), (&tokyo, "tokyo")] {
+        site.knows("berlin", &[berlin.link_address()]);
+        site.exports(&[named(name, &heard).await], false);
+        berlin.knows(name, &[site.link_address()]);
+    }
+    berlin.knows_region("tokyo", &region);
+    berlin.imports(&["paris", "tokyo"]).await;
+    berlin.linked("paris").await;
+    berlin.linked("tokyo").await;
+    for _ in 0..8 {
+        assert_eq!(berlin.ask("?").await.unwrap(), "tokyo");
+    }
+    tokyo.forgets("berlin");
+    until("the links to tokyo are gone", || berlin.link_states("tokyo").is_empty()).await;
+    let answer = tokio::time::timeout(Duration::from_secs(20), berlin.ask("?")).await.unwrap();
+    assert_eq!(answer.unwrap(), "paris");
+}
