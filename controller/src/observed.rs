@@ -8,6 +8,7 @@ mod access;
 mod bounds;
 mod hub;
 mod inventory;
+mod namespaces;
 mod packed;
 mod said;
 mod snapshot;
@@ -36,7 +37,7 @@ use landbridge_api::{
     watch::{Change, ObjectKey},
     wellknown::{cluster_export_name, hub_namespace},
 };
-use landbridge_model::{ClusterId, Namespace as NamespaceName, Rulebook, ServiceKey};
+use landbridge_model::{ClusterId, Rulebook, ServiceKey};
 
 use crate::{
     config::Config,
@@ -360,21 +361,6 @@ impl Observed {
         touched
     }
 
-    fn take_namespace(&mut self, change: Change<Namespace>) -> Touched {
-        let config = &self.config;
-        let taken = self.namespaces.take(change, |object| Ok(view::namespace(&object, config)));
-        let (mut touched, steps) = problems::<_, Namespace>(taken);
-        let turned: BTreeSet<&str> = steps.iter().map(|(key, _)| key.name.as_str()).collect();
-        if turned.is_empty() {
-            return touched;
-        }
-        let mut services = self.known_services();
-        services.retain(|service| turned.contains(service.namespace.as_str()));
-        touched.services = services;
-        touched.members = turned.contains(self.config.system_namespace.as_str());
-        touched
-    }
-
     fn take_service(&mut self, change: Change<Service>) -> Touched {
         let taken = self.services.take(change, view::service);
         let (mut touched, steps) = problems::<_, Service>(taken);
@@ -538,22 +524,6 @@ impl Observed {
 
     pub(crate) fn member(&self, cluster: &ClusterId) -> Option<&MemberView> {
         self.members.find(&ObjectKey { namespace: String::new(), name: cluster.to_string() })
-    }
-
-    /// Whether objects can be made in a namespace: it is there, and not on its way out.
-    pub(crate) fn is_open(&self, namespace: &str) -> bool {
-        let key = ObjectKey { namespace: String::new(), name: namespace.to_owned() };
-        self.namespaces.find(&key).is_some_and(|namespace| namespace.is_open)
-    }
-
-    /// Why services of a namespace are not imported; none where they are.
-    pub(crate) fn withheld(&self, namespace: &NamespaceName) -> Option<Withheld> {
-        let key = ObjectKey { namespace: String::new(), name: namespace.to_string() };
-        match self.namespaces.find(&key) {
-            Some(NamespaceView { is_selected: false, .. }) => Some(Withheld::NotSelected),
-            Some(NamespaceView { is_open: true, .. }) => None,
-            _ => Some(Withheld::NoNamespace),
-        }
     }
 }
 

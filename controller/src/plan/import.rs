@@ -96,6 +96,7 @@ fn keep(observed: &Observed, merged: &Merged, now: Timestamp) -> Plan {
         merged,
         exports: &exports,
         numbers: &choice.numbers,
+        said: &said,
         gateways: &gateways,
         headless: &headless,
         home: &home,
@@ -241,7 +242,8 @@ fn choose(
     (said, choice)
 }
 
-/// Gateways are asked about the numbers of ports that the import does not have yet.
+/// Gateways are asked about the numbers of ports that the import does not have yet, and about those at which they are about
+/// to stand in for pods.
 fn probe(
     observed: &Observed,
     service: &ServiceKey,
@@ -255,9 +257,10 @@ fn probe(
             return row.is_some() && said.contains_key(slot);
         }
         let ports = row.iter().flat_map(|row| &row.kept.spec.ports);
-        ports
-            .filter_map(|port| convert::service_port(port).ok())
-            .any(|named| named.key == slot.port)
+        (said.contains_key(slot) || !observed.weighs(service))
+            && ports
+                .filter_map(|port| convert::service_port(port).ok())
+                .any(|named| named.key == slot.port)
     };
     let numbers: BTreeSet<Number> = choice
         .numbers

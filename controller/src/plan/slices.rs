@@ -114,6 +114,8 @@ pub(super) struct Source<'a> {
     pub(super) merged: &'a Merged,
     pub(super) exports: &'a BTreeMap<&'a ClusterId, &'a Export>,
     pub(super) numbers: &'a BTreeMap<Slot, AllottedPort>,
+    /// The numbers that gateways have been told of already.
+    pub(super) said: &'a BTreeMap<Slot, AllottedPort>,
     pub(super) gateways: &'a Gateways,
     pub(super) headless: &'a Headless<'a>,
     pub(super) home: &'a Home,
@@ -238,9 +240,13 @@ impl Source<'_> {
         Some(number.number())
     }
 
-    /// Whether gateways weigh this cluster's pods against others' for a port. Without a gateway there is nobody to do it.
+    /// Whether gateways weigh this cluster's pods against others' for a port. Without a gateway there is nobody to do it; and
+    /// one that has not been told yet does not listen, so that at first they stand by.
     fn is_weighed(&self, family: IpFamily, port: PortKey) -> bool {
-        self.numbers.contains_key(&Slot::from(port))
+        let slot = Slot::from(port);
+        let number = self.numbers.get(&slot);
+        number.is_some()
+            && number == self.said.get(&slot)
             && self.observed.weighs(&self.merged.service)
             && self.gateways.of(family).next().is_some()
     }

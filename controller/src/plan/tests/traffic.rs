@@ -67,6 +67,25 @@ fn where_clusters_are_weighed_every_call_goes_to_a_gateway() {
     assert!(!world.names("lyon", "EndpointSlice").contains(&GW.to_owned()));
 }
 
+#[test]
+fn gateways_listen_before_anyone_is_sent_to_them() {
+    let mut world = example();
+    // Nobody of another network is left, so that gateways have no port for it.
+    world.delete("tokyo", "ServiceExport", "shop/web");
+    world.settle();
+    world.put("lyon", policy("web", &weights(&[("lyon", 70), ("paris", 30)])));
+    let log = world.settle();
+    let at = |what: &str| {
+        let found = log.iter().position(|line| line.starts_with(what));
+        found.unwrap_or_else(|| panic!("{what} is not in {log:#?}"))
+    };
+    let standby = at("lyon: create EndpointSlice shop/derived-isrlchlhrq-standby-v4");
+    let asked = at("lyon: probe");
+    let turned = at(&format!("lyon: delete EndpointSlice shop/{PODS}"));
+    assert!(standby < asked && asked < turned, "{log:#?}");
+    assert_eq!(world.slice("lyon", GW), "[tcp-80 -> 10000] [10.244.1.30 ready]");
+}
+
 /// A policy that weighs nothing changes no slice: kube-proxy goes on calling pods.
 #[test]
 fn a_policy_that_weighs_nothing_leaves_the_slices_as_they_are() {
