@@ -6,6 +6,7 @@
 //! | `/healthz` | 200 while the process turns |
 //! | `/readyz` | 200 once ready, else 503 and why not |
 //! | `/debug/snapshot` | what the component believes, as sorted JSON without secrets |
+//! | `/debug/connections` | gateways only: what is open, the oldest first, within a bound |
 //! | `/listening` | gateways only: the allotted ports that are listened on; the controller asks before it publishes a name |
 //!
 //! It lives here and not in the components, which hand in a registry and closures: one process may serve many.
@@ -73,6 +74,7 @@ pub(crate) enum AdminError {
 
 type Ready = dyn Fn() -> bool + Send + Sync;
 type Snapshot = dyn Fn() -> BoxFuture<'static, Value> + Send + Sync;
+type Connections = dyn Fn() -> Value + Send + Sync;
 type Listening = dyn Fn() -> Vec<(Protocol, u16)> + Send + Sync;
 
 /// What is served: a registry, and closures over a component's handle.
@@ -82,6 +84,7 @@ pub(crate) struct Admin {
     ready: Arc<Ready>,
     snapshot: Box<Snapshot>,
     listening: Option<Box<Listening>>,
+    connections: Option<Box<Connections>>,
     ending: CancellationToken,
 }
 
@@ -113,7 +116,7 @@ impl Admin {
 
     /// That of a gateway.
     pub(crate) fn gateway(handle: landbridge_gateway::Handle, registry: Registry) -> Self {
-        let (shown, listening) = (handle.clone(), handle.clone());
+        let (shown, listening, open) = (handle.clone(), handle.clone(), handle.clone());
         Self::new(
             registry,
             "the first full reading of imports, peers and pods, and for its listeners",
@@ -121,6 +124,7 @@ impl Admin {
             move || future::ready(shown.snapshot()).boxed(),
         )
         .with_listening(move || listening.listening())
+        .with_connections(move || open.connections())
     }
 
     /// Serves `registry`, to which it adds what version is running; whether the component is ready, and if it is not,
@@ -142,6 +146,7 @@ impl Admin {
             ready: Arc::new(ready),
             snapshot: Box::new(snapshot),
             listening: None,
+            connections: None,
             ending: CancellationToken::new(),
         }
     }
@@ -152,6 +157,12 @@ impl Admin {
         listening: impl Fn() -> Vec<(Protocol, u16)> + Send + Sync + 'static,
     ) -> Self {
         self.listening = Some(Box::new(listening));
+        self
+    }
+
+    /// Serves the connections that a gateway has open as well.
+    fn with_connections(mut self, connections: impl Fn() -> Value + Send + Sync + 'static) -> Self {
+        self.connections = Some(Box::new(connections));
         self
     }
 
@@ -212,10 +223,9 @@ impl Admin {
                     format!("not ready: {reason}\n"),
                 ),
             },
-            ("/debug/snapshot", _) => {
-                let mut snapshot = (self.snapshot)().await;
-                snapshot.sort_all_objects();
-                response(StatusCode::OK, JSON, format!("{snapshot:#}\n"))
+            ("/debug/snapshot", _) => shown((self.snapshot)().await),
+            ("/debug/connections", _) if self.connections.is_some() => {
+                shown(self.connections.as_ref().map_or(Value::Null, |connections| connections()))
             }
             ("/listening", Some(listening)) => {
                 let ports: Vec<_> = listening()
@@ -225,7 +235,11 @@ impl Admin {
                 response(StatusCode::OK, JSON, format!("{}\n", json!({ "listening": ports })))
             }
             _ => {
-                let more = self.listening.as_ref().map_or("", |_| ", /listening");
+                let more = match (&self.listening, &self.connections) {
+                    (None, _) => "",
+                    (Some(_), None) => ", /listening",
+                    (Some(_), Some(_)) => ", /debug/connections, /listening",
+                };
                 response(
                     StatusCode::NOT_FOUND,
                     PLAIN,
@@ -335,6 +349,11 @@ async fn converse(stream: TcpStream, admin: Arc<Admin>, stop: CancellationToken)
     if let Err(error) = ended {
         debug!(%error, "a connection to the admin endpoint ended early");
     }
+}
+
+fn shown(mut value: Value) -> Response<Full<Bytes>> {
+    value.sort_all_objects();
+    response(StatusCode::OK, JSON, format!("{value:#}\n"))
 }
 
 fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {

@@ -6,6 +6,10 @@ use std::{
     cell::RefCell,
     io::{self, IoSlice},
     net::Shutdown,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,9 +17,12 @@ use bytes::{Buf, Bytes};
 use prometheus_client::metrics::counter::Counter;
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::net::TcpStream;
 
-use crate::transport::{RecvStream, SendStream, StreamError};
+use crate::{
+    open::Tally,
+    transport::{RecvStream, SendStream, StreamError},
+};
 
 /// What one read may bring: as much as a socket of usual size holds.
 const SCRATCH: usize = 64 << 10;
@@ -48,6 +55,8 @@ pub(crate) struct Counters {
     pub(crate) sent: Counter,
     /// From the stream to the TCP connection.
     pub(crate) received: Counter,
+    /// The same of this connection alone.
+    pub(crate) tally: Arc<Tally>,
 }
 
 /// What has already come from the TCP connection.
@@ -58,6 +67,9 @@ pub(crate) struct Prefix {
     /// Whether nothing more will come.
     pub(crate) ended: bool,
 }
+
+/// The counter of a peer, and of one connection.
+type Counts<'a> = (&'a Counter, &'a AtomicU64);
 
 /// Carries both directions until both have ended. The stream that comes back has got all, and its other end may not
 /// have it yet.
@@ -71,8 +83,8 @@ pub(crate) async fn both(
     prefix: Prefix,
     counters: &Counters,
 ) -> Result<SendStream, CopyError> {
-    let up = up(tcp, send, prefix, &counters.sent);
-    let down = down(tcp, recv, &counters.received);
+    let up = up(tcp, send, prefix, (&counters.sent, &counters.tally.sent));
+    let down = down(tcp, recv, (&counters.received, &counters.tally.received));
     tokio::try_join!(up, down).map(|(send, ())| send)
 }
 
@@ -80,9 +92,10 @@ async fn up(
     tcp: &TcpStream,
     mut send: SendStream,
     prefix: Prefix,
-    counter: &Counter,
+    (counter, own): Counts<'_>,
 ) -> Result<SendStream, CopyError> {
     if !prefix.bytes.is_empty() {
+        own.fetch_add(prefix.bytes.len() as u64, Ordering::Relaxed);
         send.write_chunk(prefix.bytes).await?;
     }
     let mut ended = prefix.ended;
@@ -91,6 +104,7 @@ async fn up(
             Ok(bytes) if bytes.is_empty() => ended = true,
             Ok(bytes) => {
                 counter.inc_by(bytes.len() as u64);
+                own.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 send.write_chunk(bytes).await?;
                 tokio::task::coop::consume_budget().await;
             }
@@ -110,12 +124,17 @@ pub(crate) fn read(tcp: &TcpStream, most: usize) -> io::Result<Bytes> {
     })
 }
 
-async fn down(tcp: &TcpStream, mut recv: RecvStream, counter: &Counter) -> Result<(), CopyError> {
+async fn down(
+    tcp: &TcpStream,
+    mut recv: RecvStream,
+    (counter, own): Counts<'_>,
+) -> Result<(), CopyError> {
     let mut chunks: [Bytes; CHUNKS] = std::array::from_fn(|_| Bytes::new());
     while let Some(count) = recv.read_chunks(&mut chunks).await? {
         let bytes: usize = chunks[..count].iter().map(Bytes::len).sum();
         write(tcp, &mut chunks[..count]).await?;
         counter.inc_by(bytes as u64);
+        own.fetch_add(bytes as u64, Ordering::Relaxed);
         tokio::task::coop::consume_budget().await;
     }
     // A client that has gone meanwhile needs no end.
@@ -166,17 +185,36 @@ pub(crate) fn reset(tcp: TcpStream) {
     drop(tcp);
 }
 
-/// Joins two TCP connections of this cluster.
+/// Joins two TCP connections of this cluster, the client's and a pod's.
 ///
 /// # Errors
 /// Why they did not end well. The caller resets both.
 pub(crate) async fn local(
-    client: &mut TcpStream,
-    pod: &mut TcpStream,
+    client: &TcpStream,
+    pod: &TcpStream,
     prefix: Prefix,
+    tally: &Tally,
 ) -> io::Result<()> {
-    pod.write_all(&prefix.bytes).await?;
-    // What has ended is found to have ended again.
-    tokio::io::copy_bidirectional_with_sizes(client, pod, SCRATCH, SCRATCH).await?;
+    tally.sent.fetch_add(prefix.bytes.len() as u64, Ordering::Relaxed);
+    write(pod, &mut [prefix.bytes]).await?;
+    // A client that has ended is found to have ended again.
+    tokio::try_join!(pass(client, pod, &tally.sent), pass(pod, client, &tally.received)).map(drop)
+}
+
+async fn pass(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> io::Result<()> {
+    loop {
+        match read(from, SCRATCH) {
+            Ok(bytes) if bytes.is_empty() => break,
+            Ok(bytes) => {
+                count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                write(to, &mut [bytes]).await?;
+                tokio::task::coop::consume_budget().await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => from.readable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    // One that has gone meanwhile needs no end.
+    let _ = SockRef::from(to).shutdown(Shutdown::Write);
     Ok(())
 }

@@ -6,24 +6,27 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use landbridge_model::{ClusterId, ClusterSetId, Protocol, RegionName, ServiceKey};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use crate::{
+    caller::Caller,
     credentials::{Credentials, Keeper},
     links::{self, Link, Links},
     listen::{self, Listeners},
     metrics::Metrics,
+    open::{self, LogConfig, Opened},
     pki::Identity,
     pool::Pool,
+    refusals::{self, Refused},
     shared::Snapshots,
     tasks::Tasks,
     transport::{SendStream, Transport},
@@ -63,6 +66,10 @@ pub(crate) struct Core {
     pub(crate) links: Links,
     pub(crate) listeners: Listeners,
     pub(crate) metrics: Metrics,
+    /// The connections and flows that are open.
+    pub(crate) opened: Arc<Opened>,
+    /// Calls that a policy does not allow, for whoever tells of them.
+    refused: (mpsc::Sender<Refused>, Mutex<Option<mpsc::Receiver<Refused>>>),
     /// The pods of this cluster that calls are brought to.
     pub(crate) pods: Pool<(Protocol, SocketAddr)>,
     /// The clusters that calls to a service are brought to, this one among them.
@@ -90,6 +97,7 @@ pub(crate) struct CoreConfig {
     pub(crate) link: SocketAddr,
     pub(crate) identity: Identity,
     pub(crate) region: Option<RegionName>,
+    pub(crate) access_log: LogConfig,
     pub(crate) span: Span,
 }
 
@@ -106,6 +114,7 @@ impl Core {
             metrics.clone(),
         );
         let transport = Transport::bind(config.link, Arc::clone(&credentials), Arc::new(trust))?;
+        let (refused, to_tell) = mpsc::channel(refusals::MOST_WAITING);
         Ok(Arc::new(Self {
             cluster: config.cluster,
             region: config.region,
@@ -115,6 +124,8 @@ impl Core {
             transport,
             links: Links::default(),
             listeners: Listeners::default(),
+            opened: Arc::new(Opened::new(config.access_log, metrics.clone())),
+            refused: (refused, Mutex::new(Some(to_tell))),
             metrics,
             pods: Pool::default(),
             servers: Pool::default(),
@@ -138,6 +149,17 @@ impl Core {
         self.tasks.spawn("renew-links", links::renew(Arc::clone(self)));
         self.tasks.spawn("renew-certificates", Keeper::new(self).run());
         self.tasks.spawn("listen", listen::manage(Arc::clone(self)));
+        self.tasks.spawn("hold-policies", open::hold_policies(Arc::clone(self)));
+    }
+
+    /// A policy does not allow a call. Where too many wait to be told of, metrics and logs have to do.
+    pub(crate) fn denied(&self, service: &ServiceKey, caller: &Caller) {
+        let _ = self.refused.0.try_send(Refused::new(service, caller));
+    }
+
+    /// The calls that policies do not allow; once.
+    pub(crate) fn refusals(&self) -> Option<mpsc::Receiver<Refused>> {
+        self.refused.1.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Tells everybody to send new calls elsewhere, and waits until they do. Snapshots must go on meanwhile.

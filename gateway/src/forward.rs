@@ -27,6 +27,7 @@ use crate::{
     copy::{self, Counters},
     core::Core,
     metrics::{Direction, Open},
+    open::{About, Tally},
     pool::Taken,
     route::{Choice, Tried},
     serve::{self, Pod},
@@ -91,6 +92,7 @@ impl Call {
                 self.carry(client, brought, early).await;
             }
             Err(reason) => {
+                self.aim.core.opened.refused(&self.aim.about(None), reason);
                 tracing::info!(
                     service = %target.service, port = %target.port, client = %self.aim.client, reason,
                     "a call was not connected"
@@ -164,37 +166,63 @@ impl Call {
         serve::connect(&self.aim.core, snapshot, &self.aim.header(source), &caller).await
     }
 
-    async fn carry(&self, mut client: TcpStream, brought: Brought, early: Early) {
-        let ended = match brought {
+    async fn carry(&self, client: TcpStream, brought: Brought, early: Early) {
+        let core = &self.aim.core;
+        let (pod, server) = match &brought {
+            Brought::Here(pod, server) => (Some(pod.address), server),
+            Brought::Peer(_, server) => (None, server),
+        };
+        let about = About { pod, ..self.aim.about(Some(&server.key().1)) };
+        let mut open = core.opened.open(about);
+        let ended = tokio::select! {
+            ended = self.join(&client, brought, early, open.tally()) => {
+                ended.map_err(|error| ("reset", error))
+            }
+            why = open.cut(self.aim.route.call.idle) => {
+                core.metrics.cut(why);
+                Err((why, why.to_owned()))
+            }
+        };
+        match ended {
+            Ok(()) => open.ends("done"),
+            Err((outcome, error)) => {
+                open.ends(outcome);
+                tracing::debug!(service = %self.aim.route.target.service, client = %self.aim.client, "reset: {error}");
+                copy::reset(client);
+            }
+        }
+    }
+
+    /// Joins the client and what it was brought to, until both have ended.
+    async fn join(
+        &self,
+        client: &TcpStream,
+        brought: Brought,
+        early: Early,
+        tally: Arc<Tally>,
+    ) -> Result<(), String> {
+        let core = &self.aim.core;
+        match brought {
             Brought::Peer(connected, server) => {
                 let cluster = server.key().1.as_str();
                 let counters = Counters {
-                    sent: self.aim.core.metrics.bytes(Direction::Outbound, cluster),
-                    received: self.aim.core.metrics.bytes(Direction::Inbound, cluster),
+                    sent: core.metrics.bytes(Direction::Outbound, cluster),
+                    received: core.metrics.bytes(Direction::Inbound, cluster),
+                    tally,
                 };
-                let prefix = early.into_prefix();
                 let Connected { send, recv, load } = connected;
-                let ended = copy::both(&client, send, recv, prefix, &counters).await;
+                let ended = copy::both(client, send, recv, early.into_prefix(), &counters).await;
                 drop(load);
-                match ended {
-                    Ok(send) => {
-                        self.aim.core.arrived(send).await;
-                        Ok(())
-                    }
-                    Err(error) => Err(error.to_string()),
-                }
+                core.arrived(ended.map_err(|error| error.to_string())?).await;
+                Ok(())
             }
-            Brought::Here(mut pod, _server) => {
-                let ended = copy::local(&mut client, &mut pod.tcp, early.into_prefix()).await;
+            Brought::Here(pod, _server) => {
+                let ended = copy::local(client, &pod.tcp, early.into_prefix(), &tally).await;
                 if ended.is_err() {
                     copy::reset(pod.tcp);
                 }
                 ended.map_err(|error| error.to_string())
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(service = %self.aim.route.target.service, client = %self.aim.client, "reset: {error}");
-            copy::reset(client);
         }
     }
 }

@@ -20,7 +20,8 @@
 //! | `udp`, `flows` | how are datagrams carried, and when does a flow end? |
 //! | `access` | may this caller call that? |
 //! | `pool` | how have pods and clusters done lately that calls are brought to? |
-//! | `register`, `status` | what is told to the Kubernetes API? |
+//! | `open` | what is open now, and what does the access log say of it? |
+//! | `register`, `status`, `refusals` | what is told to the Kubernetes API? |
 //! | `run` | how does one of them start, run and end? |
 
 mod access;
@@ -35,10 +36,12 @@ pub mod identity;
 mod links;
 mod listen;
 mod metrics;
+mod open;
 pub mod pki;
 mod pod;
 mod pool;
 pub mod proxy;
+mod refusals;
 mod register;
 mod renewal;
 mod route;

@@ -1,5 +1,11 @@
 //! What a gateway counts.
 
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use landbridge_model::ServiceKey;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
@@ -11,6 +17,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+/// The most services that are counted apart: as many as a cluster imports by default, in which ten series each are a page that
+/// Prometheus reads without trouble.
+const MOST_SERVICES: usize = 2_000;
+
 /// Which way a connection goes through this gateway.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Direction {
@@ -21,7 +31,7 @@ pub(crate) enum Direction {
 }
 
 impl Direction {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Inbound => "inbound",
             Self::Outbound => "outbound",
@@ -57,6 +67,14 @@ pub(crate) struct ReasonLabel {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct CallLabels {
+    direction: &'static str,
+    peer: String,
+    service: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub(crate) struct LinkLabels {
     peer: String,
     state: &'static str,
@@ -77,6 +95,10 @@ pub(crate) struct Metrics {
     refusals: Family<ReasonLabel, Counter>,
     retries: Family<ReasonLabel, Counter>,
     ejections: Family<ReasonLabel, Counter>,
+    calls: Family<CallLabels, Counter>,
+    services: Arc<Mutex<HashSet<ServiceKey>>>,
+    cuts: Family<ReasonLabel, Counter>,
+    access_log_drops: Counter,
     handshakes: Family<ReasonLabel, Counter>,
     links: Family<LinkLabels, Gauge>,
     suspicions: Counter,
@@ -121,6 +143,11 @@ impl Metrics {
         );
         to.register("refusals", "Streams of peers that were refused", self.refusals.clone());
         to.register("retries", "Connections that were tried elsewhere", self.retries.clone());
+        let calls = self.calls.clone();
+        to.register("calls", "Connections and flows that have ended or were refused", calls);
+        to.register("cuts", "Connections that were cut", self.cuts.clone());
+        let drops = self.access_log_drops.clone();
+        to.register("access_log_drops", "Lines that the access log had no room for", drops);
         let ejections = self.ejections.clone();
         to.register(
             "ejections",
@@ -181,6 +208,10 @@ impl Metrics {
             refusals: Family::default(),
             retries: Family::default(),
             ejections: Family::default(),
+            calls: Family::default(),
+            services: Arc::default(),
+            cuts: Family::default(),
+            access_log_drops: Counter::default(),
             handshakes: Family::default(),
             links: Family::default(),
             suspicions: Counter::default(),
@@ -267,6 +298,34 @@ impl Metrics {
         self.retries.get_or_create(&ReasonLabel { reason }).inc();
     }
 
+    /// One that has ended or was refused, by peer and service. A service beyond the first [`MOST_SERVICES`] is `other`: labels
+    /// that grow without end would cost more than they tell.
+    pub(crate) fn call(
+        &self,
+        direction: Direction,
+        peer: &str,
+        service: &ServiceKey,
+        outcome: &'static str,
+    ) {
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = services.contains(service)
+            || services.len() < MOST_SERVICES && services.insert(service.clone());
+        drop(services);
+        let service = if is_known { service.to_string() } else { "other".to_owned() };
+        let (direction, peer) = (direction.as_str(), peer.to_owned());
+        self.calls.get_or_create(&CallLabels { direction, peer, service, outcome }).inc();
+    }
+
+    /// A connection was cut, for a reason.
+    pub(crate) fn cut(&self, reason: &'static str) {
+        self.cuts.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// The access log had no room for a line.
+    pub(crate) fn access_log_dropped(&self) {
+        self.access_log_drops.inc();
+    }
+
     /// One of several, a `pod` or a `cluster`, is left out for a while.
     pub(crate) fn ejected(&self, reason: &'static str) {
         self.ejections.get_or_create(&ReasonLabel { reason }).inc();
@@ -336,6 +395,17 @@ impl Metrics {
     pub(crate) fn flows(&self, direction: Direction, result: &'static str) -> u64 {
         let direction = direction.as_str();
         self.flows.get_or_create(&ResultLabels { direction, result }).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn connections(&self, direction: Direction, result: &'static str) -> u64 {
+        let direction = direction.as_str();
+        self.connections.get_or_create(&ResultLabels { direction, result }).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn cuts(&self, reason: &'static str) -> u64 {
+        self.cuts.get_or_create(&ReasonLabel { reason }).get()
     }
 
     #[cfg(test)]

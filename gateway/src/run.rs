@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -28,6 +29,7 @@ use crate::{
     core::{Core, CoreConfig},
     metrics::Metrics,
     pki::Identity,
+    refusals,
     register::{self, Registration},
     snapshot::Problem,
     state::{Event, State},
@@ -68,6 +70,8 @@ pub struct Config {
 pub struct Operation {
     /// The region of the cluster: other clusters of it are called before those that are elsewhere.
     pub region: Option<RegionName>,
+    /// The access log: one of so many connections has a line when it ends, and every refusal has; off, where none is given.
+    pub access_log_one_in: Option<NonZeroU32>,
 }
 
 /// How a gateway that runs as a plain process registers itself.
@@ -158,6 +162,7 @@ impl Gateway {
             link: config.link,
             identity: config.identity.clone(),
             region: config.operation.region.clone(),
+            access_log: config.operation.access_log_one_in,
             span: info_span!("gateway", cluster = %config.cluster, name = %config.name),
         };
         let core = Core::bind(core_config, Metrics::register(registry)).map_err(bind)?;
@@ -188,6 +193,11 @@ impl Gateway {
         core.start();
         let keep = status::keep(Arc::clone(&core), client.clone(), config.name.clone());
         core.tasks.spawn("status", keep);
+        if let Some(refused) = core.refusals() {
+            let name = config.name.clone();
+            let tell = refusals::tell(Arc::clone(&core), client.clone(), name, refused);
+            core.tasks.spawn("refusals", tell);
+        }
         let registered = CancellationToken::new();
         if let Some(Register { admin_port }) = config.register {
             let registration = Registration {
@@ -327,6 +337,12 @@ impl Handle {
     #[must_use]
     pub fn link_address(&self) -> SocketAddr {
         self.link
+    }
+
+    /// The connections that are open, the oldest first, within a bound.
+    #[must_use]
+    pub fn connections(&self) -> Value {
+        self.core.opened.shown()
     }
 
     /// What the gateway knows, in order and without secrets.

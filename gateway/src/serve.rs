@@ -19,6 +19,7 @@ use crate::{
     core::Core,
     links::Link,
     metrics::{Direction, Open},
+    open::{About, Guard},
     pool::Taken,
     proxy::{self, ProxyHeader},
     route::{
@@ -75,7 +76,7 @@ type Place = (Option<OwnedSemaphorePermit>, Open);
 async fn serve(
     core: &Core,
     link: &Arc<Link>,
-    mut send: SendStream,
+    send: SendStream,
     mut recv: RecvStream,
     place: Place,
 ) {
@@ -86,11 +87,16 @@ async fn serve(
         Err(None) => return,
     };
     let caller = Caller { cluster: peer.cluster.clone(), source: header.source.clone() };
+    let about = about(core, &header, &caller);
     let told = |refusal: &Refusal| {
         tracing::info!(
             peer = %peer, service = %header.service, port = %header.port, caller = %caller,
             reason = refusal.reason(), "a stream is refused"
         );
+        core.opened.refused(&about, refusal.reason());
+        if *refusal == Refusal::Denied {
+            core.denied(&header.service, &caller);
+        }
     };
     let snapshot = core.snapshots.load();
     let admitted = admit(&snapshot, &header, &caller);
@@ -98,7 +104,7 @@ async fn serve(
         // Flows have bounds of their own.
         drop(place);
         let served = match admitted {
-            Ok(()) => udp::flow(core, link, &header, &caller, send, recv).await,
+            Ok(()) => udp::flow(core, link, &header, &about, send, recv).await,
             Err(refusal) => Err((refusal, send)),
         };
         if let Err((refusal, send)) = served {
@@ -121,19 +127,64 @@ async fn serve(
         }
     };
     core.metrics.connection(Direction::Inbound, "connected");
-    if send.write_all(&wire::encode_answer(&Answer::Connected)).await.is_err() {
+    let open = core.opened.open(About { pod: Some(address), ..about.clone() });
+    carry(core, open, &header, &caller, pod, (send, recv)).await;
+}
+
+/// Joins a stream and a pod until both have ended, or a policy does not allow it any more.
+async fn carry(
+    core: &Core,
+    mut open: Guard,
+    header: &Header,
+    caller: &Caller,
+    pod: TcpStream,
+    (mut send, recv): (SendStream, RecvStream),
+) {
+    let connected = wire::encode_answer(&Answer::Connected);
+    // A policy may have changed before the connection was there to be cut.
+    if admit(&core.snapshots.load(), header, caller) == Err(Refusal::Denied) {
+        open.ends("denied");
+        return copy::reset(pod);
+    }
+    if send.write_all(&connected).await.is_err() {
+        open.ends("link_lost");
         return copy::reset(pod);
     }
     let counters = Counters {
-        sent: core.metrics.bytes(Direction::Outbound, peer.cluster.as_str()),
-        received: core.metrics.bytes(Direction::Inbound, peer.cluster.as_str()),
+        sent: core.metrics.bytes(Direction::Outbound, caller.cluster.as_str()),
+        received: core.metrics.bytes(Direction::Inbound, caller.cluster.as_str()),
+        tally: open.tally(),
     };
-    match copy::both(&pod, send, recv, Prefix::default(), &counters).await {
-        Ok(send) => core.arrived(send).await,
+    let ended = tokio::select! {
+        ended = copy::both(&pod, send, recv, Prefix::default(), &counters) => ended,
+        why = open.cut(None) => {
+            open.ends(why);
+            return copy::reset(pod);
+        }
+    };
+    match ended {
+        Ok(send) => {
+            open.ends("done");
+            core.arrived(send).await;
+        }
         Err(error) => {
-            tracing::debug!(service = %header.service, caller = %caller, pod = %address, "reset: {error}");
+            tracing::debug!(service = %header.service, caller = %caller, "reset: {error}");
+            open.ends("reset");
             copy::reset(pod);
         }
+    }
+}
+
+/// What is told of a stream of a peer.
+fn about(core: &Core, header: &Header, caller: &Caller) -> About {
+    About {
+        direction: Direction::Inbound,
+        caller: caller.clone(),
+        service: header.service.clone(),
+        port: header.port,
+        endpoint: header.endpoint.clone(),
+        cluster: Some(core.cluster.clone()),
+        pod: None,
     }
 }
 

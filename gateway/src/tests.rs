@@ -1,5 +1,6 @@
 //! Two and three gateways in one process, over loopback addresses, driven by snapshots: what only works together.
 
+mod abuse;
 mod access;
 mod api;
 mod calls;

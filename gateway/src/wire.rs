@@ -289,4 +289,6 @@ pub(crate) fn decode_answer(code: u8, text: &[u8]) -> Answer {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -45,7 +45,7 @@ impl Component for Settings {
             link: self.link,
             identity: self.identity,
             register: self.register.then_some(Register { admin_port }),
-            operation: Operation { region: self.region },
+            operation: Operation { region: self.region, access_log_one_in: self.access_log_one_in },
         };
         let mut registry = Registry::with_prefix(admin::PREFIX);
         let gateway = Gateway::bind(config, client, &mut registry).await?;

@@ -127,11 +127,11 @@ impl super::Settings for Settings {
             reader.wrong(&UPSTREAM, "is this server itself: name another resolver");
         }
         let max_age = reader.optional(&MAX_SNAPSHOT_AGE, value::duration);
-        let rate = reader.optional(&RATE_LIMIT, |text| number(text, u32::MAX));
+        let rate = reader.optional(&RATE_LIMIT, |text| value::number(text, u32::MAX));
         let cookies = cookies(reader);
-        let log_one_in = reader.optional(&LOG_ONE_IN, |text| number(text, u32::MAX));
+        let log_one_in = reader.optional(&LOG_ONE_IN, |text| value::number(text, u32::MAX));
         let lame_duck = reader.required(&LAME_DUCK, value::duration);
-        let workers = reader.optional(&WORKERS, |text| number(text, MAX_WORKERS));
+        let workers = reader.optional(&WORKERS, |text| value::number(text, MAX_WORKERS));
         let admin = reader.required(&ADMIN_LISTEN, |text| value::socket_or_any(text, ipv6));
         let ttl = Ttl { addresses: addresses?, negative: negative?, ports: ports? };
         let server = Config {
@@ -163,13 +163,6 @@ fn cookies(reader: &mut Reader<'_>) -> Option<Cookies> {
         }
     }
     Some(Cookies { required: required?, secret })
-}
-
-fn number(text: &str, most: u32) -> Result<NonZeroU32, String> {
-    text.parse()
-        .ok()
-        .filter(|number: &NonZeroU32| number.get() <= most)
-        .ok_or_else(|| format!("is out of range: give a whole number from 1 to {most}"))
 }
 
 fn ttl(text: &str) -> Result<Duration, String> {

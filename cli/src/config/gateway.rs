@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
 };
 
@@ -20,10 +21,15 @@ const ADMIN_PORT: u16 = 9403;
 /// What QUIC services use where 443 is not theirs.
 const LINK_PORT: u16 = 4433;
 
+const ACCESS_LOG_ONE_IN: Setting = Setting::one(
+    "access-log-one-in",
+    "N",
+    "Write a line to the log when a connection ends, for one of so many, and for every refusal [default: none]",
+);
 const ADMIN_LISTEN: Setting = Setting::one(
     "admin-listen",
     "IP:PORT",
-    "Where /metrics, /healthz, /readyz, /debug/snapshot and /listening are served [default: port 9403 of --listen, of every address where that is several; the controller asks there]",
+    "Where /metrics, /healthz, /readyz, /debug/snapshot, /debug/connections and /listening are served [default: port 9403 of --listen, of every address where that is several; the controller asks there]",
 );
 const GENERATION: Setting = Setting::one(
     "generation",
@@ -71,6 +77,7 @@ const TLS_KEY: Setting =
 /// Validated.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    pub(crate) access_log_one_in: Option<NonZeroU32>,
     pub(crate) admin: SocketAddr,
     pub(crate) common: Common,
     pub(crate) identity: Identity,
@@ -84,7 +91,7 @@ pub(crate) struct Settings {
 
 impl super::Settings for Settings {
     fn table() -> Vec<&'static Setting> {
-        let own: [&Setting; 12] = [
+        let own: [&Setting; 13] = [
             &NAME,
             &LISTEN,
             &LINK_LISTEN,
@@ -97,6 +104,7 @@ impl super::Settings for Settings {
             &REGION,
             &REGISTER,
             &ADMIN_LISTEN,
+            &ACCESS_LOG_ONE_IN,
         ];
         [&Common::TABLE[..], &Membership::TABLE, &own].concat()
     }
@@ -111,6 +119,8 @@ impl super::Settings for Settings {
         let issued = reader.is_given(&MEMBER_CERT) || reader.is_given(&MEMBER_KEY);
         let identity = if issued { issue(reader, name.as_ref()) } else { identity(reader) };
         let region = reader.optional(&REGION, RegionName::parse);
+        let access_log_one_in =
+            reader.optional(&ACCESS_LOG_ONE_IN, |text| value::number(text, u32::MAX));
         let register = reader.required(&REGISTER, value::boolean);
         let admin = reader.optional(&ADMIN_LISTEN, |text| value::socket_or_any(text, ipv6));
         if let (Some(true), false) = (register, listen.is_empty()) {
@@ -123,6 +133,7 @@ impl super::Settings for Settings {
         let first = *listen.first()?;
         let of_admin = if listen.len() == 1 { first } else { every_address(&listen)? };
         Some(Self {
+            access_log_one_in,
             admin: admin.unwrap_or_else(|| SocketAddr::new(of_admin, ADMIN_PORT)),
             common: common?,
             identity: identity?,

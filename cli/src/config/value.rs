@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
     time::Duration,
 };
@@ -40,6 +41,14 @@ pub(super) fn label_value(text: &str) -> Result<String, String> {
          such as eu-west-1"
             .into()
     })
+}
+
+/// A whole number from 1 to `most`.
+pub(super) fn number(text: &str, most: u32) -> Result<NonZeroU32, String> {
+    text.parse()
+        .ok()
+        .filter(|number: &NonZeroU32| number.get() <= most)
+        .ok_or_else(|| format!("is out of range: give a whole number from 1 to {most}"))
 }
 
 /// An IP address.

@@ -10,8 +10,10 @@ use landbridge_model::{AllottedPort, ClusterId, Hostname, ServiceKey};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    caller::Source,
+    caller::{Caller, Source},
     core::Core,
+    metrics::Direction,
+    open::About,
     pool::{Standing, Taken},
     route::{
         Asked, Candidate, Choice, Draws, Place, Scope, Tried, affinity::Key, choose,
@@ -200,6 +202,22 @@ impl Aim {
         Source {
             workload: snapshot.callers.get(&self.client.ip()).cloned(),
             address: Some(self.client),
+        }
+    }
+
+    /// What is told of the call, which `cluster` serves if any does.
+    pub(crate) fn about(&self, cluster: Option<&ClusterId>) -> About {
+        About {
+            direction: Direction::Outbound,
+            caller: Caller {
+                cluster: self.core.cluster.clone(),
+                source: self.source(&self.core.snapshots.load()),
+            },
+            service: self.route.target.service.clone(),
+            port: self.route.target.port,
+            endpoint: self.hostname().cloned(),
+            cluster: cluster.cloned(),
+            pod: None,
         }
     }
 

@@ -69,8 +69,9 @@ impl Spill {
         };
         let needed = u64::from(total) * u64::from(healthy);
         let has = u64::from(ready) * 100 * u64::from(WHOLE);
-        let taken = has.checked_div(needed).unwrap_or(u64::from(WHOLE));
-        u32::try_from(taken).unwrap_or(WHOLE).min(WHOLE)
+        let taken =
+            has.checked_div(needed).map_or(WHOLE, |taken| u32::try_from(taken).unwrap_or(WHOLE));
+        taken.min(WHOLE)
     }
 }
 

@@ -13,7 +13,11 @@ use tokio::{
     net::TcpSocket,
 };
 
-use super::world::{World, fresh_ip, named, pair, until};
+use super::{
+    failure::three,
+    world::{World, fresh_ip, id, named, pair, pod, until},
+};
+use crate::route::rules::Rules;
 
 /// Asks from an address of one's own.
 async fn ask_from(from: SocketAddr, to: SocketAddr) -> String {
@@ -90,4 +94,68 @@ async fn a_cluster_of_the_own_region_is_called_first() {
     until("the links to tokyo are gone", || berlin.link_states("tokyo").is_empty()).await;
     let answer = tokio::time::timeout(Duration::from_secs(20), berlin.ask("?")).await.unwrap();
     assert_eq!(answer.unwrap(), "paris");
+}
+
+/// TrafficPolicy: "timeouts (connect, idle)".
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_silent_for_too_long_is_cut_and_one_that_is_not_goes_on() {
+    let echo = pod(|mut client| async move {
+        let (mut read, mut write) = client.split();
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    })
+    .await;
+    let (_world, berlin, _paris) = pair(echo).await;
+    berlin.steers(|route| route.call.idle = Some(Duration::from_secs(2)));
+    let (mut silent, mut busy) = (berlin.call().await, berlin.call().await);
+    for client in [&mut silent, &mut busy] {
+        client.write_all(b"x").await.unwrap();
+        client.read_exact(&mut [0]).await.unwrap();
+    }
+    let talk = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            busy.write_all(b"x").await.unwrap();
+            busy.read_exact(&mut [0]).await.unwrap();
+        }
+    };
+    let cut = tokio::select! {
+        read = silent.read(&mut [0]) => read,
+        () = talk => unreachable!("it goes on for ever"),
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it is not cut"),
+    };
+    assert_eq!(cut.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(berlin.core.metrics.cuts("idle"), 1);
+}
+
+/// "payload outstanding resets the client, unless TrafficPolicy says that replaying is safe".
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_may_be_sent_twice_is_sent_elsewhere() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let three = three(named("paris", &heard).await, named("tokyo", &heard).await).await;
+    three.berlin.steers(|route| route.call.replay_safe = true);
+    three.way.cut(true);
+    // Some of them go to where nobody hears them, before that is known.
+    let calls = (0..12).map(|_| three.berlin.ask("?"));
+    for answer in futures::future::join_all(calls).await {
+        assert_eq!(answer.unwrap(), "paris");
+    }
+    assert!(three.berlin.core.metrics.retries("suspect") > 0);
+}
+
+/// TrafficPolicy: "weights per cluster", this one among them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_are_held_by_the_gateway() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (_world, berlin, _paris) = pair(named("paris", &heard).await).await;
+    berlin.exports(&[named("berlin", &heard).await], false);
+    let weights = |berlin: u32, paris: u32| Rules {
+        weights: Some([(id("berlin"), berlin), (id("paris"), paris)].into()),
+        ..Rules::default()
+    };
+    for (rules, wanted) in [(weights(1, 0), "berlin"), (weights(0, 1), "paris")] {
+        berlin.steers(|route| route.rules = Arc::new(rules.clone()));
+        for _ in 0..5 {
+            assert_eq!(berlin.ask("?").await.unwrap(), wanted);
+        }
+    }
 }

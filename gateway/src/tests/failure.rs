@@ -22,15 +22,15 @@ async fn nobody() -> SocketAddr {
 }
 
 /// berlin imports what paris and tokyo export; the way to tokyo can be cut, and there is no other.
-struct Three {
+pub(super) struct Three {
     _world: World,
-    berlin: Site,
+    pub(super) berlin: Site,
     paris: Site,
     tokyo: Site,
-    way: Path,
+    pub(super) way: Path,
 }
 
-async fn three(paris_pod: SocketAddr, tokyo_pod: SocketAddr) -> Three {
+pub(super) async fn three(paris_pod: SocketAddr, tokyo_pod: SocketAddr) -> Three {
     let world = World::new();
     let (berlin, paris, tokyo) = (world.site("berlin"), world.site("paris"), world.site("tokyo"));
     let way = Path::to(tokyo.link_address()).await;

@@ -188,7 +188,7 @@ async fn a_dialler_that_is_refused_has_no_link() {
     berlin.linked("paris").await;
 }
 
-async fn answer(recv: &mut RecvStream) -> Answer {
+pub(super) async fn answer(recv: &mut RecvStream) -> Answer {
     let mut prefix = [0; wire::ANSWER_PREFIX];
     recv.read_exact(&mut prefix).await.unwrap();
     let (code, length) = wire::answer_prefix(prefix);
@@ -198,7 +198,7 @@ async fn answer(recv: &mut RecvStream) -> Answer {
 }
 
 /// Sends `bytes` as a stream's first ones, from berlin to paris.
-async fn say(berlin: &Site, bytes: &[u8]) -> Answer {
+pub(super) async fn say(berlin: &Site, bytes: &[u8]) -> Answer {
     let link = berlin.core.links.to(&id("paris")).remove(0);
     let (mut send, mut recv, _load) = link.open().await.unwrap();
     send.write_all(bytes).await.unwrap();

@@ -168,6 +168,7 @@ impl World {
             link,
             identity,
             region,
+            access_log: std::num::NonZeroU32::new(1),
             span: info_span!("gateway", cluster),
         };
         let core = Core::bind(config, Metrics::new())?;
@@ -239,6 +240,17 @@ impl Site {
     /// Allots [`PORT`] to `shop/web` port 80, served by `clusters`, and waits until it is listened on.
     pub(super) async fn imports(&self, clusters: &[&str]) {
         self.allots(Protocol::Tcp, clusters).await;
+    }
+
+    /// A TrafficPolicy says something of what is imported.
+    pub(super) fn steers(&self, change: impl Fn(&mut Route)) {
+        self.change(|known| {
+            let mut routes = BTreeMap::clone(&known.routes);
+            for route in routes.values_mut() {
+                change(Arc::make_mut(route));
+            }
+            known.routes = Arc::new(routes);
+        });
     }
 
     /// The same for UDP.

@@ -260,9 +260,18 @@ impl Flow {
         let result = brought.as_ref().map_or_else(|reason| *reason, |_| "connected");
         self.aim.core.metrics.flow(Direction::Outbound, result);
         match brought {
-            Ok(Brought::Here(pod, _counts)) => self.here(pod).await,
-            Ok(Brought::Peer(taken, _counts)) => self.over_link(taken).await,
+            Ok(Brought::Here(pod, counts)) => {
+                let mut open = self.aim.core.opened.open(self.aim.about(Some(&counts.1.key().1)));
+                self.here(pod).await;
+                open.ends("done");
+            }
+            Ok(Brought::Peer(taken, counts)) => {
+                let mut open = self.aim.core.opened.open(self.aim.about(Some(&counts.key().1)));
+                self.over_link(taken).await;
+                open.ends("done");
+            }
             Err(reason) => {
+                self.aim.core.opened.refused(&self.aim.about(None), reason);
                 let target = &self.aim.route.target;
                 tracing::info!(
                     service = %target.service, port = %target.port, client = %self.client, reason,

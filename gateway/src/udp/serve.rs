@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{BURST, Listed, READ, Sink, readable};
 use crate::{
-    caller::Caller,
     core::Core,
     flows::{Activity, Ends},
     links::Link,
     metrics::{DatagramCounters, Direction},
+    open::About,
     pool::Taken,
     serve,
     snapshot::Snapshot,
@@ -37,7 +37,7 @@ pub(crate) async fn flow(
     core: &Core,
     link: &Arc<Link>,
     header: &Header,
-    caller: &Caller,
+    about: &About,
     mut send: SendStream,
     recv: RecvStream,
 ) -> Result<(), (Refusal, SendStream)> {
@@ -50,6 +50,7 @@ pub(crate) async fn flow(
     };
     core.metrics.flow(Direction::Inbound, "connected");
     let open = core.metrics.open_flow(Direction::Inbound);
+    let mut in_table = core.opened.open(about.clone());
     let activity = Arc::new(Activity::new(Instant::now()));
     let counters = |direction| core.metrics.datagrams(direction, link.peer().cluster.as_str());
     let sink = Arc::new(Sink {
@@ -69,7 +70,10 @@ pub(crate) async fn flow(
         ended = early(core, recv, &sink), if connected.is_ok() => ended,
         () = sink.refused.cancelled() => "refused",
         () = silence(&activity) => "silence",
+        why = in_table.cut(None) => why,
     };
+    in_table.ends(ended);
+    let caller = &about.caller;
     tracing::debug!(service = %header.service, %caller, ended, "a flow has ended");
     drop((permit, open));
     Ok(())
