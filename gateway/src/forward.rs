@@ -3,7 +3,7 @@
 //! The header goes out at once, so that servers may speak first, and payload may follow before the answer. The rule
 //! of delivery: a call is tried elsewhere when the answer says that nothing was delivered, or when no payload has been
 //! sent; once payload is out and no answer has come, a lost or silent link resets the client, for what may have been
-//! delivered is never sent twice.
+//! delivered is never sent twice, unless a TrafficPolicy says that this does no harm.
 
 mod aim;
 mod attempt;

@@ -218,6 +218,8 @@ async fn a_gateway_says_what_it_listens_on() {
     ]));
     let metrics = gateway.observe();
     assert!(metrics.contains("landbridge_gateway_"), "{metrics}");
+    let connections: Value = serde_json::from_str(&gateway.get("/debug/connections").1).unwrap();
+    assert_eq!(connections, serde_json::json!({"connections": [], "notShown": 0}));
     assert_eq!(gateway.get("/listening").1, "{\"listening\":[]}\n");
     let (status, log) = gateway.terminate();
     assert!(status.success(), "{status} {log}");
