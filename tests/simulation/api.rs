@@ -112,6 +112,7 @@ impl Api {
             Thing::Service(object) => self.complete(object, None)?,
             Thing::ServiceExport(object) => object.status = None,
             Thing::ServiceImport(object) => object.status = None,
+            Thing::TrafficPolicy(object) => object.status = None,
             _ => {}
         }
         self.serial += 1;
@@ -147,6 +148,9 @@ impl Api {
                 new.status.clone_from(&old.status);
             }
             (Thing::ServiceImport(new), Thing::ServiceImport(old)) => {
+                new.status.clone_from(&old.status);
+            }
+            (Thing::TrafficPolicy(new), Thing::TrafficPolicy(old)) => {
                 new.status.clone_from(&old.status);
             }
             (Thing::EndpointSlice(new), Thing::EndpointSlice(old))
@@ -336,6 +340,7 @@ pub(crate) fn with_status(current: &Thing, patch: &Value) -> Thing {
         Thing::Member(object) => object.status = patched(object.status.as_ref(), patch),
         Thing::ServiceExport(object) => object.status = patched(object.status.as_ref(), patch),
         Thing::ServiceImport(object) => object.status = patched(object.status.as_ref(), patch),
+        Thing::TrafficPolicy(object) => object.status = patched(object.status.as_ref(), patch),
         _ => {}
     }
     thing

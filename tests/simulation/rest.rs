@@ -244,7 +244,8 @@ impl World {
         for fact in facts {
             // "A member whose service has an AccessPolicy counts as another network for it."
             // "A TrafficPolicy that weighs clusters makes the slice name gateways only."
-            let is_direct = !fact.guarded && !(is_weighed && fact.kind == "ClusterSetIP");
+            let is_steered = is_weighed && fact.kind == "ClusterSetIP";
+            let is_direct = !(fact.guarded || is_steered);
             let is_near = fact.cluster == cluster
                 || (self.clusters[fact.cluster].network == network && is_direct);
             let serves = fact.kind == facts[0].kind && fact.serves(&union) && is_open;

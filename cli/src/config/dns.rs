@@ -1,10 +1,6 @@
 //! Pure: the settings of `landbridge dns`.
 
-use std::{
-    net::SocketAddr,
-    num::{NonZeroU32, NonZeroUsize},
-    time::Duration,
-};
+use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use landbridge_dns::{Config, CookieSecret, Cookies, Ttl, Zone};
 

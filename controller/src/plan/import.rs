@@ -47,17 +47,20 @@ use crate::{
 
 pub(super) fn plan(observed: &Observed, service: &ServiceKey, now: Timestamp) -> Plan {
     let is_withheld = observed.withheld(&service.namespace).is_some();
-    match merged(observed, service).filter(|_| !is_withheld) {
-        Some(merged) => keep(observed, &merged, now),
-        None => remove(observed, service, now),
-    }
+    let merged = merged(observed, service).filter(|_| !is_withheld);
+    let mut plan = match &merged {
+        Some(merged) => keep(observed, merged, now),
+        None => remove(observed, service),
+    };
+    plan.policies(observed, service, merged.as_ref(), now);
+    plan
 }
 
 fn import_row<'a>(observed: &'a Observed, service: &ServiceKey) -> Option<&'a Row<ServiceImport>> {
     observed.service_imports.row(&object_key(service, service.name.as_str()))
 }
 
-fn remove(observed: &Observed, service: &ServiceKey, now: Timestamp) -> Plan {
+fn remove(observed: &Observed, service: &ServiceKey) -> Plan {
     let mut plan = Plan::default();
     let import = import_row(observed, service).filter(|row| is_ours(&row.kept.metadata));
     plan.step(import.map(|row| Write::Delete {
@@ -68,7 +71,6 @@ fn remove(observed: &Observed, service: &ServiceKey, now: Timestamp) -> Plan {
     plan.step(slices::delete(observed, service, &BTreeSet::new()));
     plan.step(address::remove(observed, service, &BTreeSet::new()));
     plan.numbers = Some((service.clone(), BTreeMap::new()));
-    plan.policies(observed, service, None, now);
     plan
 }
 
@@ -138,7 +140,6 @@ fn keep(observed: &Observed, merged: &Merged, now: Timestamp) -> Plan {
     }
     addresses(&mut plan, observed, merged, &headless);
     plan.step(no_room.and_then(|no_room| no_room.last));
-    plan.policies(observed, service, Some(merged), now);
     tell(&mut plan, service, &choice, address.as_ref(), &headless);
     plan.numbers = Some((service.clone(), choice.numbers));
     plan

@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    fn check(spec: Value) -> (Rules, CallRules) {
+    fn check(spec: &Value) -> (Rules, CallRules) {
         let object: TrafficPolicy = serde_json::from_value(json!({
             "metadata": {"namespace": "shop", "name": "web"}, "spec": spec,
         }))
@@ -132,12 +132,12 @@ mod tests {
 
     #[test]
     fn what_a_policy_does_not_say_is_as_usual() {
-        assert_eq!(check(json!({"service": "web"})), (Rules::default(), CallRules::default()));
+        assert_eq!(check(&json!({"service": "web"})), (Rules::default(), CallRules::default()));
     }
 
     #[test]
     fn what_a_policy_says_is_in_force() {
-        let (rules, call) = check(json!({
+        let (rules, call) = check(&json!({
             "service": "web", "locality": "Anywhere",
             "clusters": [{"cluster": "paris", "weight": 90}],
             "spillOver": {"healthyPercent": 70, "connections": 1000},

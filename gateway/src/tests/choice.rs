@@ -118,8 +118,9 @@ async fn a_connection_that_is_silent_for_too_long_is_cut_and_one_that_is_not_goe
             busy.read_exact(&mut [0]).await.unwrap();
         }
     };
+    let mut byte = [0];
     let cut = tokio::select! {
-        read = silent.read(&mut [0]) => read,
+        read = silent.read(&mut byte) => read,
         () = talk => unreachable!("it goes on for ever"),
         () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it is not cut"),
     };
