@@ -1,10 +1,10 @@
 //! How long does it take from the writing of an object to the first answer by it, idle and at 50 changes a second under
 //! half load?
 //!
-//! Ours and CoreDNS follow one kube-apiserver. The time begins when the API has said that a change is written; whoever
-//! looks for the new answer asks without a pause, which is one query more at a time in either case. Under load dnsperf
-//! asks for half of what it gets answered when it asks for all it can: of ours more in a second, and of each as much of its
-//! core.
+//! Ours and CoreDNS follow one kube-apiserver. The time begins when the API has said that a change is written; the new
+//! answer is looked for every tenth of a millisecond, so that whoever looks leaves the API its time. Under load dnsperf
+//! asks for half of what it gets answered when it asks for all it can. That is several times as much of ours: where the two
+//! are compared, ours is asked for as much as CoreDNS.
 //!
 //! Unfair: the API, etcd and dnsperf share a core, and each system waits for them alike.
 
@@ -43,6 +43,8 @@ use dns::{
 
 /// The pace of changes under load.
 const PACE: Duration = Duration::from_millis(20);
+/// How often an answer is looked for.
+const LOOK: Duration = Duration::from_micros(50);
 /// The longest that an answer is looked for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -53,45 +55,67 @@ async fn main() -> anyhow::Result<()> {
     }
     let rounds = Rounds::from_args();
     let mut report = Report::new("dns-propagation", rounds);
-    let (mut idle, mut loaded) = (Measured::default(), Measured::default());
+    let mut p99 = P99::default();
     if scene::is_there(&mut report) {
-        measure(&mut report, rounds, &mut idle, &mut loaded).await?;
+        measure(&mut report, rounds, &mut p99).await?;
     }
     let (ours, peer) = (System::Ours.name(), System::CoreDns.name());
-    report.compare("idle p99 / CoreDNS's", Goal::AtMost(1.0), &idle, ours, peer);
-    report.promise("loaded p99 ms", Goal::AtMost(20.0), loaded.of(ours));
-    report.compare("loaded p99 / CoreDNS's", Goal::AtMost(1.0), &loaded, ours, peer);
+    report.compare("idle p99 / CoreDNS's", Goal::AtMost(1.0), &p99.idle, ours, peer);
+    report.promise("p99 ms at half load", Goal::AtMost(20.0), p99.half.of(ours));
+    let name = "p99 at half of CoreDNS's load / CoreDNS's";
+    report.compare(name, Goal::AtMost(1.0), &p99.alike, ours, peer);
     report.finish()?;
     Ok(())
 }
 
-async fn measure(
-    report: &mut Report,
-    rounds: Rounds,
-    idle: &mut Measured,
-    loaded: &mut Measured,
-) -> anyhow::Result<()> {
+/// What is compared, by system.
+#[derive(Default)]
+struct P99 {
+    idle: Measured,
+    /// At half of what the system itself answers.
+    half: Measured,
+    /// At half of what CoreDNS answers.
+    alike: Measured,
+}
+
+async fn measure(report: &mut Report, rounds: Rounds, p99: &mut P99) -> anyhow::Result<()> {
     systems::leave_the_servers_core()?;
     let services = rounds.pick(10_000, 1_000);
     let count = rounds.pick(300, 50);
     let scene = Scene::filled(services).await?;
     let mut changes = Changes { scene: &scene, made: 0 };
     for round in rounds.each() {
-        for system in [System::Ours, System::CoreDns] {
+        let mut peers = None;
+        for system in [System::CoreDns, System::Ours] {
             let name = system.name();
             let Some(server) = block_in_place(|| systems::start(system, &scene, services))? else {
                 report.missing(name);
                 continue;
             };
             let times = changes.follow(&server, count, PACE / 4).await?;
-            idle.add(name, row(report, name, "idle", round, &times));
+            p99.idle.add(name, row(report, name, "none", round, &times));
             if !load::is_there() {
                 report.missing(load::DNSPERF);
                 continue;
             }
-            let times = block_in_place(|| changes.follow_loaded(&server, services, count))?;
-            let p99 = row(report, name, "50 changes a second, half load", round, &times);
-            loaded.add(name, p99);
+            let whole = Duration::from_secs(2);
+            let whole = block_in_place(|| load::run(&server, Kind::A, services, whole, None))?.rate;
+            let mut loaded = |rate| {
+                let times =
+                    block_in_place(|| changes.follow_loaded(&server, services, count, rate))?;
+                let load = format!("50 changes, {rate:.0} queries a second");
+                anyhow::Ok(row(report, name, &load, round, &times))
+            };
+            let half = loaded(whole / 2.0)?;
+            p99.half.add(name, half);
+            match (system, peers) {
+                (System::CoreDns, _) => {
+                    peers = Some(whole / 2.0);
+                    p99.alike.add(name, half);
+                }
+                (_, Some(rate)) => p99.alike.add(name, loaded(rate)?),
+                (_, None) => {}
+            }
         }
     }
     Ok(())
@@ -141,6 +165,7 @@ impl Changes<'_> {
                         written.elapsed() < PATIENCE,
                         "a change was not answered within {PATIENCE:?}"
                     );
+                    thread::sleep(LOOK);
                 }
                 Ok(())
             })?;
@@ -149,19 +174,18 @@ impl Changes<'_> {
         Ok(times)
     }
 
-    /// The same while others ask for half of what the server can answer.
+    /// The same while others ask so much a second.
     fn follow_loaded(
         &mut self,
         server: &Running,
         services: usize,
         count: usize,
+        rate: f64,
     ) -> anyhow::Result<Vec<f64>> {
-        let whole = load::run(server, Kind::A, services, Duration::from_secs(2), None)?.rate;
         let time = PACE * u32::try_from(count)? + Duration::from_secs(3);
         let runtime = Handle::current();
         thread::scope(|scope| {
-            let half = Some(whole / 2.0);
-            let load = scope.spawn(move || load::run(server, Kind::A, services, time, half));
+            let load = scope.spawn(move || load::run(server, Kind::A, services, time, Some(rate)));
             let times = runtime.block_on(async {
                 sleep(Duration::from_secs(1)).await;
                 self.follow(server, count, PACE).await

@@ -16,7 +16,7 @@ use crate::{
     cookie::{Baked, Cookie, Jar, OPTION_OCTETS},
     entry::{Answer, Records},
     message::{self, COOKIE, Edns, Odd, Query, Rcode},
-    name::MAX_NAME,
+    name::{MAX_NAME, QUESTION_AT},
     snapshot::{Found, Snapshot},
 };
 
@@ -95,7 +95,8 @@ pub(crate) fn respond(packet: &[u8], asked: Asked<'_>, out: &mut Vec<u8>) -> Out
         Odd::Query(query) => write(&query, asked, out),
         Odd::Reject { id, operation, rcode, recursion_desired } => {
             let flags = 0x8000 | u16::from(operation) << 11 | u16::from(recursion_desired) << 8;
-            header(out, id, flags | rcode as u16, [0; 4]);
+            out.extend_from_slice(&[0; QUESTION_AT]);
+            set_header(out, id, flags | rcode as u16, [0; 4]);
             Outcome::Answered { known: false, rcode, record_type: None, truncated: false }
         }
         Odd::Response => Outcome::Response,
@@ -106,9 +107,9 @@ pub(crate) fn respond(packet: &[u8], asked: Asked<'_>, out: &mut Vec<u8>) -> Out
 /// Leaves of an answer what its question was, and says that there is more over TCP: no longer than what was asked. An
 /// answer without a question is left empty.
 pub(crate) fn cut(out: &mut Vec<u8>) {
-    let question = out.get(message::QUESTION_AT..).and_then(message::question_length);
+    let question = out.get(QUESTION_AT..).and_then(message::question_length);
     match (out.get(4..6), question) {
-        (Some([0, 1]), Some(length)) => out.truncate(message::QUESTION_AT + length),
+        (Some([0, 1]), Some(length)) => out.truncate(QUESTION_AT + length),
         _ => return out.clear(),
     }
     out[2] |= TRUNCATED;
@@ -174,7 +175,8 @@ fn write(query: &Query<'_>, asked: Asked<'_>, out: &mut Vec<u8>) -> Outcome {
     let baked =
         query.edns.and_then(|edns| asked.rules.jar.bake(edns.cookie, asked.source, asked.now));
 
-    header(out, query.id, 0, [0; 4]);
+    // The header is filled in at the end.
+    out.extend_from_slice(&[0; QUESTION_AT]);
     let mut counts = [0; 4];
     if !name.is_empty() {
         out.extend_from_slice(&query.name);
@@ -205,7 +207,7 @@ fn write(query: &Query<'_>, asked: Asked<'_>, out: &mut Vec<u8>) -> Outcome {
         | u16::from(query.recursion_desired) << 8
         | u16::from(asked.rules.forwards) << 7
         | (rcode as u16 & 0xf);
-    set_header(out, flags, counts);
+    set_header(out, query.id, flags, counts);
     let known = asked.transport == Transport::Tcp || baked.is_some_and(|baked| baked.known);
     Outcome::Answered { known, rcode, record_type: Some(query.record_type), truncated }
 }
@@ -271,17 +273,11 @@ fn records(records: Records<'_>, turn: usize, room: usize, out: &mut Vec<u8>) ->
     (written, false)
 }
 
-fn header(out: &mut Vec<u8>, id: u16, flags: u16, counts: [u16; 4]) {
-    for number in [id, flags].into_iter().chain(counts) {
-        out.extend_from_slice(&number.to_be_bytes());
-    }
-}
-
-/// Fills in what is only known at the end of an answer that began with a header.
-fn set_header(out: &mut [u8], flags: u16, counts: [u16; 4]) {
-    let numbers = std::iter::once(flags).chain(counts);
-    for (place, number) in out[2..].chunks_exact_mut(2).zip(numbers) {
-        place.copy_from_slice(&number.to_be_bytes());
+/// Fills in the header of an answer that began with room for it.
+fn set_header(out: &mut [u8], id: u16, flags: u16, [questions, answers, others, more]: [u16; 4]) {
+    let numbers = [id, flags, questions, answers, others, more];
+    for (place, number) in out.as_chunks_mut().0.iter_mut().zip(numbers) {
+        *place = number.to_be_bytes();
     }
 }
 

@@ -10,6 +10,7 @@ mod batch;
 mod single;
 
 use std::{
+    cell::OnceCell,
     io,
     net::{SocketAddr, UdpSocket},
     sync::Arc,
@@ -42,6 +43,8 @@ const MAX_QUERY: usize = 4_096;
 const LAST_QUERIES: usize = 512;
 /// How long to wait after an error that is not one packet's own, so that a lasting one does not take a core.
 const AFTER_ERROR: Duration = Duration::from_millis(10);
+/// Where a header counts the records behind the question, of which a cookie would be one.
+const ADDITIONAL: std::ops::Range<usize> = 10..12;
 /// What is added per answer: an odd number close to the golden section of 2^32, so that turns are spread evenly for
 /// every number of records, even for clients that always ask A and AAAA in alternation.
 const TURN: u32 = 0x9e37_79b9;
@@ -156,14 +159,14 @@ pub(crate) struct Desk<'a> {
 impl Desk<'_> {
     /// Begins with packets that came together: one reading of the clock is good for all.
     fn begin(&self) -> Moment {
-        Moment { began: Instant::now(), now: seconds() }
+        Moment { began: Instant::now(), now: OnceCell::new() }
     }
 
     /// Answers one of them into `out`, which is empty afterwards where nothing is to be sent.
     fn answer(&mut self, packet: &[u8], from: SocketAddr, moment: &Moment, out: &mut Vec<u8>) {
         let served = self.served;
         let asked = Asked {
-            now: moment.now,
+            now: moment.now(packet),
             rules: &served.rules,
             snapshot: self.snapshot.load(),
             source: from.ip(),
@@ -216,8 +219,18 @@ impl Desk<'_> {
 /// When packets came.
 struct Moment {
     began: Instant,
-    /// Seconds since 1970.
-    now: u32,
+    /// Seconds since 1970, once a packet has to know.
+    now: OnceCell<u32>,
+}
+
+impl Moment {
+    /// The time as far as `packet` needs it: only cookies do, which are behind the question.
+    fn now(&self, packet: &[u8]) -> u32 {
+        match packet.get(ADDITIONAL) {
+            Some([0, 0]) | None => 0,
+            Some(_) => *self.now.get_or_init(seconds),
+        }
+    }
 }
 
 #[cfg(test)]

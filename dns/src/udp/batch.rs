@@ -18,6 +18,8 @@ use crate::compile::MAX_UDP;
 
 /// The most packets at a time. More do not make a packet cheaper, and the first of them waits for the last.
 const BATCH: usize = 32;
+/// The fewest that there is room for: what is laid out for packets that do not come is work for nothing.
+const FEWEST: usize = 4;
 
 /// Room for packets and their answers, for a socket of either family.
 pub(crate) enum Batch {
@@ -47,6 +49,8 @@ impl Way for Batch {
 }
 
 pub(crate) struct Room<S> {
+    /// How many packets room is laid out for next: twice as many as came last.
+    ahead: usize,
     answers: MultiHeaders<S>,
     outs: [Vec<u8>; BATCH],
     packets: Box<[[u8; MAX_QUERY]]>,
@@ -56,6 +60,7 @@ pub(crate) struct Room<S> {
 impl<S: Copy + SockaddrLike> Room<S> {
     fn new() -> Box<Self> {
         Box::new(Self {
+            ahead: FEWEST,
             answers: MultiHeaders::preallocate(BATCH, None),
             outs: std::array::from_fn(|_| Vec::with_capacity(MAX_UDP)),
             packets: vec![[0; MAX_QUERY]; BATCH].into(),
@@ -97,14 +102,14 @@ impl<S: Copy + SockaddrLike> Room<S> {
         socket: &UdpSocket,
     ) -> io::Result<(([usize; BATCH], usize), [Option<S>; BATCH])> {
         let (mut lengths, mut from) = ([0; BATCH], [None; BATCH]);
-        let mut packets = self.packets.iter_mut();
+        let mut packets = self.packets[..self.ahead].iter_mut();
         let mut room: [[IoSliceMut<'_>; 1]; BATCH] = std::array::from_fn(|_| {
             [IoSliceMut::new(packets.next().map_or(&mut [], |packet| &mut packet[..]))]
         });
         let received = recvmmsg(
             socket.as_raw_fd(),
             &mut self.queries,
-            room.iter_mut(),
+            room[..self.ahead].iter_mut(),
             MsgFlags::MSG_WAITFORONE,
             None,
         )?;
@@ -114,6 +119,7 @@ impl<S: Copy + SockaddrLike> Room<S> {
             from[count] = message.address;
             count += 1;
         }
+        self.ahead = (2 * count).clamp(FEWEST, BATCH);
         Ok(((lengths, count), from))
     }
 
