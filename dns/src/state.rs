@@ -38,7 +38,8 @@ pub(crate) struct State {
     imports_away: bool,
     imports_synced: bool,
     imports_unlisted: Unlisted,
-    slices: BTreeMap<ServiceKey, BTreeMap<ObjectKey, McsSlice>>,
+    /// By name. Most services have one or two, for which a map of their own would take two kilobytes.
+    slices: BTreeMap<ServiceKey, Vec<McsSlice>>,
     /// To which service each slice belongs: a deletion tells only the slice's own name.
     slice_services: BTreeMap<ObjectKey, ServiceKey>,
     slices_away: bool,
@@ -77,7 +78,7 @@ impl State {
         key: &ServiceKey,
     ) -> Option<(&ImportView, impl Iterator<Item = &McsSlice>)> {
         let import = self.imports.get(key)?;
-        let slices = self.slices.get(key).into_iter().flat_map(BTreeMap::values);
+        let slices = self.slices.get(key).into_iter().flatten();
         Some((import, slices))
     }
 
@@ -168,11 +169,16 @@ impl State {
             self.remove_slice(&key);
         }
         let slices = self.slices.entry(service.clone()).or_default();
-        if slices.get(&key) != Some(&slice) {
-            slices.insert(key.clone(), slice);
-            self.slice_services.insert(key, service.clone());
-            self.touched.insert(service);
+        match slices.binary_search_by(|own| own.name.cmp(&slice.name)) {
+            Ok(at) if slices[at] == slice => return Ok(()),
+            Ok(at) => slices[at] = slice,
+            Err(at) => {
+                slices.reserve_exact(1);
+                slices.insert(at, slice);
+            }
         }
+        self.slice_services.insert(key, service.clone());
+        self.touched.insert(service);
         Ok(())
     }
 
@@ -181,7 +187,7 @@ impl State {
             return;
         };
         if let Some(slices) = self.slices.get_mut(&service) {
-            slices.remove(key);
+            slices.retain(|slice| slice.name != key.name);
             if slices.is_empty() {
                 self.slices.remove(&service);
             }
