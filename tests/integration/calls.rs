@@ -39,7 +39,7 @@ fn network(cluster: &str) -> &str {
     if cluster == "paris" { "south" } else { "north" }
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Timestamp::from_millis(i64::try_from(now.as_millis()).unwrap())
 }

@@ -77,6 +77,8 @@ enum Command {
 enum Soaked {
     /// The DNS server: a mixed load with restarts of the API server, churn and noise.
     Dns,
+    /// Gateways: connections of all ages, while peers, certificates, policies and endpoints come and go.
+    Gateway,
 }
 
 #[derive(Debug, Subcommand)]
@@ -158,7 +160,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Image { out, tag, program } => image(out, tag, program.clone()),
         Command::Lab(command) => run_lab(command),
         Command::Programs { names } => build(names),
-        Command::Soak { component: Soaked::Dns, seconds } => soak_dns(*seconds),
+        Command::Soak { component, seconds } => soak(*component, *seconds),
     }
 }
 
@@ -197,18 +199,23 @@ fn image(out: &Path, tag: &str, program: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// It is a test of the crate, which can compare what is answered with the pure functions behind it. The tests of all crates
-/// are built for it, as they are for everything else: of one crate alone, dependencies would be built once more with other
-/// features.
-fn soak_dns(seconds: u64) -> Result<()> {
+/// Each is a test: that of the DNS server in its crate, which can compare what is answered with the pure functions behind
+/// it. The tests of all crates are built for it, as they are for everything else: of one crate alone, dependencies would be
+/// built once more with other features.
+fn soak(component: Soaked, seconds: u64) -> Result<()> {
+    let (name, place): (_, &[&str]) = match component {
+        Soaked::Dns => ("DNS server", &["--lib", "soak_no_answer"]),
+        Soaked::Gateway => ("gateway", &["--test", "integration", "soak_no_call"]),
+    };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = std::process::Command::new(cargo)
         .args(["test", "--locked", "--workspace"])
-        .args(["--lib", "soak_", "--", "--nocapture"])
+        .args(place)
+        .args(["--", "--nocapture"])
         .env("LANDBRIDGE_SOAK_SECONDS", seconds.to_string())
         .status()
         .context("cargo cannot be run")?;
-    anyhow::ensure!(status.success(), "the DNS server did not hold");
+    anyhow::ensure!(status.success(), "the {name} did not hold");
     Ok(())
 }
 
