@@ -18,7 +18,7 @@ const POLICY: (&str, &str) = ("landbridge.dev/v1alpha1", "AccessPolicy");
 const PEER: (&str, &str) = ("landbridge.dev/v1alpha1", "Peer");
 /// Between two changes.
 const CHANGE: Duration = Duration::from_millis(300);
-/// Between two restarts: connections of a crashed gateway are given up after ten seconds.
+/// Between two restarts: each lets connections end before, for some seconds.
 const RESTART: Duration = Duration::from_secs(4);
 /// What was told so long ago is known, on a busy machine too.
 const KNOWN: Duration = Duration::from_secs(5);
@@ -137,13 +137,10 @@ fn ready(set: &Set, service: &str, ready: bool) {
     store.update(slice).unwrap();
 }
 
-/// Restarts paris's gateway with a new certificate: each second time in order, else as one that crashes.
+/// Restarts paris's gateway with a new certificate, as it is restarted before the old one expires.
 pub(super) async fn restarts(set: Arc<Set>, stop: CancellationToken) {
-    for turn in 0_u32.. {
-        if stop.run_until_cancelled(sleep(RESTART)).await.is_none() {
-            return;
-        }
-        set.end_gateway(PARIS, turn % 2 == 1).await;
+    while stop.run_until_cancelled(sleep(RESTART)).await.is_some() {
+        set.end_gateway(PARIS, true).await;
         set.start_gateway(PARIS).await;
     }
 }

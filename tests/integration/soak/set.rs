@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use landbridge_api::wellknown::{
@@ -16,7 +17,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream, UdpSocket},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -113,12 +114,16 @@ impl Set {
             register: None,
         };
         // The one before may take a moment to let go of its address.
-        let gateway = eventually("a gateway is bound", &self.clusters, async || {
-            let client = running.client.clone();
-            let bound = Gateway::bind(config.clone(), client, &mut Registry::default()).await;
-            bound.map_err(|error| error.to_string())
-        })
-        .await;
+        let begun = Instant::now();
+        let gateway = loop {
+            let (client, mut registry) = (running.client.clone(), Registry::default());
+            let bound = Gateway::bind(config.clone(), client, &mut registry).await;
+            match bound.map_err(|error| error.to_string()) {
+                Ok(gateway) => break gateway,
+                Err(why) => assert!(begun.elapsed() < PATIENCE, "a gateway is not bound: {why}"),
+            }
+            sleep(Duration::from_millis(5)).await;
+        };
         let (handle, stop) = (gateway.handle(), CancellationToken::new());
         let until = stop.clone();
         let task = tokio::spawn(async move { gateway.run(until).await.unwrap() });
@@ -126,7 +131,7 @@ impl Set {
         self.gateways.lock().unwrap_or_else(PoisonError::into_inner)[cluster] = Some(started);
     }
 
-    /// Ends a gateway: as it is told to, or as one that crashes.
+    /// Ends a gateway: in order, or at once where nobody waits for its address.
     pub(super) async fn end_gateway(&self, cluster: usize, in_order: bool) {
         let gateway = self.gateways.lock().unwrap_or_else(PoisonError::into_inner)[cluster].take();
         let gateway = gateway.unwrap();
