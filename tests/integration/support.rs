@@ -140,7 +140,8 @@ pub(crate) async fn eventually<T>(
     within(PATIENCE, what, clusters, check).await
 }
 
-async fn within<T>(
+/// The same, with a patience of its own.
+pub(crate) async fn within<T>(
     patience: Duration,
     what: &str,
     clusters: &[Running],

@@ -25,7 +25,7 @@ use self::{
     clients::Load,
     set::{CHURNED, STEADY, Set},
 };
-use crate::support::eventually;
+use crate::support::{eventually, within};
 
 /// From when on memory, sockets and tasks are watched: what a shorter run takes says nothing.
 const WATCHED: Duration = Duration::from_secs(20);
@@ -33,6 +33,8 @@ const WATCHED: Duration = Duration::from_secs(20);
 const GROWTH: u64 = 24 << 20;
 /// Sockets and tasks that come and go by themselves: of watches and writes, and of links that both sides dial.
 const BY_THEMSELVES: usize = 24;
+/// Longer than a flow of datagrams lives without any.
+const SILENCE: Duration = Duration::from_secs(60);
 /// Connections that live as long as the soak.
 const OLD: usize = 16;
 
@@ -86,10 +88,13 @@ async fn soak_no_call_is_stuck_lost_or_misled_whatever_happens_around_it() {
     println!("soak: {}; {} MiB, then {} MiB", load.told(), early >> 20, late >> 20);
     load.judge();
     set.settled().await;
-    nothing_is_left(&set).await;
+    let none = async || nothing(&set.left(false));
+    eventually("connections have ended", &set.clusters, none).await;
     if time >= WATCHED {
         assert!(late <= early + GROWTH, "{early} octets became {late}");
         let (sockets, alive) = before;
+        let none = async || nothing(&set.left(true));
+        within(SILENCE, "streams have ended", &set.clusters, none).await;
         eventually("sockets and tasks are as many as before", &set.clusters, async || {
             let now = (descriptors(), tasks());
             let good = now.0 <= sockets + BY_THEMSELVES && now.1 <= alive + BY_THEMSELVES;
@@ -100,13 +105,8 @@ async fn soak_no_call_is_stuck_lost_or_misled_whatever_happens_around_it() {
     set.stop().await;
 }
 
-/// No connection and no stream outlives its client.
-async fn nothing_is_left(set: &Set) {
-    eventually("connections and streams have ended", &set.clusters, async || {
-        let left = set.left();
-        if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
-    })
-    .await;
+fn nothing(left: &[String]) -> Result<(), String> {
+    if left.is_empty() { Ok(()) } else { Err(left.join("; ")) }
 }
 
 #[test]

@@ -154,8 +154,8 @@ impl Set {
             .collect()
     }
 
-    /// What goes through gateways, in words.
-    pub(super) fn left(&self) -> Vec<String> {
+    /// What goes through gateways, in words; streams are connections', and those of flows of datagrams.
+    pub(super) fn left(&self, with_streams: bool) -> Vec<String> {
         let mut left = Vec::new();
         for (name, handle) in self.handles() {
             let snapshot = handle.snapshot();
@@ -163,7 +163,7 @@ impl Set {
             let peers = snapshot["peers"].as_object().unwrap().values();
             let links = peers.flat_map(|peer| peer["links"].as_array().unwrap());
             let streams: u64 = links.filter_map(|link| link["streams"].as_u64()).sum();
-            if connections + streams > 0 {
+            if connections > 0 || with_streams && streams > 0 {
                 left.push(format!("{name}: {connections} connections, {streams} streams"));
             }
         }
@@ -318,11 +318,10 @@ async fn answer(stream: TcpStream, name: String) {
     let mut lines = BufReader::new(read);
     let mut line = String::new();
     while matches!(lines.read_line(&mut line).await, Ok(count) if count > 0) {
-        while line == FLOOD {
+        if line == FLOOD {
             // Until nobody reads, or nobody is there.
-            if write.write_all(&[b'x'; 65_536]).await.is_err() {
-                return;
-            }
+            while write.write_all(&[b'x'; 65_536]).await.is_ok() {}
+            return;
         }
         let answer = format!("{name} {line}");
         if write.write_all(answer.as_bytes()).await.is_err() {
