@@ -112,6 +112,7 @@ impl Set {
             link: SocketAddr::new(listen, LINK),
             identity,
             register: None,
+            operation: landbridge_gateway::Operation::default(),
         };
         // The one before may take a moment to let go of its address.
         let begun = Instant::now();
