@@ -11,6 +11,8 @@ mod inventory;
 mod namespaces;
 mod packed;
 mod said;
+mod services;
+mod slices;
 mod snapshot;
 mod table;
 mod traffic;
@@ -310,43 +312,6 @@ impl Observed {
         touched
     }
 
-    fn take_slice(&mut self, change: Change<EndpointSlice>) -> Touched {
-        let system = &self.config.system_namespace;
-        let taken = self.slices.take(change, |object| view::slice(object, system));
-        let (mut touched, steps) = problems::<_, EndpointSlice>(taken);
-        for (key, before) in steps {
-            if let Some(before) = &before {
-                self.enter_slice(&key, before, false);
-                touched.slice(&before.role);
-            }
-            let Some(after) = self.slices.find(&key).cloned() else {
-                continue;
-            };
-            self.enter_slice(&key, &after, true);
-            touched.slice(&after.role);
-        }
-        touched
-    }
-
-    /// Enters a slice into the tables that it is found by, or takes it out.
-    fn enter_slice(&mut self, key: &ObjectKey, view: &SliceView, stands: bool) {
-        let enter = if stands { index } else { unindex };
-        match &view.role {
-            SliceRole::Gateways if stands => {
-                self.gateway_slices.insert(key.clone());
-            }
-            SliceRole::Gateways => {
-                self.gateway_slices.remove(key);
-            }
-            SliceRole::Other => {}
-            SliceRole::Ours(service) => enter(&mut self.our_slices, service, key),
-            SliceRole::Pods(service) => enter(&mut self.pod_slices, service, key),
-        }
-        for (number, target) in view.allotment.iter().flat_map(|allotment| &allotment.targets) {
-            self.ports.claim(*number, &target.service, key, stands);
-        }
-    }
-
     fn take_member(&mut self, change: Change<Member>) -> Touched {
         let taken = self.members.take(change, view::member);
         let turned = taken.turned;
@@ -358,45 +323,6 @@ impl Observed {
                 (Some(before), Some(after)) => !before.agrees(after),
                 _ => true,
             });
-        touched
-    }
-
-    fn take_service(&mut self, change: Change<Service>) -> Touched {
-        let taken = self.services.take(change, view::service);
-        let (mut touched, steps) = problems::<_, Service>(taken);
-        for (key, before) in steps {
-            let after = self.services.find(&key);
-            let made_for = [before.as_ref(), after].into_iter().flatten();
-            let made_for = made_for.filter_map(|view| view.ours.as_ref());
-            for (import, _) in made_for {
-                touched.services.insert(import.clone());
-                unindex(&mut self.our_services, import, &key);
-            }
-            if let Some((import, _)) = after.and_then(|view| view.ours.as_ref()) {
-                index(&mut self.our_services, import, &key);
-            }
-            touched.services.extend(named(&key));
-            let is_ours = after.is_some_and(|view| view.ours.is_some());
-            self.count_derived(&key, is_ours, &mut touched);
-        }
-        touched
-    }
-
-    fn take_service_export(&mut self, change: Change<ServiceExport>) -> Touched {
-        let taken = self.service_exports.take(change, |object| Ok(view::service_export(&object)));
-        let keys: Vec<ObjectKey> =
-            taken.malformed.iter().map(|malformed| malformed.key.clone()).collect();
-        let (mut touched, steps) = problems::<_, ServiceExport>(taken);
-        let steps = steps.into_iter().map(|(key, _)| key);
-        for key in keys.into_iter().chain(steps) {
-            touched.services.extend(named(&key));
-            if !self.service_exports.malformed().contains_key(&key) {
-                self.told_malformed.remove(&key);
-            }
-            if self.service_exports.find(&key).is_none() {
-                self.unsay(Kind::ServiceExport, &key);
-            }
-        }
         touched
     }
 
