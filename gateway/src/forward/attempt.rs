@@ -21,7 +21,7 @@ const ANSWER: Duration = Duration::from_secs(7);
 
 /// How long a call that may have been delivered waits for a link to be heard again: "a hiccup cuts nothing", and a machine
 /// that starts many pods has kept gateways from the processor for more than a second. Only the client can know whether to
-/// send it again, so that it is told before it gives up itself.
+/// send it again, so that it is told well before the link itself is given up.
 const UNSURE: Duration = Duration::from_secs(2);
 
 /// Why a link was given up that is silent.
