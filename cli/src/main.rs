@@ -10,6 +10,7 @@
 //! | `admin` | metrics, health and state over HTTP |
 //! | `kubernetes` | clients, and who a cluster is |
 //! | `telemetry` | logs |
+//! | `traces` | spans of calls, for a collector |
 //! | `shutdown` | signals |
 //! | `exit` | exit codes and the last line |
 
@@ -23,6 +24,7 @@ mod kubernetes;
 mod manifests;
 mod shutdown;
 mod telemetry;
+mod traces;
 
 use std::{
     io::{self, Write},

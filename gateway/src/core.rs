@@ -13,6 +13,7 @@ use std::{
 };
 
 use landbridge_model::{ClusterId, ClusterSetId, Protocol, RegionName, ServiceKey};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
@@ -28,6 +29,7 @@ use crate::{
     pool::Pool,
     refusals::{self, Refused},
     shared::Snapshots,
+    spans::Tracer,
     tasks::Tasks,
     transport::{SendStream, Transport},
     verifier::Trust,
@@ -66,6 +68,7 @@ pub(crate) struct Core {
     pub(crate) links: Links,
     pub(crate) listeners: Listeners,
     pub(crate) metrics: Metrics,
+    pub(crate) tracer: Tracer,
     /// The connections and flows that are open.
     pub(crate) opened: Arc<Opened>,
     /// Calls that a policy does not allow, for whoever tells of them.
@@ -98,6 +101,7 @@ pub(crate) struct CoreConfig {
     pub(crate) identity: Identity,
     pub(crate) region: Option<RegionName>,
     pub(crate) access_log: LogConfig,
+    pub(crate) tracer: Tracer,
     pub(crate) span: Span,
 }
 
@@ -126,10 +130,11 @@ impl Core {
             listeners: Listeners::default(),
             opened: Arc::new(Opened::new(config.access_log, metrics.clone())),
             refused: (refused, Mutex::new(Some(to_tell))),
+            kept: Budget::new(KEPT, metrics.kept.clone()),
             metrics,
+            tracer: config.tracer,
             pods: Pool::default(),
             servers: Pool::default(),
-            kept: Budget::new(KEPT),
             outbound: Arc::new(Semaphore::new(MAX_OUTBOUND)),
             inbound: Arc::new(Semaphore::new(MAX_INBOUND)),
             outbound_flows: Arc::new(Semaphore::new(MAX_OUTBOUND_FLOWS)),
@@ -244,21 +249,28 @@ impl Core {
 #[derive(Debug)]
 pub(crate) struct Budget {
     left: AtomicUsize,
+    /// What is taken.
+    taken: Gauge,
 }
 
 impl Budget {
-    fn new(bytes: usize) -> Self {
-        Self { left: AtomicUsize::new(bytes) }
+    fn new(bytes: usize, taken: Gauge) -> Self {
+        Self { left: AtomicUsize::new(bytes), taken }
     }
 
     /// Takes `bytes`, all or none.
     pub(crate) fn take(&self, bytes: usize) -> bool {
         let less = |left: usize| left.checked_sub(bytes);
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+        let is_taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
+        if is_taken {
+            self.taken.inc_by(i64::try_from(bytes).unwrap_or_default());
+        }
+        is_taken
     }
 
     /// Gives `bytes` back.
     pub(crate) fn give(&self, bytes: usize) {
         self.left.fetch_add(bytes, Ordering::Relaxed);
+        self.taken.dec_by(i64::try_from(bytes).unwrap_or_default());
     }
 }

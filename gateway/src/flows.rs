@@ -59,6 +59,11 @@ impl Activity {
         self.answered.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the pod has ever sent something.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     fn touch(&self, now: Instant) -> Duration {
         let age = now.saturating_duration_since(self.began);
         self.last.fetch_max(u64::try_from(age.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);

@@ -23,7 +23,7 @@ use self::{
     early::Early,
 };
 use crate::{
-    caller::{Caller, Source},
+    caller::Caller,
     copy::{self, Counters},
     core::Core,
     metrics::{Direction, Open},
@@ -32,7 +32,8 @@ use crate::{
     route::{Choice, Tried},
     serve::{self, Pod},
     snapshot::{Route, Snapshot},
-    wire::{self, Refusal},
+    spans::CallSpan,
+    wire::{self, Header, Refusal},
 };
 
 /// Takes a client in. It is refused by a reset where there are too many.
@@ -74,6 +75,14 @@ enum Brought {
     Peer(Connected, Server),
 }
 
+impl Brought {
+    fn server(&self) -> &Server {
+        match self {
+            Self::Here(_, server) | Self::Peer(_, server) => server,
+        }
+    }
+}
+
 /// The cluster that a call counts for.
 type Server = Taken<(ServiceKey, ClusterId)>;
 
@@ -82,17 +91,19 @@ impl Call {
         copy::prepare(&client);
         let start = Instant::now();
         let mut early = Early::new(Arc::clone(&self.aim.core));
-        let brought = self.bring(&client, &mut early, start + self.aim.deadline()).await;
+        let mut span = CallSpan::outbound(&self.aim.core.tracer);
+        let brought = self.bring(&client, &mut early, start + self.aim.deadline(), &mut span).await;
         let result = brought.as_ref().map_or_else(|reason| *reason, |_| "connected");
         self.aim.core.metrics.connection(Direction::Outbound, result);
         let target = &self.aim.route.target;
         match brought {
             Ok(brought) => {
-                self.aim.core.metrics.connected_after(start.elapsed().as_secs_f64());
-                self.carry(client, brought, early).await;
+                let cluster = &brought.server().key().1;
+                self.aim.core.metrics.connected_after(cluster.as_str(), start.elapsed());
+                self.carry(client, brought, early, span).await;
             }
             Err(reason) => {
-                self.aim.core.opened.refused(&self.aim.about(None), reason);
+                self.aim.core.opened.refused(&self.aim.about(None), reason, span);
                 tracing::info!(
                     service = %target.service, port = %target.port, client = %self.aim.client, reason,
                     "a call was not connected"
@@ -111,6 +122,7 @@ impl Call {
         client: &TcpStream,
         early: &mut Early,
         deadline: Instant,
+        span: &mut CallSpan,
     ) -> Result<Brought, &'static str> {
         let mut tried = Tried::default();
         let mut reason = "no_route";
@@ -118,15 +130,16 @@ impl Call {
             let Some((choice, snapshot)) = self.aim.choose(&tried, deadline).await else {
                 return Err(reason);
             };
-            let source = self.aim.source(&snapshot);
-            match choice {
-                Choice::Here => match self.here(&snapshot, source).await {
+            let header = self.aim.header(&snapshot, span.parent());
+            let cluster = match choice {
+                Choice::Here => match self.here(&snapshot, &header).await {
                     Ok(pod) => {
                         return Ok(Brought::Here(pod, self.aim.take(&self.aim.core.cluster)));
                     }
                     Err(refusal) => {
                         tried.here();
                         reason = refusal.reason();
+                        self.aim.core.cluster.clone()
                     }
                 },
                 Choice::Link { cluster, link } => {
@@ -134,7 +147,7 @@ impl Call {
                         tried.link(link);
                         continue;
                     };
-                    let header = wire::encode_header(&self.aim.header(source));
+                    let header = wire::encode_header(&header);
                     let server = self.aim.take(&cluster);
                     match attempt(client, &link, &header, early, deadline).await {
                         Attempt::Connected(connected) => {
@@ -150,30 +163,32 @@ impl Call {
                         Attempt::NotDelivered(why, scope) => {
                             reason = why;
                             self.aim.failed(&cluster, why, scope);
-                            tried.learn(scope, cluster, link.id);
+                            tried.learn(scope, cluster.clone(), link.id);
                         }
                     }
+                    cluster
                 }
-            }
-            self.aim.core.metrics.retried(reason);
+            };
+            span.tried(cluster.as_str(), reason);
+            self.aim.core.metrics.retried(cluster.as_str(), reason);
         }
         Err(reason)
     }
 
     /// Brings the call to a pod of this cluster.
-    async fn here(&self, snapshot: &Snapshot, source: Source) -> Result<Pod, Refusal> {
-        let caller = Caller { cluster: self.aim.core.cluster.clone(), source: source.clone() };
-        serve::connect(&self.aim.core, snapshot, &self.aim.header(source), &caller).await
+    async fn here(&self, snapshot: &Snapshot, header: &Header) -> Result<Pod, Refusal> {
+        let (cluster, source) = (self.aim.core.cluster.clone(), header.source.clone());
+        serve::connect(&self.aim.core, snapshot, header, &Caller { cluster, source }).await
     }
 
-    async fn carry(&self, client: TcpStream, brought: Brought, early: Early) {
+    async fn carry(&self, client: TcpStream, brought: Brought, early: Early, span: CallSpan) {
         let core = &self.aim.core;
-        let (pod, server) = match &brought {
-            Brought::Here(pod, server) => (Some(pod.address), server),
-            Brought::Peer(_, server) => (None, server),
+        let pod = match &brought {
+            Brought::Here(pod, _) => Some(pod.address),
+            Brought::Peer(..) => None,
         };
-        let about = About { pod, ..self.aim.about(Some(&server.key().1)) };
-        let mut open = core.opened.open(about);
+        let about = About { pod, ..self.aim.about(Some(&brought.server().key().1)) };
+        let mut open = core.opened.open(about, span);
         let ended = tokio::select! {
             ended = self.join(&client, brought, early, open.tally()) => {
                 ended.map_err(|error| ("reset", error))

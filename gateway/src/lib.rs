@@ -20,7 +20,7 @@
 //! | `udp`, `flows` | how are datagrams carried, and when does a flow end? |
 //! | `access` | may this caller call that? |
 //! | `pool` | how have pods and clusters done lately that calls are brought to? |
-//! | `open` | what is open now, and what does the access log say of it? |
+//! | `open`, `spans` | what is open now, and what do the access log and OpenTelemetry hear of it? |
 //! | `register`, `status`, `refusals` | what is told to the Kubernetes API? |
 //! | `run` | how does one of them start, run and end? |
 
@@ -49,6 +49,7 @@ mod run;
 mod serve;
 mod shared;
 mod snapshot;
+mod spans;
 mod state;
 mod status;
 mod tasks;
@@ -60,3 +61,4 @@ mod verifier;
 mod wire;
 
 pub use run::{Config, Gateway, Handle, Operation, Register, RunError, StartError};
+pub use spans::Tracer;

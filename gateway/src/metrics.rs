@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use landbridge_model::ServiceKey;
@@ -16,6 +17,8 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+
+use crate::open::Tally;
 
 /// The most services that are counted apart: as many as a cluster imports by default, in which ten series each are a page that
 /// Prometheus reads without trouble.
@@ -67,6 +70,17 @@ pub(crate) struct ReasonLabel {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct PeerLabel {
+    peer: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(crate) struct RetryLabels {
+    peer: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub(crate) struct CallLabels {
     direction: &'static str,
     peer: String,
@@ -91,9 +105,9 @@ pub(crate) struct Metrics {
     connections: Family<ResultLabels, Counter>,
     active: Family<DirectionLabel, Gauge>,
     bytes: Family<PeerResultLabels, Counter>,
-    connect: Histogram,
+    connect: Family<PeerLabel, Histogram>,
     refusals: Family<ReasonLabel, Counter>,
-    retries: Family<ReasonLabel, Counter>,
+    retries: Family<RetryLabels, Counter>,
     ejections: Family<ReasonLabel, Counter>,
     calls: Family<CallLabels, Counter>,
     services: Arc<Mutex<HashSet<ServiceKey>>>,
@@ -113,6 +127,8 @@ pub(crate) struct Metrics {
     pub(crate) listen_failures: Counter,
     pub(crate) accept_failures: Counter,
     pub(crate) not_carried: Gauge,
+    /// Payload that is kept until an answer confirms it.
+    pub(crate) kept: Gauge,
     problems: Family<ReasonLabel, Gauge>,
     pub(crate) interruptions: Counter,
     pub(crate) status_failures: Counter,
@@ -137,7 +153,7 @@ impl Metrics {
         to.register_with_unit("transferred", "Payload carried", Unit::Bytes, self.bytes.clone());
         to.register_with_unit(
             "connect_duration",
-            "From a client's connection to the answer of the other cluster's gateway",
+            "From a client's connection to the answer of the gateway of the cluster that serves it",
             Unit::Seconds,
             self.connect.clone(),
         );
@@ -148,6 +164,12 @@ impl Metrics {
         to.register("cuts", "Connections that were cut", self.cuts.clone());
         let drops = self.access_log_drops.clone();
         to.register("access_log_drops", "Lines that the access log had no room for", drops);
+        to.register_with_unit(
+            "kept",
+            "Payload of calls that no answer has confirmed yet: kept so that they can be tried elsewhere",
+            Unit::Bytes,
+            self.kept.clone(),
+        );
         let ejections = self.ejections.clone();
         to.register(
             "ejections",
@@ -204,7 +226,9 @@ impl Metrics {
             active: Family::default(),
             bytes: Family::default(),
             // 0.25 ms, a call within one machine, to 8 s, the longest that a client is kept waiting.
-            connect: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            connect: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.000_25, 2.0, 16))
+            }),
             refusals: Family::default(),
             retries: Family::default(),
             ejections: Family::default(),
@@ -226,6 +250,7 @@ impl Metrics {
             listen_failures: Counter::default(),
             accept_failures: Counter::default(),
             not_carried: Gauge::default(),
+            kept: Gauge::default(),
             problems: Family::default(),
             interruptions: Counter::default(),
             status_failures: Counter::default(),
@@ -274,11 +299,18 @@ impl Metrics {
     }
 
     /// The counters of datagrams that go to `peer` (outbound) or come from it.
-    pub(crate) fn datagrams(&self, direction: Direction, peer: &str) -> DatagramCounters {
+    pub(crate) fn datagrams(
+        &self,
+        direction: Direction,
+        peer: &str,
+        tally: Arc<Tally>,
+    ) -> DatagramCounters {
         let labels = PeerResultLabels { direction: direction.as_str(), peer: peer.to_owned() };
         DatagramCounters {
             datagrams: self.datagrams.get_or_create_owned(&labels),
             bytes: self.bytes(direction, peer),
+            direction,
+            tally,
         }
     }
 
@@ -286,16 +318,19 @@ impl Metrics {
         self.datagram_drops.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    pub(crate) fn connected_after(&self, seconds: f64) {
-        self.connect.observe(seconds);
+    /// A call was brought to `peer`, so long after the client connected.
+    pub(crate) fn connected_after(&self, peer: &str, time: Duration) {
+        let peer = peer.to_owned();
+        self.connect.get_or_create(&PeerLabel { peer }).observe(time.as_secs_f64());
     }
 
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refusals.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    pub(crate) fn retried(&self, reason: &'static str) {
-        self.retries.get_or_create(&ReasonLabel { reason }).inc();
+    /// A call is tried elsewhere, since `peer` did not take it.
+    pub(crate) fn retried(&self, peer: &str, reason: &'static str) {
+        self.retries.get_or_create(&RetryLabels { peer: peer.to_owned(), reason }).inc();
     }
 
     /// One that has ended or was refused, by peer and service. A service beyond the first [`MOST_SERVICES`] is `other`: labels
@@ -430,8 +465,8 @@ impl Metrics {
     }
 
     #[cfg(test)]
-    pub(crate) fn retries(&self, reason: &'static str) -> u64 {
-        self.retries.get_or_create(&ReasonLabel { reason }).get()
+    pub(crate) fn retries(&self, peer: &str, reason: &'static str) -> u64 {
+        self.retries.get_or_create(&RetryLabels { peer: peer.to_owned(), reason }).get()
     }
 }
 
@@ -440,6 +475,9 @@ impl Metrics {
 pub(crate) struct DatagramCounters {
     datagrams: Counter,
     bytes: Counter,
+    direction: Direction,
+    /// What this flow alone has carried.
+    tally: Arc<Tally>,
 }
 
 impl DatagramCounters {
@@ -447,6 +485,11 @@ impl DatagramCounters {
     pub(crate) fn count(&self, bytes: usize) {
         self.datagrams.inc();
         self.bytes.inc_by(bytes as u64);
+        let own = match self.direction {
+            Direction::Outbound => &self.tally.sent,
+            Direction::Inbound => &self.tally.received,
+        };
+        own.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 }
 

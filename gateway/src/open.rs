@@ -25,6 +25,7 @@ use crate::{
     core::Core,
     metrics::{Direction, Metrics},
     snapshot::Snapshot,
+    spans::CallSpan,
 };
 
 /// Tables that connections are spread over, so that workers seldom wait for one another.
@@ -101,23 +102,35 @@ impl Opened {
     }
 
     /// Puts one in the table, until what is returned is dropped.
-    pub(crate) fn open(self: &Arc<Self>, about: About) -> Guard {
+    pub(crate) fn open(self: &Arc<Self>, about: About, span: CallSpan) -> Guard {
+        self.open_as(about, span, &Arc::default())
+    }
+
+    /// The same for one that is counted already.
+    pub(crate) fn open_as(
+        self: &Arc<Self>,
+        about: About,
+        mut span: CallSpan,
+        tally: &Arc<Tally>,
+    ) -> Guard {
+        span.connected();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let entry = Arc::new(Entry {
             about,
             since: Instant::now(),
-            tally: Arc::default(),
+            tally: Arc::clone(tally),
             cut: CancellationToken::new(),
         });
         self.shard(id)
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(id, Arc::clone(&entry));
-        Guard { id, entry, opened: Arc::clone(self), outcome: "given_up" }
+        Guard { id, entry, opened: Arc::clone(self), span, outcome: "given_up" }
     }
 
     /// One that was not opened.
-    pub(crate) fn refused(&self, about: &About, reason: &'static str) {
+    pub(crate) fn refused(&self, about: &About, reason: &'static str, mut span: CallSpan) {
+        span.ends(about, (0, 0), reason);
         self.metrics.call(about.direction, about.peer(), &about.service, reason);
         self.log.line(about, (0, 0), Duration::ZERO, reason, &self.metrics);
     }
@@ -211,6 +224,7 @@ pub(crate) struct Guard {
     id: u64,
     entry: Arc<Entry>,
     opened: Arc<Opened>,
+    span: CallSpan,
     outcome: &'static str,
 }
 
@@ -254,7 +268,9 @@ impl Drop for Guard {
         shard.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
         let about = &self.entry.about;
         let Opened { metrics, log, .. } = &*self.opened;
+        let carried = self.entry.tally.read();
         metrics.call(about.direction, about.peer(), &about.service, self.outcome);
-        log.line(about, self.entry.tally.read(), self.entry.since.elapsed(), self.outcome, metrics);
+        log.line(about, carried, self.entry.since.elapsed(), self.outcome, metrics);
+        self.span.ends(about, carried, self.outcome);
     }
 }

@@ -32,6 +32,7 @@ use crate::{
     refusals,
     register::{self, Registration},
     snapshot::Problem,
+    spans::Tracer,
     state::{Event, State},
     status,
 };
@@ -66,12 +67,14 @@ pub struct Config {
 }
 
 /// How a gateway is operated. The default is right for most.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Operation {
     /// The region of the cluster: other clusters of it are called before those that are elsewhere.
     pub region: Option<RegionName>,
     /// The access log: one of so many connections has a line when it ends, and every refusal has; off, where none is given.
     pub access_log_one_in: Option<NonZeroU32>,
+    /// What makes spans of calls; none are made where it is absent.
+    pub tracer: Tracer,
 }
 
 /// How a gateway that runs as a plain process registers itself.
@@ -163,6 +166,7 @@ impl Gateway {
             identity: config.identity.clone(),
             region: config.operation.region.clone(),
             access_log: config.operation.access_log_one_in,
+            tracer: config.operation.tracer.clone(),
             span: info_span!("gateway", cluster = %config.cluster, name = %config.name),
         };
         let core = Core::bind(core_config, Metrics::register(registry)).map_err(bind)?;

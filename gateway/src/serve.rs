@@ -28,6 +28,7 @@ use crate::{
         pods::{self, PodChoice},
     },
     snapshot::{ExportedService, Snapshot},
+    spans::CallSpan,
     transport::{RecvStream, SendStream, StreamError},
     udp,
     wire::{self, Answer, Header, Refusal, WireError},
@@ -88,12 +89,13 @@ async fn serve(
     };
     let caller = Caller { cluster: peer.cluster.clone(), source: header.source.clone() };
     let about = about(core, &header, &caller);
-    let told = |refusal: &Refusal| {
+    let span = CallSpan::inbound(&core.tracer, header.trace);
+    let told = |refusal: &Refusal, span: CallSpan| {
         tracing::info!(
             peer = %peer, service = %header.service, port = %header.port, caller = %caller,
             reason = refusal.reason(), "a stream is refused"
         );
-        core.opened.refused(&about, refusal.reason());
+        core.opened.refused(&about, refusal.reason(), span);
         if *refusal == Refusal::Denied {
             core.denied(&header.service, &caller);
         }
@@ -104,11 +106,11 @@ async fn serve(
         // Flows have bounds of their own.
         drop(place);
         let served = match admitted {
-            Ok(()) => udp::flow(core, link, &header, &about, send, recv).await,
-            Err(refusal) => Err((refusal, send)),
+            Ok(()) => udp::flow(core, link, &header, (&about, span), (send, recv)).await,
+            Err(refusal) => Err((refusal, send, span)),
         };
-        if let Err((refusal, send)) = served {
-            told(&refusal);
+        if let Err((refusal, send, span)) = served {
+            told(&refusal, span);
             core.metrics.flow(Direction::Inbound, refusal.reason());
             refuse(core, send, refusal).await;
         }
@@ -121,13 +123,13 @@ async fn serve(
     let Pod { tcp: pod, address, taken: _taken } = match connected {
         Ok(pod) => pod,
         Err(refusal) => {
-            told(&refusal);
+            told(&refusal, span);
             core.metrics.connection(Direction::Inbound, refusal.reason());
             return refuse(core, send, refusal).await;
         }
     };
     core.metrics.connection(Direction::Inbound, "connected");
-    let open = core.opened.open(About { pod: Some(address), ..about.clone() });
+    let open = core.opened.open(About { pod: Some(address), ..about.clone() }, span);
     carry(core, open, &header, &caller, pod, (send, recv)).await;
 }
 
@@ -345,7 +347,7 @@ const PODS: outlier::Settings =
     outlier::Settings { failures: 3, base: Duration::from_secs(10), most: 50 };
 
 /// Counts a pod's failure, and tells where it is left out for that.
-fn failed(core: &Core, header: &Header, pod: SocketAddr, count: u32) {
+pub(crate) fn failed(core: &Core, header: &Header, pod: SocketAddr, count: u32) {
     if core.pods.failed(&(header.port.protocol, pod), count, &PODS) {
         core.metrics.ejected("pod");
         tracing::warn!(service = %header.service, %pod, "a pod fails: others get its calls for a while");

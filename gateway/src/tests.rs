@@ -9,6 +9,7 @@ mod failure;
 mod older;
 mod renewal;
 mod roll;
+mod spans;
 mod strangers;
 mod udp;
 mod world;

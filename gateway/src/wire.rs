@@ -47,6 +47,17 @@ pub(crate) struct Header {
     pub(crate) port: PortKey,
     /// Who calls.
     pub(crate) source: Source,
+    /// The caller's span, where the call has one. Gateways from before there were spans do not write it.
+    pub(crate) trace: Option<TraceParent>,
+}
+
+/// A span that another one follows, as W3C Trace Context has it: the trace is collected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct TraceParent {
+    /// The trace's id.
+    pub(crate) trace: [u8; 16],
+    /// The span's id.
+    pub(crate) span: [u8; 8],
 }
 
 /// Why bytes are not what they should be.
@@ -95,6 +106,7 @@ pub(crate) fn encode_header(header: &Header) -> Vec<u8> {
     body.text(workload.map_or("", |workload| workload.account.as_str()));
     body.text(workload.map_or("", |workload| workload.pod.as_str()));
     body.address(header.source.address);
+    body.counted_u8(&header.trace.map(trace_bytes).unwrap_or_default());
     let mut whole = Writer::default();
     whole.u8(version(header.port.protocol));
     whole.counted(&body.finish());
@@ -146,7 +158,24 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Result<Header, WireError> {
             workload: workload_of(workload)?,
             address: body.address("source address")?,
         },
+        trace: trace(&mut body)?,
     })
+}
+
+fn trace_bytes(parent: TraceParent) -> Vec<u8> {
+    [&parent.trace[..], &parent.span].concat()
+}
+
+/// Reads the caller's span. What has another length is of a later version: a call is not refused for what only people see.
+fn trace(body: &mut Reader<'_>) -> Result<Option<TraceParent>, WireError> {
+    if body.rest().is_empty() {
+        return Ok(None);
+    }
+    let bytes = body.counted_u8("trace")?;
+    let parent = bytes
+        .split_first_chunk()
+        .and_then(|(trace, rest)| Some(TraceParent { trace: *trace, span: rest.try_into().ok()? }));
+    Ok(parent)
 }
 
 fn workload_of(parts: [&str; 3]) -> Result<Option<Workload>, WireError> {

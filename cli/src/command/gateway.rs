@@ -12,6 +12,7 @@ use crate::{
     config::{common::Common, gateway::Settings},
     exit::Usage,
     kubernetes,
+    traces::Collecting,
 };
 
 impl Component for Settings {
@@ -36,6 +37,9 @@ impl Component for Settings {
         }
         info!(%cluster, %set, name = %self.name, "gateway");
         let admin_port = self.admin.port();
+        let traces = self.traces.as_ref();
+        let collecting =
+            traces.map(|traces| traces.start(cluster.as_str(), self.name.as_str())).transpose()?;
         let config = Config {
             cluster,
             set,
@@ -45,12 +49,20 @@ impl Component for Settings {
             link: self.link,
             identity: self.identity,
             register: self.register.then_some(Register { admin_port }),
-            operation: Operation { region: self.region, access_log_one_in: self.access_log_one_in },
+            operation: Operation {
+                region: self.region,
+                access_log_one_in: self.access_log_one_in,
+                tracer: collecting.as_ref().and_then(Collecting::tracer),
+            },
         };
         let mut registry = Registry::with_prefix(admin::PREFIX);
         let gateway = Gateway::bind(config, client, &mut registry).await?;
         let admin = Admin::gateway(gateway.handle(), registry);
         let running = Box::pin(gateway.run(shutdown.clone()));
-        serve(admin, self.admin, shutdown, running).await
+        let ended = serve(admin, self.admin, shutdown, running).await;
+        if let Some(collecting) = collecting {
+            collecting.end().await;
+        }
+        ended
     }
 }

@@ -15,6 +15,7 @@ use super::{
     setting::Setting,
     value,
 };
+use crate::traces::{Collector, Traces};
 
 /// Beside those of the other components, so that all three run on one machine.
 const ADMIN_PORT: u16 = 9403;
@@ -74,6 +75,18 @@ const TLS_CERT: Setting =
 const TLS_KEY: Setting =
     Setting::one("tls-key", "FILE", "The private key of the certificate (PEM)");
 
+const TRACE_COLLECTOR: Setting = Setting::one(
+    "trace-collector",
+    "URL",
+    "Send OpenTelemetry spans of calls to this collector (OTLP over HTTP), such as http://otel-collector.observability:4318 [default: none]",
+);
+const TRACE_ONE_IN: Setting = Setting::one(
+    "trace-one-in",
+    "N",
+    "Of how many calls that begin here one has spans; those of peers have them where they have them there",
+)
+.or("100");
+
 /// Validated.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -87,11 +100,12 @@ pub(crate) struct Settings {
     pub(crate) name: Hostname,
     pub(crate) region: Option<RegionName>,
     pub(crate) register: bool,
+    pub(crate) traces: Option<Traces>,
 }
 
 impl super::Settings for Settings {
     fn table() -> Vec<&'static Setting> {
-        let own: [&Setting; 13] = [
+        let own: [&Setting; 15] = [
             &NAME,
             &LISTEN,
             &LINK_LISTEN,
@@ -105,6 +119,8 @@ impl super::Settings for Settings {
             &REGISTER,
             &ADMIN_LISTEN,
             &ACCESS_LOG_ONE_IN,
+            &TRACE_COLLECTOR,
+            &TRACE_ONE_IN,
         ];
         [&Common::TABLE[..], &Membership::TABLE, &own].concat()
     }
@@ -121,6 +137,8 @@ impl super::Settings for Settings {
         let region = reader.optional(&REGION, RegionName::parse);
         let access_log_one_in =
             reader.optional(&ACCESS_LOG_ONE_IN, |text| value::number(text, u32::MAX));
+        let collector = reader.optional(&TRACE_COLLECTOR, Collector::parse);
+        let one_in = reader.required(&TRACE_ONE_IN, |text| value::number(text, u32::MAX));
         let register = reader.required(&REGISTER, value::boolean);
         let admin = reader.optional(&ADMIN_LISTEN, |text| value::socket_or_any(text, ipv6));
         if let (Some(true), false) = (register, listen.is_empty()) {
@@ -143,6 +161,10 @@ impl super::Settings for Settings {
             name: name?,
             region,
             register: register?,
+            traces: match collector {
+                Some(collector) => Some(Traces { collector, one_in: one_in?.get() }),
+                None => None,
+            },
         })
     }
 }

@@ -20,7 +20,7 @@ use crate::{
         rules::Capacity,
     },
     snapshot::{Route, Snapshot},
-    wire::{self, Header},
+    wire::{self, Header, TraceParent},
 };
 
 /// How long a client waits in all until it is connected or reset, unless a policy says otherwise.
@@ -198,7 +198,7 @@ impl Aim {
     }
 
     /// Who the client is, as far as `snapshot` tells.
-    pub(crate) fn source(&self, snapshot: &Snapshot) -> Source {
+    fn source(&self, snapshot: &Snapshot) -> Source {
         Source {
             workload: snapshot.callers.get(&self.client.ip()).cloned(),
             address: Some(self.client),
@@ -221,12 +221,14 @@ impl Aim {
         }
     }
 
-    pub(crate) fn header(&self, source: Source) -> Header {
+    /// What is told of the call to who serves it; `trace` is the call's span here.
+    pub(crate) fn header(&self, snapshot: &Snapshot, trace: Option<TraceParent>) -> Header {
         Header {
+            source: self.source(snapshot),
+            trace,
             service: self.route.target.service.clone(),
             endpoint: self.hostname().cloned(),
             port: self.route.target.port,
-            source,
         }
     }
 }

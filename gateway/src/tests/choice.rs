@@ -140,7 +140,7 @@ async fn a_call_that_may_be_sent_twice_is_sent_elsewhere() {
     for answer in futures::future::join_all(calls).await {
         assert_eq!(answer.unwrap(), "paris");
     }
-    assert!(three.berlin.core.metrics.retries("suspect") > 0);
+    assert!(three.berlin.core.metrics.retries("tokyo", "suspect") > 0);
 }
 
 /// TrafficPolicy: "weights per cluster", this one among them.

@@ -16,7 +16,7 @@ use super::world::{Path, Site, World, fresh_ip, id, named, pair, pod, until};
 use crate::health::LinkState;
 
 /// An address at which nobody accepts.
-async fn nobody() -> SocketAddr {
+pub(super) async fn nobody() -> SocketAddr {
     let listener = TcpListener::bind((fresh_ip(), 0)).await.unwrap();
     listener.local_addr().unwrap()
 }
@@ -54,7 +54,7 @@ async fn a_call_that_was_not_delivered_is_brought_to_another_cluster() {
         assert_eq!(three.berlin.ask(&n.to_string()).await.unwrap(), "tokyo");
     }
     assert_eq!(heard.lock().unwrap().len(), 20, "each was delivered once");
-    assert!(three.berlin.core.metrics.retries("connect_failed") > 0);
+    assert!(three.berlin.core.metrics.retries("paris", "connect_failed") > 0);
     assert!(three.paris.core.metrics.refusals("connect_failed") > 0);
 }
 

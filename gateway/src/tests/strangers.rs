@@ -236,8 +236,13 @@ async fn a_gateway_that_has_just_begun_sends_calls_to_another() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let (_world, berlin, paris) = pair(named("paris", &heard).await).await;
     paris.has_just_begun();
-    let header =
-        Header { service: web(), endpoint: None, port: key(80), source: Source::default() };
+    let header = Header {
+        service: web(),
+        endpoint: None,
+        port: key(80),
+        source: Source::default(),
+        trace: None,
+    };
     let answer = say(&berlin, &wire::encode_header(&header)).await;
     assert_eq!(answer, Answer::Refused(Refusal::Draining), "as one that goes, to every version");
     assert_eq!(paris.core.metrics.refusals("not_ready"), 1);
@@ -249,8 +254,13 @@ async fn there_is_no_open_relay() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let pod = named("paris", &heard).await;
     let (_world, berlin, _paris) = pair(pod).await;
-    let header =
-        Header { service: web(), endpoint: None, port: key(80), source: Source::default() };
+    let header = Header {
+        service: web(),
+        endpoint: None,
+        port: key(80),
+        source: Source::default(),
+        trace: None,
+    };
     let not_exported = Answer::Refused(Refusal::NotExported);
     let check = async |change: &dyn Fn(&mut Header)| {
         let mut header = header.clone();

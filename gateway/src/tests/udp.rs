@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use serde_json::json;
 use tokio::{net::UdpSocket, time::timeout};
 
 use super::world::{Path, Site, World, fresh_ip, id, until};
@@ -74,6 +75,12 @@ async fn a_question_is_answered_from_where_it_was_asked() {
     assert_eq!(text(&client, "").await, "paris", "an empty datagram is one");
     assert_eq!(text(&client, "!").await, "paris!");
     assert_eq!(berlin.core.metrics.flows(Direction::Outbound, "connected"), 1, "one flow");
+    // "paris" comes back with each, so that 2 bytes go and 17 come.
+    for (site, sent, received) in [(&berlin, 2, 17), (&paris, 17, 2)] {
+        let shown = site.core.opened.shown();
+        let one = &shown["connections"][0];
+        assert_eq!((&one["sentBytes"], &one["receivedBytes"]), (&json!(sent), &json!(received)));
+    }
     assert_eq!(paris.core.metrics.flows(Direction::Inbound, "connected"), 1);
 }
 
@@ -101,6 +108,21 @@ async fn a_flow_keeps_its_pod_and_each_client_has_its_own() {
         answers.insert(first);
     }
     assert_eq!(answers.len(), 2, "both pods have clients");
+}
+
+/// Design, "Gateway": "outlier ejection with a bound". What the system says of a datagram is all that tells of a pod.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_that_does_not_listen_is_left_out_for_a_while() {
+    let gone = UdpSocket::bind((fresh_ip(), 0)).await.unwrap().local_addr().unwrap();
+    let (_world, berlin, paris) = pair(&[gone, pod("there").await]).await;
+    let mut clients = 0;
+    while paris.core.metrics.ejections("pod") == 0 {
+        clients += 1;
+        assert!(clients < 64, "half of them have found nobody");
+        assert_eq!(text(&client(&berlin).await, "").await, "there");
+    }
+    let refused = paris.core.opened.shown();
+    assert_eq!(paris.core.metrics.ejections("pod"), 1, "never more than half are: {refused}");
 }
 
 /// What a client sends before its flow is answered waits, in order.

@@ -16,6 +16,7 @@ use landbridge_model::{
     AllottedPort, ClusterId, ClusterSetId, GatewayAddress, Hostname, NetworkName, Peer, PortKey,
     PortName, Protocol, RegionName, ServiceKey, Target, Timestamp,
 };
+use opentelemetry::global::BoxedTracer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -30,6 +31,7 @@ use crate::{
     metrics::Metrics,
     pki::{Identity, Leaf, Root},
     snapshot::{Callers, ExportedPort, ExportedService, ReadyEndpoint, Route, Snapshot},
+    spans::Tracer,
 };
 
 /// The allotted port that `shop/web` has everywhere.
@@ -79,6 +81,7 @@ pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 /// A clusterset.
 pub(super) struct World {
     pub(super) root: Root,
+    tracer: Tracer,
 }
 
 impl World {
@@ -88,7 +91,12 @@ impl World {
 
     pub(super) fn named(set: &str) -> Self {
         let set = ClusterSetId::parse(set).unwrap();
-        Self { root: Root::generate(&set, now()).unwrap() }
+        Self { root: Root::generate(&set, now()).unwrap(), tracer: None }
+    }
+
+    /// The same, whose gateways make spans.
+    pub(super) fn traced(tracer: BoxedTracer) -> Self {
+        Self { tracer: Some(Arc::new(tracer)), ..Self::new() }
     }
 
     pub(super) fn leaf(&self, cluster: &str, generation: u64) -> Leaf {
@@ -169,6 +177,7 @@ impl World {
             identity,
             region,
             access_log: std::num::NonZeroU32::new(1),
+            tracer: self.tracer.clone(),
             span: info_span!("gateway", cluster),
         };
         let core = Core::bind(config, Metrics::new())?;
@@ -377,7 +386,11 @@ impl Drop for Site {
 
 /// berlin imports what paris exports, each dialling the other.
 pub(super) async fn pair(pod: SocketAddr) -> (World, Site, Site) {
-    let world = World::new();
+    pair_of(World::new(), pod).await
+}
+
+/// The same of a world that is there.
+pub(super) async fn pair_of(world: World, pod: SocketAddr) -> (World, Site, Site) {
     let (berlin, paris) = (world.site("berlin"), world.site("paris"));
     paris.knows("berlin", &[berlin.link_address()]);
     paris.exports(&[pod], false);

@@ -6,7 +6,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Instant,
 };
 
@@ -22,9 +22,11 @@ use crate::{
     forward::{Aim, SUSPECT, answer, scope},
     links::{Link, Load},
     metrics::{DatagramCounters, Direction},
+    open::{About, Tally},
     pool,
     route::{Choice, Scope, Tried},
     snapshot::Route,
+    spans::CallSpan,
     transport::{RecvStream, SendStream},
     wire::{self, Answer},
 };
@@ -110,6 +112,7 @@ impl Port {
             client,
             socket: Arc::clone(&self.socket),
             activity: Arc::new(Activity::new(now)),
+            tally: Arc::default(),
             state: Mutex::new(State::Early(Vec::new())),
             end: self.core.stop.child_token(),
         });
@@ -161,6 +164,7 @@ struct Flow {
     client: SocketAddr,
     socket: Arc<UdpSocket>,
     activity: Arc<Activity>,
+    tally: Arc<Tally>,
     state: Mutex<State>,
     /// Cancelled when the flow is to end.
     end: CancellationToken,
@@ -206,6 +210,8 @@ impl Flow {
             State::Here(pod) => {
                 if pod.try_send(payload).is_err() {
                     metrics.datagram_dropped("socket");
+                } else {
+                    self.tally.sent.fetch_add(payload.len() as u64, Ordering::Relaxed);
                 }
             }
             State::Link(listed, counters) => listed.send(payload, metrics, counters),
@@ -223,9 +229,16 @@ impl Flow {
             return;
         };
         core.kept.give(early.iter().map(Bytes::len).sum());
+        if let State::Link(_, counters) = &*state {
+            early.iter().take(sent).for_each(|payload| counters.count(payload.len()));
+        }
         for payload in early.iter().skip(sent) {
             match &*state {
-                State::Here(pod) => drop(pod.try_send(payload)),
+                State::Here(pod) => {
+                    if pod.try_send(payload).is_ok() {
+                        self.tally.sent.fetch_add(payload.len() as u64, Ordering::Relaxed);
+                    }
+                }
                 State::Link(listed, counters) => listed.send(payload, &core.metrics, counters),
                 State::Early(_) | State::Over => core.metrics.datagram_dropped("not_connected"),
             }
@@ -256,22 +269,26 @@ impl Flow {
     }
 
     async fn live(&self) {
-        let brought = self.bring().await;
+        let mut span = CallSpan::outbound(&self.aim.core.tracer);
+        let brought = self.bring(&mut span).await;
         let result = brought.as_ref().map_or_else(|reason| *reason, |_| "connected");
         self.aim.core.metrics.flow(Direction::Outbound, result);
         match brought {
             Ok(Brought::Here(pod, counts)) => {
-                let mut open = self.aim.core.opened.open(self.aim.about(Some(&counts.1.key().1)));
+                let ((_, address), own) = (*counts.0.key(), &counts.1.key().1);
+                let about = About { pod: Some(address), ..self.aim.about(Some(own)) };
+                let mut open = self.aim.core.opened.open_as(about, span, &self.tally);
                 self.here(pod).await;
                 open.ends("done");
             }
             Ok(Brought::Peer(taken, counts)) => {
-                let mut open = self.aim.core.opened.open(self.aim.about(Some(&counts.key().1)));
+                let about = self.aim.about(Some(&counts.key().1));
+                let mut open = self.aim.core.opened.open_as(about, span, &self.tally);
                 self.over_link(taken).await;
                 open.ends("done");
             }
             Err(reason) => {
-                self.aim.core.opened.refused(&self.aim.about(None), reason);
+                self.aim.core.opened.refused(&self.aim.about(None), reason, span);
                 let target = &self.aim.route.target;
                 tracing::info!(
                     service = %target.service, port = %target.port, client = %self.client, reason,
@@ -282,7 +299,7 @@ impl Flow {
     }
 
     /// Tries one destination after the other.
-    async fn bring(&self) -> Result<Brought, &'static str> {
+    async fn bring(&self, span: &mut CallSpan) -> Result<Brought, &'static str> {
         let deadline = tokio::time::Instant::now() + self.aim.deadline();
         let mut tried = Tried::default();
         let mut reason = "no_route";
@@ -290,9 +307,8 @@ impl Flow {
             let Some((choice, snapshot)) = self.aim.choose(&tried, deadline).await else {
                 return Err(reason);
             };
-            let source = self.aim.source(&snapshot);
-            let header = self.aim.header(source);
-            match choice {
+            let header = self.aim.header(&snapshot, span.parent());
+            let cluster = match choice {
                 Choice::Here => match serve::connect(&self.aim.core, &snapshot, &header).await {
                     Ok((pod, taken)) => {
                         let server = self.aim.take(&self.aim.core.cluster);
@@ -301,6 +317,7 @@ impl Flow {
                     Err(refusal) => {
                         tried.here();
                         reason = refusal.reason();
+                        self.aim.core.cluster.clone()
                     }
                 },
                 Choice::Link { cluster, link } => {
@@ -318,12 +335,14 @@ impl Flow {
                         Err((why, Some(scope))) => {
                             reason = why;
                             self.aim.failed(&cluster, why, scope);
-                            tried.learn(scope, cluster, link.id);
+                            tried.learn(scope, cluster.clone(), link.id);
                         }
                     }
+                    cluster
                 }
-            }
-            self.aim.core.metrics.retried(reason);
+            };
+            span.tried(cluster.as_str(), reason);
+            self.aim.core.metrics.retried(cluster.as_str(), reason);
         }
         Err(reason)
     }
@@ -375,7 +394,8 @@ impl Flow {
     }
 
     fn counters(&self, link: &Link, direction: Direction) -> DatagramCounters {
-        self.aim.core.metrics.datagrams(direction, link.peer().cluster.as_str())
+        let tally = Arc::clone(&self.tally);
+        self.aim.core.metrics.datagrams(direction, link.peer().cluster.as_str(), tally)
     }
 
     /// Lets datagrams go over a link until either side ends the flow, or the link falls silent: then the client's next
@@ -404,6 +424,8 @@ impl Flow {
                             self.activity.answered(Instant::now());
                             if self.socket.try_send_to(&scratch[..count], self.client).is_err() {
                                 self.aim.core.metrics.datagram_dropped("socket_full");
+                            } else {
+                                self.tally.received.fetch_add(count as u64, Ordering::Relaxed);
                             }
                         }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,

@@ -22,12 +22,16 @@ use crate::{
     pool::Taken,
     serve,
     snapshot::Snapshot,
+    spans::CallSpan,
     transport::{RecvStream, SendStream},
     wire::{self, Answer, Header, Refusal},
 };
 
 /// How much longer than the caller's gateway this one waits in silence: the end of a flow is the caller's to say.
 const SLACK: Duration = Duration::from_secs(5);
+
+/// How a flow ends whose pod does not listen: the system says so, and the pod has failed.
+const REFUSED: &str = "refused";
 
 /// Serves a flow whose header has been read.
 ///
@@ -37,22 +41,24 @@ pub(crate) async fn flow(
     core: &Core,
     link: &Arc<Link>,
     header: &Header,
-    about: &About,
-    mut send: SendStream,
-    recv: RecvStream,
-) -> Result<(), (Refusal, SendStream)> {
+    (about, span): (&About, CallSpan),
+    (mut send, recv): (SendStream, RecvStream),
+) -> Result<(), (Refusal, SendStream, CallSpan)> {
     let Ok(permit) = Arc::clone(&core.inbound_flows).try_acquire_owned() else {
-        return Err((Refusal::Overloaded, send));
+        return Err((Refusal::Overloaded, send, span));
     };
-    let (pod, _taken) = match connect(core, &core.snapshots.load(), header).await {
+    let (pod, taken) = match connect(core, &core.snapshots.load(), header).await {
         Ok((pod, taken)) => (Arc::new(pod), taken),
-        Err(refusal) => return Err((refusal, send)),
+        Err(refusal) => return Err((refusal, send, span)),
     };
+    let address = taken.key().1;
     core.metrics.flow(Direction::Inbound, "connected");
     let open = core.metrics.open_flow(Direction::Inbound);
-    let mut in_table = core.opened.open(about.clone());
+    let mut in_table = core.opened.open(About { pod: Some(address), ..about.clone() }, span);
     let activity = Arc::new(Activity::new(Instant::now()));
-    let counters = |direction| core.metrics.datagrams(direction, link.peer().cluster.as_str());
+    let counters = |direction| {
+        core.metrics.datagrams(direction, link.peer().cluster.as_str(), in_table.tally())
+    };
     let sink = Arc::new(Sink {
         socket: Arc::clone(&pod),
         client: None,
@@ -68,10 +74,15 @@ pub(crate) async fn flow(
     let ended = tokio::select! {
         ended = answers.carry(&outbound) => ended,
         ended = early(core, recv, &sink), if connected.is_ok() => ended,
-        () = sink.refused.cancelled() => "refused",
+        () = sink.refused.cancelled() => REFUSED,
         () = silence(&activity) => "silence",
         why = in_table.cut(None) => why,
     };
+    match ended {
+        REFUSED => serve::failed(core, header, address, 1),
+        _ if activity.is_answered() => core.pods.succeeded(taken.key()),
+        _ => {}
+    }
     in_table.ends(ended);
     let caller = &about.caller;
     tracing::debug!(service = %header.service, %caller, ended, "a flow has ended");
@@ -129,7 +140,7 @@ impl Answers<'_> {
             }
             tokio::task::coop::consume_budget().await;
         }
-        "refused"
+        REFUSED
     }
 
     fn burst(&self, scratch: &mut [u8], counters: &DatagramCounters) -> io::Result<()> {

@@ -84,9 +84,13 @@ impl<'a> Reader<'a> {
         self.array(field).map(u16::from_be_bytes)
     }
 
-    pub(super) fn text(&mut self, field: &'static str) -> Result<&'a str, WireError> {
+    pub(super) fn counted_u8(&mut self, field: &'static str) -> Result<&'a [u8], WireError> {
         let length = self.u8(field)?;
-        let bytes = self.take(usize::from(length), field)?;
+        self.take(usize::from(length), field)
+    }
+
+    pub(super) fn text(&mut self, field: &'static str) -> Result<&'a str, WireError> {
+        let bytes = self.counted_u8(field)?;
         std::str::from_utf8(bytes).map_err(|_| WireError::Field { field })
     }
 

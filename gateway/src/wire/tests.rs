@@ -32,16 +32,23 @@ fn header() -> impl Strategy<Value = Header> {
         (label(), label(), option::of(label())),
         (protocol, 1..=u16::MAX),
         (option::of(workload()), option::of(address())),
+        option::of(any::<([u8; 16], [u8; 8])>()),
     )
-        .prop_map(|((namespace, name, endpoint), (protocol, number), (workload, address))| {
-            Header {
-                service: ServiceKey::parse(&namespace, &name).unwrap(),
-                endpoint: endpoint.map(|text| Hostname::parse(&text).unwrap()),
-                port: PortKey { protocol, number: number.try_into().unwrap() },
-                source: Source { workload, address },
-            }
-        })
+        .prop_map(
+            |((namespace, name, endpoint), (protocol, number), (workload, address), trace)| {
+                Header {
+                    service: ServiceKey::parse(&namespace, &name).unwrap(),
+                    endpoint: endpoint.map(|text| Hostname::parse(&text).unwrap()),
+                    port: PortKey { protocol, number: number.try_into().unwrap() },
+                    source: Source { workload, address },
+                    trace: trace.map(|(trace, span)| TraceParent { trace, span }),
+                }
+            },
+        )
 }
+
+/// What a span's ids take.
+const TRACE: usize = 24;
 
 fn decode(bytes: &[u8]) -> Result<Header, WireError> {
     let (prefix, rest) = bytes.split_first_chunk().unwrap();
@@ -57,6 +64,18 @@ proptest! {
     }
 
     #[test]
+    fn a_span_of_another_length_is_ignored(header in header(), span in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let header = Header { trace: None, ..header };
+        let mut bytes = encode_header(&header)[PREFIX..].to_vec();
+        bytes.pop();
+        bytes.push(u8::try_from(span.len()).unwrap());
+        bytes.extend(&span);
+        let decoded = decode_header(&bytes).unwrap();
+        prop_assert_eq!(decoded.trace.is_some(), span.len() == TRACE);
+        prop_assert_eq!(Header { trace: None, ..decoded }, header);
+    }
+
+    #[test]
     fn fields_of_later_versions_are_ignored(header in header(), more in proptest::collection::vec(any::<u8>(), 0..64)) {
         let mut bytes = encode_header(&header)[PREFIX..].to_vec();
         bytes.extend(more);
@@ -68,8 +87,13 @@ proptest! {
         let bytes = &encode_header(&header)[PREFIX..];
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         let keep = (bytes.len() as f64 * keep) as usize;
-        let truncated = matches!(decode_header(&bytes[..keep]), Err(WireError::Truncated { .. }));
-        prop_assert!(truncated);
+        let decoded = decode_header(&bytes[..keep]);
+        if keep == bytes.len() - 1 - header.trace.map_or(0, |_| TRACE) {
+            prop_assert_eq!(decoded, Ok(Header { trace: None, ..header }), "as an older gateway writes it");
+        } else {
+            let truncated = matches!(decoded, Err(WireError::Truncated { .. }));
+            prop_assert!(truncated);
+        }
     }
 
     #[test]
@@ -129,6 +153,7 @@ fn the_longest_names_fit() {
             }),
             address: Some("[2001:db8::1]:1".parse().unwrap()),
         },
+        trace: Some(TraceParent { trace: [0xff; 16], span: [0xff; 8] }),
     };
     let bytes = encode_header(&header);
     assert!(bytes.len() < MAX_HEADER / 2, "{}", bytes.len());
@@ -195,6 +220,7 @@ fn headers_of_flows_have_a_version_of_their_own() {
         endpoint: None,
         port: PortKey { protocol, number: 53.try_into().unwrap() },
         source: Source::default(),
+        trace: None,
     };
     assert_eq!(encode_header(&header(Protocol::Tcp))[0], 1);
     assert_eq!(encode_header(&header(Protocol::Udp))[0], 2);
