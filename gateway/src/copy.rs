@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prometheus_client::metrics::counter::Counter;
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
@@ -25,7 +25,9 @@ use crate::{
 };
 
 /// What one read may bring: as much as a socket of usual size holds.
-const SCRATCH: usize = 64 << 10;
+const READ_MOST: usize = 64 << 10;
+/// What has come is copied where it is less: it may wait long for its turn, and must not hold a whole buffer meanwhile.
+const SMALL: usize = READ_MOST / 2;
 /// Chunks that are written in one call. A chunk is what one datagram brought.
 const CHUNKS: usize = 32;
 /// A connection whose other end has vanished without a word is found out after about two minutes.
@@ -34,7 +36,7 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 thread_local! {
     /// Belongs to a worker, not to a connection.
-    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
+    static READ: RefCell<BytesMut> = RefCell::new(BytesMut::new());
 }
 
 /// Why two ends were parted.
@@ -100,7 +102,7 @@ async fn up(
     }
     let mut ended = prefix.ended;
     while !ended {
-        match read(tcp, SCRATCH) {
+        match read(tcp, READ_MOST) {
             Ok(bytes) if bytes.is_empty() => ended = true,
             Ok(bytes) => {
                 counter.inc_by(bytes.len() as u64);
@@ -118,9 +120,16 @@ async fn up(
 
 /// Reads what is there, at most `most` bytes; none at the end.
 pub(crate) fn read(tcp: &TcpStream, most: usize) -> io::Result<Bytes> {
-    READ.with_borrow_mut(|scratch| {
-        let count = tcp.try_read(&mut scratch[..most.min(SCRATCH)])?;
-        Ok(Bytes::copy_from_slice(&scratch[..count]))
+    READ.with_borrow_mut(|buffer| {
+        buffer.reserve(READ_MOST);
+        let count = tcp.try_read_buf(&mut (&mut *buffer).limit(most.min(READ_MOST)))?;
+        if count < SMALL {
+            let bytes = Bytes::copy_from_slice(buffer);
+            buffer.clear();
+            Ok(bytes)
+        } else {
+            Ok(buffer.split().freeze())
+        }
     })
 }
 
@@ -203,7 +212,7 @@ pub(crate) async fn local(
 
 async fn pass(from: &TcpStream, to: &TcpStream, count: &AtomicU64) -> io::Result<()> {
     loop {
-        match read(from, SCRATCH) {
+        match read(from, READ_MOST) {
             Ok(bytes) if bytes.is_empty() => break,
             Ok(bytes) => {
                 count.fetch_add(bytes.len() as u64, Ordering::Relaxed);
