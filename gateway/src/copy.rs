@@ -64,6 +64,8 @@ pub(crate) struct Counters {
 /// What has already come from the TCP connection.
 #[derive(Debug, Default)]
 pub(crate) struct Prefix {
+    /// How many bytes the stream has got already.
+    pub(crate) ahead: usize,
     /// Bytes that the stream has yet to get.
     pub(crate) bytes: Bytes,
     /// Whether nothing more will come.
@@ -96,8 +98,10 @@ async fn up(
     prefix: Prefix,
     (counter, own): Counts<'_>,
 ) -> Result<SendStream, CopyError> {
+    let taken = (prefix.ahead + prefix.bytes.len()) as u64;
+    counter.inc_by(taken);
+    own.fetch_add(taken, Ordering::Relaxed);
     if !prefix.bytes.is_empty() {
-        own.fetch_add(prefix.bytes.len() as u64, Ordering::Relaxed);
         send.write_chunk(prefix.bytes).await?;
     }
     let mut ended = prefix.ended;

@@ -134,6 +134,8 @@ impl Call {
             let cluster = match choice {
                 Choice::Here => match self.here(&snapshot, &header).await {
                     Ok(pod) => {
+                        // What a peer got that could not deliver it, the pod gets from the beginning.
+                        early.restart();
                         return Ok(Brought::Here(pod, self.aim.take(&self.aim.core.cluster)));
                     }
                     Err(refusal) => {

@@ -49,7 +49,7 @@ impl Early {
         self.sent > 0
     }
 
-    /// A new stream starts from the beginning.
+    /// A new stream, or a pod of this cluster, starts from the beginning.
     pub(super) fn restart(&mut self) {
         self.sent = 0;
         self.finished = false;
@@ -60,6 +60,7 @@ impl Early {
         let mut bytes = std::mem::take(&mut self.kept);
         let rest = bytes.split_off(self.sent);
         Prefix {
+            ahead: self.sent,
             bytes: if rest.is_empty() { Bytes::new() } else { rest.freeze() },
             ended: self.ended,
         }

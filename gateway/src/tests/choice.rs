@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    failure::three,
+    failure::{stuck, three},
     world::{World, fresh_ip, id, named, pair, pod, until},
 };
 use crate::route::rules::Rules;
@@ -159,4 +159,20 @@ async fn weights_are_held_by_the_gateway() {
             assert_eq!(berlin.ask("?").await.unwrap(), wanted);
         }
     }
+}
+
+/// Design, "Delivery": "What was sent (and FIN) is kept until connected". A peer has it, cannot deliver it and says so; the
+/// own pod that takes the call gets all of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_peer_could_not_deliver_an_own_pod_gets_whole() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (full, _held) = stuck().await;
+    let (_world, berlin, _paris) = pair(full).await;
+    berlin.exports(&[named("berlin", &heard).await], false);
+    let weights = Some([(id("berlin"), 1), (id("paris"), 100_000)].into());
+    let rules = Arc::new(Rules { weights, ..Rules::default() });
+    berlin.steers(|route| route.rules = Arc::clone(&rules));
+    assert_eq!(berlin.ask("all of it?").await.unwrap(), "berlin");
+    assert!(berlin.core.metrics.retries("paris", "connect_failed") > 0);
+    assert_eq!(*heard.lock().unwrap(), ["all of it?"]);
 }

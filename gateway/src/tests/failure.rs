@@ -9,7 +9,8 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::timeout,
 };
 
 use super::world::{Path, Site, World, fresh_ip, id, named, pair, pod, until};
@@ -19,6 +20,20 @@ use crate::health::LinkState;
 pub(super) async fn nobody() -> SocketAddr {
     let listener = TcpListener::bind((fresh_ip(), 0)).await.unwrap();
     listener.local_addr().unwrap()
+}
+
+/// The address of a pod that lets nobody connect and does not say so: its queue is full as long as what comes with it is
+/// held.
+pub(super) async fn stuck() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(fresh_ip(), 0)).unwrap();
+    let listener = socket.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(client) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        waiting.push(client.unwrap());
+    }
+    (address, (listener, waiting))
 }
 
 /// berlin imports what paris and tokyo export; the way to tokyo can be cut, and there is no other.

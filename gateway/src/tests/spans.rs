@@ -16,6 +16,7 @@ use super::{
     failure::nobody,
     world::{Site, World, named, pair_of, until},
 };
+use crate::metrics::Direction;
 
 /// berlin imports what paris exports, and both make spans of the calls that `sampler` draws.
 async fn traced(sampler: Sampler, pod: SocketAddr) -> (World, Site, Site, InMemorySpanExporter) {
@@ -57,7 +58,9 @@ async fn a_call_has_one_trace_through_both_gateways() {
         assert_eq!(attribute(span, "landbridge.outcome").unwrap(), "done");
         assert_eq!(span.status, Status::Unset);
     }
+    // Whether it went ahead of the answer or after it.
     assert_eq!(attribute(out, "landbridge.sent_bytes").unwrap(), "1");
+    assert_eq!(berlin.core.metrics.bytes(Direction::Outbound, "paris").get(), 1);
     assert_eq!(attribute(within, "server.address").unwrap(), pod.ip().to_string());
 }
 
