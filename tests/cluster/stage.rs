@@ -194,12 +194,23 @@ impl<'a> Stage<'a> {
     /// Calls it from every cluster over every family that the import has there, until an answer holds `expected`, this
     /// number of times on end.
     pub(crate) async fn answers(&self, port: u16, expected: &str, times: u32) {
+        // A machine may be too busy to ask in time: that is no answer, and no time of the service's.
+        self.answers_within(2 * SOON * times, port, expected, times).await;
+    }
+
+    /// The same, where something else needs its time before.
+    pub(crate) async fn answers_within(
+        &self,
+        time: Duration,
+        port: u16,
+        expected: &str,
+        times: u32,
+    ) {
         let answers = async |place: &Place<'_>, family: String| {
             let command = calls(&family, &self.name(), port);
             let what = format!("{command} in {}", place.cluster.name());
             let mut good = 0;
-            // A machine may be too busy to ask in time: that is no answer, and no time of the service's.
-            within(2 * SOON * times, Duration::ZERO, what, async || {
+            within(time, Duration::ZERO, what, async || {
                 let said = place.sh(&command).await;
                 match said.as_str() {
                     "" => {}
