@@ -9,12 +9,18 @@
 
 mod table;
 
-use std::{fs, path::Path, process::Command, time::Instant};
+use std::{
+    fmt::{self, Display, Formatter},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum as _;
 
-use self::table::{Line, Report, Run};
+use self::table::{Report, Run};
 use crate::{
     lab::{
         self, Lab,
@@ -30,24 +36,56 @@ const THREADS: &str = "6";
 /// Which tests are cases.
 const CASES: [&str; 2] = ["beyond::", "conformance::"];
 
+/// Which arrangements are played.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Which {
+    /// Every combination of options, and long waits.
+    #[arg(long)]
+    pub all: bool,
+    /// Those in which clusters reach each other's pods, or those in which they do not [default: both].
+    #[arg(long, value_enum)]
+    pub network: Option<Network>,
+}
+
+impl Display for Which {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.all {
+            f.write_str(" --all")?;
+        }
+        match self.network.and_then(|network| network.to_possible_value()) {
+            Some(network) => write!(f, " --network {}", network.get_name()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Runs all cases: in two arrangements that have each option once, or in every one, and writes the report.
 ///
+/// It is written after each arrangement, so that a run that is cut off leaves what it has.
+///
 /// # Errors
-/// Without root, where a lab does not come up, or where a case fails: the report is written then too.
-pub fn conformance(root: &Path, name: &Name, all: bool, report: &Path) -> Result<()> {
+/// Without root, or where a case fails or a lab does not come up: the others are played and the report is written then
+/// too.
+pub fn conformance(root: &Path, name: &Name, which: Which, report: &Path) -> Result<()> {
     lab::require_root()?;
     build(root)?;
-    let mut runs = Vec::new();
-    for (options, run_as) in arrangements(name, all) {
-        runs.push(run(root, &options, run_as, all)?);
-    }
-    let failed: usize = runs.iter().map(Run::failed).sum();
-    let report_of = Report { all, commit: commit(root), versions: versions(), runs };
     if let Some(folder) = report.parent() {
         fs::create_dir_all(folder)?;
     }
-    fs::write(report, report_of.to_string()).with_context(|| report.display().to_string())?;
+    let arrangements = arrangements(name, which);
+    let mut so_far = Report {
+        command: format!("cargo xtask conformance{which}"),
+        commit: commit(root),
+        planned: arrangements.len(),
+        runs: Vec::new(),
+        versions: versions(),
+    };
+    for (options, run_as) in arrangements {
+        so_far.runs.push(run(root, &options, run_as, which.all)?);
+        write(report, &so_far)?;
+    }
     tell(&format!("written to {}", report.display()));
+    let failed: usize = so_far.runs.iter().map(Run::failed).sum();
     ensure!(
         failed == 0,
         "{failed} cases failed: what the clusters looked like is in target/cluster"
@@ -55,8 +93,17 @@ pub fn conformance(root: &Path, name: &Name, all: bool, report: &Path) -> Result
     Ok(())
 }
 
+/// Writes it whole or not at all, since the run may be cut off meanwhile.
+fn write(path: &Path, report: &Report) -> Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    let beside = PathBuf::from(beside);
+    fs::write(&beside, report.to_string()).with_context(|| beside.display().to_string())?;
+    fs::rename(&beside, path).with_context(|| path.display().to_string())
+}
+
 /// The arrangements: the two that a change must pass, or all. What Landbridge runs as changes from one to the next.
-fn arrangements(name: &Name, all: bool) -> Vec<(Options, RunAs)> {
+fn arrangements(name: &Name, which: Which) -> Vec<(Options, RunAs)> {
     let options = |network, stack, proxy| Options {
         name: name.clone(),
         network,
@@ -64,22 +111,22 @@ fn arrangements(name: &Name, all: bool) -> Vec<(Options, RunAs)> {
         stack,
         ..Options::default()
     };
-    if !all {
-        return vec![
-            (options(Network::Shared, Stack::Dual, Proxy::Iptables), RunAs::Processes),
-            (options(Network::Overlapping, Stack::V4, Proxy::Nftables), RunAs::Pods),
-        ];
-    }
     let mut found = Vec::new();
-    for network in Network::value_variants() {
-        for stack in Stack::value_variants() {
-            for proxy in Proxy::value_variants() {
-                for run_as in RunAs::value_variants() {
-                    found.push((options(*network, *stack, *proxy), *run_as));
+    if which.all {
+        for network in Network::value_variants() {
+            for stack in Stack::value_variants() {
+                for proxy in Proxy::value_variants() {
+                    for run_as in RunAs::value_variants() {
+                        found.push((options(*network, *stack, *proxy), *run_as));
+                    }
                 }
             }
         }
+    } else {
+        found.push((options(Network::Shared, Stack::Dual, Proxy::Iptables), RunAs::Processes));
+        found.push((options(Network::Overlapping, Stack::V4, Proxy::Nftables), RunAs::Pods));
     }
+    found.retain(|(options, _)| which.network.is_none_or(|network| network == options.network));
     found
 }
 
@@ -100,7 +147,7 @@ fn build(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One arrangement: its lab comes, runs all cases, and goes.
+/// One arrangement: its lab comes, runs all cases, and goes. Where it does not come, the run has that to say.
 fn run(root: &Path, options: &Options, run_as: RunAs, all: bool) -> Result<Run> {
     let run_as_word = run_as.to_possible_value().map(|one| one.get_name().to_owned());
     let arrangement = format!("{options}, {}", run_as_word.unwrap_or_default());
@@ -111,14 +158,21 @@ fn run(root: &Path, options: &Options, run_as: RunAs, all: bool) -> Result<Run> 
         fs::remove_file(&lines)?;
     }
     let begun = Instant::now();
-    let played = play(root, options, run_as, all, &lines);
+    let trouble = play(root, options, run_as, all, &lines).err().map(|error| format!("{error:#}"));
+    if let Some(trouble) = &trouble {
+        tell(&format!("not played: {trouble}"));
+    }
     let seconds = begun.elapsed().as_secs();
     lab::down(&options.name)?;
-    played?;
-    let text = fs::read_to_string(&lines).with_context(|| lines.display().to_string())?;
-    let cases: serde_json::Result<Vec<Line>> = text.lines().map(serde_json::from_str).collect();
-    fs::remove_file(&lines)?;
-    Ok(Run { arrangement, seconds, cases: cases? })
+    let mut cases = Vec::new();
+    if lines.exists() {
+        let text = fs::read_to_string(&lines).with_context(|| lines.display().to_string())?;
+        for line in text.lines() {
+            cases.push(serde_json::from_str(line).with_context(|| lines.display().to_string())?);
+        }
+        fs::remove_file(&lines)?;
+    }
+    Ok(Run { arrangement, seconds, cases, trouble })
 }
 
 fn play(root: &Path, options: &Options, run_as: RunAs, all: bool, lines: &Path) -> Result<()> {
@@ -170,13 +224,56 @@ mod tests {
     #[test]
     fn two_arrangements_have_each_option_once_and_all_are_sixteen() {
         let name = Name::default();
-        let [one, two] = &arrangements(&name, false)[..] else { panic!("two") };
+        let [one, two] = &arrangements(&name, Which::default())[..] else { panic!("two") };
         assert_ne!(one.0.network, two.0.network);
         assert_ne!(one.0.stack, two.0.stack);
         assert_ne!(one.0.proxy, two.0.proxy);
         assert_ne!(one.1, two.1);
-        let all = arrangements(&name, true);
+        let all = arrangements(&name, Which { all: true, network: None });
         assert_eq!(all.len(), 16);
         assert!(all.contains(one) && all.contains(two));
+    }
+
+    #[test]
+    fn the_arrangements_of_one_network_and_of_the_other_are_all() {
+        let name = Name::default();
+        for all in [false, true] {
+            let mut halves = Vec::new();
+            for network in [Network::Overlapping, Network::Shared] {
+                let half = arrangements(&name, Which { all, network: Some(network) });
+                assert!(half.iter().all(|(options, _)| options.network == network));
+                halves.extend(half);
+            }
+            let whole = arrangements(&name, Which { all, network: None });
+            assert_eq!(halves.len(), whole.len());
+            assert!(whole.iter().all(|one| halves.contains(one)));
+        }
+    }
+
+    #[test]
+    fn the_report_quotes_the_command_that_wrote_it() {
+        assert_eq!(Which::default().to_string(), "");
+        let which = Which { all: true, network: Some(Network::Shared) };
+        assert_eq!(which.to_string(), " --all --network shared");
+    }
+
+    #[test]
+    fn a_report_takes_the_place_of_the_one_before_and_leaves_nothing_beside_it() {
+        let folder = std::env::temp_dir().join(format!("conformance-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("report.md");
+        for commit in ["one", "two"] {
+            let report = Report {
+                command: "cargo xtask conformance".into(),
+                commit: commit.into(),
+                planned: 2,
+                runs: Vec::new(),
+                versions: Vec::new(),
+            };
+            write(&path, &report).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), report.to_string());
+        }
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use landbridge_xtask::{
-    conformance,
+    conformance::{self, Which},
     image::Image,
     lab::{
         self, Lab,
@@ -32,9 +32,8 @@ struct Arguments {
 enum Command {
     /// Run the cases of tests/cluster on labs of two arrangements, and write how they went. Needs root.
     Conformance {
-        /// Every combination of options, and long waits.
-        #[arg(long)]
-        all: bool,
+        #[command(flatten)]
+        which: Which,
         /// What the labs are called.
         #[arg(long, default_value = "conformance")]
         name: Name,
@@ -152,10 +151,10 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Conformance { all, name, report } => {
+        Command::Conformance { which, name, report } => {
             let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("a workspace")?;
             let report = report.clone().unwrap_or_else(|| root.join("docs/conformance.md"));
-            conformance::conformance(root, name, *all, &report)
+            conformance::conformance(root, name, *which, &report)
         }
         Command::Image { out, tag, program } => image(out, tag, program.clone()),
         Command::Lab(command) => run_lab(command),

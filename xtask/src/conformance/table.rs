@@ -24,16 +24,20 @@ pub(super) struct Run {
     pub(super) arrangement: String,
     pub(super) seconds: u64,
     pub(super) cases: Vec<Line>,
+    /// Why it was not played, or not to its end.
+    pub(super) trouble: Option<String>,
 }
 
 /// All of it.
 #[derive(Clone, Debug)]
 pub(super) struct Report {
-    /// Whether every arrangement was run.
-    pub(super) all: bool,
+    /// What wrote it.
+    pub(super) command: String,
     pub(super) commit: String,
-    pub(super) versions: Vec<(&'static str, String)>,
+    /// How many arrangements there are to be, of which `runs` are those that are done.
+    pub(super) planned: usize,
     pub(super) runs: Vec<Run>,
+    pub(super) versions: Vec<(&'static str, String)>,
 }
 
 impl Line {
@@ -58,7 +62,8 @@ impl Run {
     pub(super) fn failed(&self) -> usize {
         let bad = self.cases.iter().filter(|line| !line.is_good()).count();
         let upstream = self.cases.iter().filter(|line| line.is_upstream()).count();
-        bad + UPSTREAM.saturating_sub(upstream)
+        let cut_off = usize::from(self.trouble.is_some() && upstream >= UPSTREAM);
+        bad + UPSTREAM.saturating_sub(upstream) + cut_off
     }
 
     /// How many of the upstream suite's cases passed.
@@ -70,16 +75,19 @@ impl Run {
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let flag = if self.all { " --all" } else { "" };
         writeln!(
             f,
             "# Conformance\n\n\
              The cases of the upstream conformance suite of the Multi-Cluster Services API, written anew in\n\
              `tests/cluster/conformance`, and those beyond it, in `tests/cluster/beyond`, on whole clusters of a lab.\n\
-             Written by `cargo xtask conformance{flag}` at {}.\n\n\
-             | what | version |\n| --- | --- |",
-            self.commit
+             Written by `{}` at {}.",
+            self.command, self.commit
         )?;
+        let (done, planned) = (self.runs.len(), self.planned);
+        if done < planned {
+            writeln!(f, "**Not finished**: {done} of {planned} arrangements.")?;
+        }
+        writeln!(f, "\n| what | version |\n| --- | --- |")?;
         for (what, version) in &self.versions {
             writeln!(f, "| {what} | {version} |")?;
         }
@@ -94,11 +102,21 @@ impl Display for Run {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "## {}\n\n{} of {UPSTREAM} passed, in {} s with the lab.\n\n\
-             | case | asks for | labels | result | seconds |\n| --- | --- | --- | --- | --- |",
+            "## {}\n\n{} of {UPSTREAM} passed, in {} s with the lab.",
             self.arrangement,
             self.passed(),
             self.seconds
+        )?;
+        if let Some(trouble) = &self.trouble {
+            let first = trouble.lines().next().unwrap_or_default();
+            writeln!(f, "\n**Not played to its end**: {first}")?;
+        }
+        if self.cases.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "\n| case | asks for | labels | result | seconds |\n| --- | --- | --- | --- | --- |"
         )?;
         let mut cases: Vec<&Line> = self.cases.iter().collect();
         cases.sort_by_key(|line| line.order());
@@ -138,7 +156,33 @@ mod tests {
     }
 
     fn run(cases: Vec<Line>) -> Run {
-        Run { arrangement: "2 clusters, shared".into(), seconds: 7, cases }
+        Run { arrangement: "2 clusters, shared".into(), seconds: 7, cases, trouble: None }
+    }
+
+    fn report(runs: Vec<Run>) -> String {
+        let [command, commit] = ["cargo xtask conformance", "abc"].map(str::to_owned);
+        Report { command, commit, planned: 2, runs, versions: vec![("Linux", "6".into())] }
+            .to_string()
+    }
+
+    #[test]
+    fn a_report_of_which_arrangements_are_missing_says_so() {
+        let one = || run(vec![line("R1", "Required", "passed", None)]);
+        let half = report(vec![one()]);
+        assert!(half.contains("**Not finished**: 1 of 2 arrangements."), "{half}");
+        let whole = report(vec![one(), one()]);
+        assert!(!whole.contains("Not finished"), "{whole}");
+        assert!(whole.contains("at abc.\n\n| what | version |\n| --- | --- |\n| Linux | 6 |"));
+        assert!(whole.contains("with the lab.\n\n| case |"), "{whole}");
+    }
+
+    #[test]
+    fn an_arrangement_that_did_not_come_up_says_why_and_counts_as_failed() {
+        let away = Run { trouble: Some("etcd: away\nmore".into()), ..run(Vec::new()) };
+        assert_eq!(away.failed(), 27);
+        let text = report(vec![away]);
+        assert!(text.contains("**Not played to its end**: etcd: away\n"), "{text}");
+        assert!(!text.contains("| case |"), "{text}");
     }
 
     #[test]
