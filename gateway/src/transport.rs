@@ -1,30 +1,24 @@
-//! Everything quinn, behind this one module, so that another QUIC driver or TLS over TCP can come second.
+//! How links are carried: over QUIC. Nothing of what does that is known elsewhere.
 //!
 //! A [`Transport`] dials and is dialled, a [`Connection`] is an authenticated peer with streams in both directions,
 //! and a stream that is dropped before it was finished is reset: half a transfer must never look like a whole one.
 
-mod config;
-mod datagram;
+mod quic;
 mod stream;
+mod tls;
 
-use std::{
-    any::Any,
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use landbridge_model::ClusterId;
-use quinn::{ConnectionError, Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 
-use self::config::Configs;
-pub(crate) use self::config::provider;
-pub(crate) use self::datagram::{Datagrams, Dropped};
-pub(crate) use self::stream::{RecvStream, SendStream, StreamError};
+use self::{quic::Quic, tls::Tls};
+pub(crate) use self::{
+    stream::{Datagrams, Dropped, RecvStream, SendStream, StreamError},
+    tls::provider,
+};
 use crate::{
     credentials::{Credentials, InForce},
     identity::GatewayId,
@@ -34,19 +28,22 @@ use crate::{
     verifier::{self, Trust},
 };
 
-/// The application protocol of a link.
+/// The application protocol of a link over QUIC.
 pub(crate) const ALPN: &[u8] = b"landbridge/1";
 /// How long a handshake may take: three of the longest round trips, and then some.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// The name that is asked for in a handshake. It is not sent and not checked: certificates name SPIFFE ids.
-const SERVER_NAME: &str = "landbridge";
-/// TLS alerts arrive as QUIC error codes from here on (RFC 9001 section 4.8).
-const CRYPTO_ERROR: u64 = 0x100;
-const ALERT_CERTIFICATE_REQUIRED: u64 = 116;
-const ALERT_NO_APPLICATION_PROTOCOL: u64 = 120;
-/// Asked of the kernel, which gives what `rmem_max` allows: 4 MiB are 3 ms at 10 Gbit/s, more than a task waits for
-/// its turn.
-const SOCKET_BUFFER: usize = 4 << 20;
+/// A connection closes after so much silence: far beyond suspicion, so that a hiccup cuts nothing.
+const IDLE: Duration = Duration::from_secs(10);
+/// Streams that a peer may have open at once on one connection: calls, not bytes, run out first.
+const MAX_STREAMS: u32 = 16_384;
+/// What one stream may have under way: 1 Gbit/s over 32 ms.
+const STREAM_WINDOW: u32 = 4 << 20;
+/// What all streams of a connection may have under way. A stream whose reader has stopped holds up to its own window
+/// of it: 64 of those leave the others alone.
+const CONNECTION_WINDOW: u32 = 256 << 20;
+/// Datagrams that may wait for the path, and for this process: 7 ms at 5 Gbit/s. What waits longer is of no use to
+/// those who chose UDP.
+const DATAGRAMS: usize = 4 << 20;
 
 /// Why a link is closed, as its other end reads it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -68,15 +65,15 @@ pub(crate) enum CloseReason {
 }
 
 impl CloseReason {
-    fn parts(self) -> (u32, &'static [u8]) {
+    fn parts(self) -> (u32, &'static str) {
         match self {
-            Self::Going => (0, b"going"),
-            Self::NotListed => (1, b"not listed"),
-            Self::Protocol => (2, b"protocol"),
-            Self::TooMany => (3, b"too many connections"),
-            Self::Expired => (4, b"certificates have expired"),
-            Self::Replaced => (5, b"replaced"),
-            Self::NotTrusted => (6, b"root no longer trusted"),
+            Self::Going => (0, "going"),
+            Self::NotListed => (1, "not listed"),
+            Self::Protocol => (2, "protocol"),
+            Self::TooMany => (3, "too many connections"),
+            Self::Expired => (4, "certificates have expired"),
+            Self::Replaced => (5, "replaced"),
+            Self::NotTrusted => (6, "root no longer trusted"),
         }
     }
 }
@@ -95,13 +92,10 @@ pub(crate) enum ConnectError {
     Unreachable(String),
 }
 
-/// A socket for those that dial, and one more for each connection that is dialled.
+/// What dials and is dialled.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    endpoint: Endpoint,
-    /// Those with connections, and the latest; as many as there are links that were dialled.
-    dialling: Mutex<Vec<Endpoint>>,
-    configs: Configs,
+    quic: Quic,
     credentials: Arc<Credentials>,
 }
 
@@ -112,128 +106,76 @@ impl Transport {
         credentials: Arc<Credentials>,
         trust: Arc<Trust>,
     ) -> io::Result<Self> {
-        let configs = Configs::new(Arc::clone(&credentials), trust).map_err(io::Error::other)?;
-        let server = configs.server().map_err(io::Error::other)?;
-        let endpoint = endpoint(address, Some(server))?;
-        Ok(Self { endpoint, dialling: Mutex::default(), configs, credentials })
+        let tls = Arc::new(Tls::new(Arc::clone(&credentials), trust));
+        Ok(Self { quic: Quic::bind(address, tls)?, credentials })
     }
 
     pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr()
+        self.quic.local_address()
     }
 
     /// Dials a gateway of `expected`. Before the other side's first word it is not known whether it took this one.
-    ///
-    /// Each time from a port of its own: whatever stands before several replicas, a load balancer or connection tracking,
-    /// brings all packets of a port to the one that it has chosen for it.
     pub(crate) async fn dial(
         &self,
         address: SocketAddr,
         expected: &ClusterId,
     ) -> Result<Connection, ConnectError> {
-        let unreachable = |problem: &dyn ToString| ConnectError::Unreachable(problem.to_string());
         let shown = self.credentials.load();
-        let config = self.configs.client(expected).map_err(|problem| unreachable(&problem))?;
-        let endpoint = self.dialling().map_err(|problem| unreachable(&problem))?;
-        let connecting = endpoint
-            .connect_with(config, address, SERVER_NAME)
-            .map_err(|problem| unreachable(&problem))?;
-        match tokio::time::timeout(HANDSHAKE, connecting).await {
-            Ok(Ok(connection)) => Connection::new(connection, Some(endpoint), &shown),
-            Ok(Err(error)) => Err(connect_error(error)),
-            Err(_) => Err(ConnectError::Unreachable("the handshake took too long".to_owned())),
-        }
-    }
-
-    /// A socket for one connection, of the same address as the one that is dialled.
-    fn dialling(&self) -> io::Result<Endpoint> {
-        let new = endpoint(SocketAddr::new(self.local_address()?.ip(), 0), None)?;
-        let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
-        dialling.retain(|endpoint| endpoint.open_connections() > 0);
-        dialling.push(new.clone());
-        Ok(new)
+        let connection = self.quic.dial(address, expected).await?;
+        Connection::new(Inner::Quic(connection), &shown)
     }
 
     /// The next one that dials; none once this transport is closed.
     pub(crate) async fn accept(&self) -> Option<Incoming> {
-        let incoming = self.endpoint.accept().await?;
+        let incoming = Dialler::Quic(self.quic.accept().await?);
         Some(Incoming { incoming, shown: self.credentials.load() })
     }
 
     /// Takes no more connections.
     pub(crate) fn refuse_new(&self) {
-        self.endpoint.set_server_config(None);
+        self.quic.refuse_new();
     }
 
     /// Closes every connection and waits until that has been said.
     pub(crate) async fn close(&self) {
-        let (code, reason) = CloseReason::Going.parts();
-        let mut all = {
-            let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *dialling)
-        };
-        all.push(self.endpoint.clone());
-        for endpoint in &all {
-            endpoint.close(VarInt::from_u32(code), reason);
-        }
-        let said = futures::future::join_all(all.iter().map(Endpoint::wait_idle));
-        // Peers that are gone do not answer, and they need not.
-        let _ = tokio::time::timeout(Duration::from_millis(500), said).await;
-    }
-}
-
-fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> io::Result<Endpoint> {
-    Endpoint::new(EndpointConfig::default(), server, socket(address)?, Arc::new(TokioRuntime))
-}
-
-fn socket(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
-    let socket = std::net::UdpSocket::bind(address)?;
-    let options = socket2::SockRef::from(&socket);
-    // Less is slower, not wrong.
-    let _ = options.set_recv_buffer_size(SOCKET_BUFFER);
-    let _ = options.set_send_buffer_size(SOCKET_BUFFER);
-    Ok(socket)
-}
-
-/// What a connection was lost by.
-pub(crate) fn connect_error(error: ConnectionError) -> ConnectError {
-    match error {
-        ConnectionError::TransportError(error) if u64::from(error.code) >= CRYPTO_ERROR => {
-            ConnectError::CertificateInvalid(error.to_string())
-        }
-        ConnectionError::ConnectionClosed(close) => ConnectError::Refused(close.to_string()),
-        ConnectionError::ApplicationClosed(close) => ConnectError::Refused(close.to_string()),
-        other => ConnectError::Unreachable(other.to_string()),
+        self.quic.close(CloseReason::Going).await;
     }
 }
 
 /// One that dials.
 pub(crate) struct Incoming {
-    incoming: quinn::Incoming,
+    incoming: Dialler,
     /// What it is shown, or what was in force just before.
     shown: Arc<InForce>,
 }
 
+/// How it dials.
+enum Dialler {
+    Quic(quic::Incoming),
+}
+
 impl Incoming {
     pub(crate) fn remote_address(&self) -> SocketAddr {
-        self.incoming.remote_address()
+        match &self.incoming {
+            Dialler::Quic(incoming) => incoming.remote_address(),
+        }
     }
 
     /// Turns it away without a handshake.
     pub(crate) fn refuse(self) {
-        self.incoming.refuse();
+        match self.incoming {
+            Dialler::Quic(incoming) => incoming.refuse(),
+        }
     }
 
-    /// Makes sure that it can be reached where it says it is, at no cost in memory (RFC 9000 section 8.1.2). Says
-    /// whether that was still to be done, and returns it where not.
+    /// Makes sure that it can be reached where it says it is, at no cost in memory. Says whether that was still to be
+    /// done, and returns it where not.
     pub(crate) fn validated(self) -> Option<Self> {
-        if self.incoming.remote_address_validated() || !self.incoming.may_retry() {
-            return Some(self);
-        }
-        match self.incoming.retry() {
-            Ok(()) => None,
-            Err(error) => Some(Self { incoming: error.into_incoming(), ..self }),
-        }
+        let Self { incoming, shown } = self;
+        let incoming = match incoming {
+            Dialler::Quic(incoming) => Dialler::Quic(incoming.validated()?),
+        };
+        Some(Self { incoming, shown })
     }
 
     /// Completes the handshake.
@@ -244,48 +186,24 @@ impl Incoming {
     pub(crate) async fn handshake(
         self,
     ) -> Result<Connection, (Option<&'static str>, ConnectError)> {
-        let connecting = match self.incoming.accept() {
-            Ok(connecting) => connecting,
-            Err(error) => return Err((reason(&error), connect_error(error))),
+        let inner = match self.incoming {
+            Dialler::Quic(incoming) => Inner::Quic(incoming.handshake().await?),
         };
-        match tokio::time::timeout(HANDSHAKE, connecting).await {
-            Ok(Ok(connection)) => {
-                Connection::new(connection, None, &self.shown).map_err(|error| (None, error))
-            }
-            Ok(Err(error)) => Err((reason(&error), connect_error(error))),
-            Err(_) => {
-                let slow = "the handshake took too long".to_owned();
-                Err((Some("timeout"), ConnectError::Unreachable(slow)))
-            }
-        }
-    }
-}
-
-fn reason(error: &ConnectionError) -> Option<&'static str> {
-    match error {
-        ConnectionError::TransportError(error) => {
-            match u64::from(error.code).checked_sub(CRYPTO_ERROR) {
-                Some(ALERT_CERTIFICATE_REQUIRED) => Some("no_certificate"),
-                Some(ALERT_NO_APPLICATION_PROTOCOL) => Some("protocol"),
-                Some(_) => None,
-                None => Some("transport"),
-            }
-        }
-        ConnectionError::ApplicationClosed(_) | ConnectionError::ConnectionClosed(_) => {
-            Some("refused_by_peer")
-        }
-        ConnectionError::TimedOut => Some("timeout"),
-        _ => Some("transport"),
+        Connection::new(inner, &self.shown).map_err(|error| (None, error))
     }
 }
 
 /// An authenticated peer.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
-    inner: quinn::Connection,
-    /// Its own socket, where this side has dialled.
-    own: Option<Endpoint>,
+    inner: Inner,
     about: Arc<About>,
+}
+
+/// What carries a connection.
+#[derive(Clone, Debug)]
+enum Inner {
+    Quic(quic::Connection),
 }
 
 /// What both ends have shown.
@@ -310,28 +228,22 @@ impl About {
 }
 
 impl Connection {
-    fn new(
-        inner: quinn::Connection,
-        own: Option<Endpoint>,
-        shown: &InForce,
-    ) -> Result<Self, ConnectError> {
-        let chain = inner.peer_identity().and_then(|identity: Box<dyn Any>| {
-            identity.downcast::<Vec<CertificateDer<'static>>>().ok()
-        });
-        let about = chain.and_then(|chain| About::new(*chain, shown));
+    fn new(inner: Inner, shown: &InForce) -> Result<Self, ConnectError> {
+        let chain = match &inner {
+            Inner::Quic(inner) => inner.chain(),
+        };
+        let about = chain.and_then(|chain| About::new(chain, shown));
         let nobody = || ConnectError::CertificateInvalid("the peer has no name".to_owned());
-        let about = Arc::new(about.ok_or_else(nobody)?);
-        Ok(Self { inner, own, about })
+        Ok(Self { inner, about: Arc::new(about.ok_or_else(nobody)?) })
     }
 
     /// Goes on from another port, where this side has dialled: the connection stays, and whatever has forgotten the way of
     /// the old port finds one for the new.
     pub(crate) fn try_another_path(&self) {
-        let moved = self.own.as_ref().map(|own| {
-            let address = own.local_addr()?;
-            own.rebind(socket(SocketAddr::new(address.ip(), 0))?)
-        });
-        if let Some(Err(error)) = moved {
+        let moved = match &self.inner {
+            Inner::Quic(inner) => inner.try_another_path(),
+        };
+        if let Err(error) = moved {
             tracing::debug!(peer = %self.peer(), "no other path: {error}");
         }
     }
@@ -362,34 +274,47 @@ impl Connection {
     }
 
     pub(crate) fn remote_address(&self) -> SocketAddr {
-        self.inner.remote_address()
+        match &self.inner {
+            Inner::Quic(inner) => inner.remote_address(),
+        }
     }
 
     /// Opens a stream; waits while the peer allows no more.
     pub(crate) async fn open(&self) -> Result<(SendStream, RecvStream), StreamError> {
-        let (send, recv) = self.inner.open_bi().await?;
-        Ok(self.stream(send, recv))
+        match &self.inner {
+            Inner::Quic(inner) => {
+                let (send, recv) = inner.open().await?;
+                Ok((SendStream::quic(send, self.half()), RecvStream::quic(recv, self.half())))
+            }
+        }
     }
 
     /// The next stream that the peer opens.
     pub(crate) async fn accept(&self) -> Result<(SendStream, RecvStream), StreamError> {
-        let (send, recv) = self.inner.accept_bi().await?;
-        Ok(self.stream(send, recv))
+        match &self.inner {
+            Inner::Quic(inner) => {
+                let (send, recv) = inner.accept().await?;
+                Ok((SendStream::quic(send, self.half()), RecvStream::quic(recv, self.half())))
+            }
+        }
     }
 
-    fn stream(&self, send: quinn::SendStream, recv: quinn::RecvStream) -> (SendStream, RecvStream) {
-        let half = || Some(Arc::clone(&self.about.halves));
-        (SendStream::new(send, half()), RecvStream::new(recv, half()))
+    fn half(&self) -> Option<Arc<()>> {
+        Some(Arc::clone(&self.about.halves))
     }
 
     /// Opens the control stream to the peer.
     pub(crate) async fn open_control(&self) -> Result<SendStream, StreamError> {
-        Ok(SendStream::new(self.inner.open_uni().await?, None))
+        match &self.inner {
+            Inner::Quic(inner) => Ok(SendStream::quic(inner.open_control().await?, None)),
+        }
     }
 
     /// The control stream of the peer.
     pub(crate) async fn accept_control(&self) -> Result<RecvStream, StreamError> {
-        Ok(RecvStream::new(self.inner.accept_uni().await?, None))
+        match &self.inner {
+            Inner::Quic(inner) => Ok(RecvStream::quic(inner.accept_control().await?, None)),
+        }
     }
 
     /// Sends a datagram of a UDP flow, as [`crate::wire::encode_datagram`] writes it, at once or not at all.
@@ -397,33 +322,43 @@ impl Connection {
     /// # Errors
     /// Why it was dropped.
     pub(crate) fn send_datagram(&self, datagram: &Bytes) -> Result<(), Dropped> {
-        datagram::send(&self.inner, datagram)
+        match &self.inner {
+            Inner::Quic(inner) => inner.send_datagram(datagram),
+        }
     }
 
     /// The datagrams that the peer sends. To be asked for once, after its control stream.
     pub(crate) fn datagrams(&self) -> Datagrams {
-        Datagrams::new(self.inner.clone())
+        match &self.inner {
+            Inner::Quic(inner) => Datagrams::quic(inner.datagrams()),
+        }
     }
 
-    /// Packets received so far, and the smoothed round trip.
+    /// A number that changes whenever the peer is heard, and the smoothed round trip.
     pub(crate) fn heard(&self) -> (u64, Duration) {
-        let stats = self.inner.stats();
-        (stats.udp_rx.datagrams, stats.path.rtt)
+        match &self.inner {
+            Inner::Quic(inner) => inner.heard(),
+        }
     }
 
     /// Closes it at once, with every stream.
     pub(crate) fn close(&self, reason: CloseReason) {
-        let (code, reason) = reason.parts();
-        self.inner.close(VarInt::from_u32(code), reason);
+        match &self.inner {
+            Inner::Quic(inner) => inner.close(reason),
+        }
     }
 
     /// Waits until it is closed, and says by what.
     pub(crate) async fn closed(&self) -> ConnectError {
-        connect_error(self.inner.closed().await)
+        match &self.inner {
+            Inner::Quic(inner) => inner.closed().await,
+        }
     }
 
     /// By what it was closed, if it is.
     pub(crate) fn close_reason(&self) -> Option<ConnectError> {
-        self.inner.close_reason().map(connect_error)
+        match &self.inner {
+            Inner::Quic(inner) => inner.close_reason(),
+        }
     }
 }

@@ -1,13 +1,11 @@
-//! The two halves of a stream.
+//! The two halves of a stream, and datagrams, whatever carries them.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quinn::{ConnectionError, ReadError, ReadExactError, VarInt, WriteError};
 use thiserror::Error;
 
-/// Sent when a transfer is given up: the other side resets its connection in turn.
-pub(super) const ABORTED: VarInt = VarInt::from_u32(1);
+use super::quic;
 
 /// Why a stream cannot go on.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -23,85 +21,73 @@ pub(crate) enum StreamError {
     Reset,
 }
 
-impl From<ConnectionError> for StreamError {
-    fn from(error: ConnectionError) -> Self {
-        Self::Lost(error.to_string())
-    }
-}
-
-impl From<WriteError> for StreamError {
-    fn from(error: WriteError) -> Self {
-        match error {
-            WriteError::ConnectionLost(error) => error.into(),
-            WriteError::ClosedStream | WriteError::Stopped(_) | WriteError::ZeroRttRejected => {
-                Self::Reset
-            }
-        }
-    }
-}
-
-impl From<ReadError> for StreamError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::ConnectionLost(error) => error.into(),
-            _ => Self::Reset,
-        }
-    }
+/// Why a datagram was not sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Dropped {
+    /// More is under way than the path takes.
+    Full,
+    /// The connection is gone.
+    Lost,
 }
 
 /// The half that is written to. Dropped before [`SendStream::finish`], it is reset.
 #[derive(Debug)]
 pub(crate) struct SendStream {
-    inner: quinn::SendStream,
-    finished: bool,
+    inner: Sends,
     /// Tells that a stream is open.
     _half: Option<Arc<()>>,
 }
 
+#[derive(Debug)]
+enum Sends {
+    Quic(quic::SendStream),
+}
+
 impl SendStream {
-    pub(super) fn new(inner: quinn::SendStream, half: Option<Arc<()>>) -> Self {
-        Self { inner, finished: false, _half: half }
+    pub(super) fn quic(inner: quic::SendStream, half: Option<Arc<()>>) -> Self {
+        Self { inner: Sends::Quic(inner), _half: half }
     }
 
     /// The stream's number, which its other end knows it by as well.
     pub(crate) fn number(&self) -> u64 {
-        VarInt::from(self.inner.id()).into_inner()
+        match &self.inner {
+            Sends::Quic(inner) => inner.number(),
+        }
     }
 
     /// Writes some of `bytes` and says how many. Given up before it is done, it has written none.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
-        Ok(self.inner.write(bytes).await?)
+        match &mut self.inner {
+            Sends::Quic(inner) => inner.write(bytes).await,
+        }
     }
 
     /// Writes all of `bytes`.
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
-        Ok(self.inner.write_all(bytes).await?)
+        match &mut self.inner {
+            Sends::Quic(inner) => inner.write_all(bytes).await,
+        }
     }
 
     /// Writes all of `bytes` without copying them.
     pub(crate) async fn write_chunk(&mut self, bytes: Bytes) -> Result<(), StreamError> {
-        Ok(self.inner.write_chunk(bytes).await?)
+        match &mut self.inner {
+            Sends::Quic(inner) => inner.write_chunk(bytes).await,
+        }
     }
 
     /// Waits until the other side has got all of it, or wants no more. Acknowledgements take their time: not for a path
     /// on which anybody waits.
     pub(crate) async fn acknowledged(&mut self) {
-        // A link that is lost acknowledges nothing.
-        let _ = self.inner.stopped().await;
+        match &mut self.inner {
+            Sends::Quic(inner) => inner.acknowledged().await,
+        }
     }
 
     /// Nothing more comes.
     pub(crate) fn finish(&mut self) {
-        self.finished = true;
-        // A stream that the peer has stopped is over either way.
-        let _ = self.inner.finish();
-    }
-}
-
-impl Drop for SendStream {
-    fn drop(&mut self) {
-        if !self.finished {
-            let _ = self.inner.reset(ABORTED);
+        match &mut self.inner {
+            Sends::Quic(inner) => inner.finish(),
         }
     }
 }
@@ -109,22 +95,25 @@ impl Drop for SendStream {
 /// The half that is read from. Dropped before its end, the other side is told to stop.
 #[derive(Debug)]
 pub(crate) struct RecvStream {
-    inner: quinn::RecvStream,
+    inner: Receives,
     /// Tells that a stream is open.
     _half: Option<Arc<()>>,
 }
 
+#[derive(Debug)]
+enum Receives {
+    Quic(quic::RecvStream),
+}
+
 impl RecvStream {
-    pub(super) fn new(inner: quinn::RecvStream, half: Option<Arc<()>>) -> Self {
-        Self { inner, _half: half }
+    pub(super) fn quic(inner: quic::RecvStream, half: Option<Arc<()>>) -> Self {
+        Self { inner: Receives::Quic(inner), _half: half }
     }
 
     /// Fills `buffer`. Given up before it is done, what was read is lost.
     pub(crate) async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), StreamError> {
-        match self.inner.read_exact(buffer).await {
-            Ok(()) => Ok(()),
-            Err(ReadExactError::FinishedEarly(_)) => Err(StreamError::Ended),
-            Err(ReadExactError::ReadError(error)) => Err(error.into()),
+        match &mut self.inner {
+            Receives::Quic(inner) => inner.read_exact(buffer).await,
         }
     }
 
@@ -133,6 +122,30 @@ impl RecvStream {
         &mut self,
         buffers: &mut [Bytes],
     ) -> Result<Option<usize>, StreamError> {
-        Ok(self.inner.read_chunks(buffers).await?)
+        match &mut self.inner {
+            Receives::Quic(inner) => inner.read_chunks(buffers).await,
+        }
+    }
+}
+
+/// The datagrams that come in, in any order.
+#[derive(Debug)]
+pub(crate) struct Datagrams(Comes);
+
+#[derive(Debug)]
+enum Comes {
+    Quic(quic::Datagrams),
+}
+
+impl Datagrams {
+    pub(super) fn quic(inner: quic::Datagrams) -> Self {
+        Self(Comes::Quic(inner))
+    }
+
+    /// The next one. Given up before it is done, nothing is lost.
+    pub(crate) async fn next(&mut self) -> Result<Bytes, StreamError> {
+        match &mut self.0 {
+            Comes::Quic(inner) => inner.next().await,
+        }
     }
 }

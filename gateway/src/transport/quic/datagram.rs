@@ -1,4 +1,4 @@
-//! Datagrams of UDP flows over a connection.
+//! Datagrams of UDP flows over QUIC.
 //!
 //! Most fit a QUIC datagram. One that does not goes alone on a stream of its own: it holds up no other, and a lost
 //! packet of it holds up only itself. Nothing here waits: what cannot go at once is dropped, as a full queue of a
@@ -14,20 +14,14 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use quinn::SendDatagramError;
 
-use super::stream::{ABORTED, StreamError};
-use crate::wire;
+use super::stream::ABORTED;
+use crate::{
+    transport::{Dropped, StreamError},
+    wire,
+};
 
 /// The longest that a datagram which came alone on a stream may take to be whole.
 const WHOLE: Duration = Duration::from_secs(5);
-
-/// Why a datagram was not sent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Dropped {
-    /// More is under way than the path takes.
-    Full,
-    /// The connection is gone.
-    Lost,
-}
 
 /// Sends a datagram, or drops it.
 pub(super) fn send(connection: &quinn::Connection, datagram: &Bytes) -> Result<(), Dropped> {
@@ -57,7 +51,7 @@ fn send_alone(connection: &quinn::Connection, datagram: Bytes) -> Result<(), Dro
 
 /// What comes in, in any order.
 #[derive(Debug)]
-pub(crate) struct Datagrams {
+pub(in crate::transport) struct Datagrams {
     connection: quinn::Connection,
     /// As many as the peer may have streams for it.
     alone: FuturesUnordered<BoxFuture<'static, Option<Bytes>>>,
@@ -69,7 +63,7 @@ impl Datagrams {
     }
 
     /// The next one. Given up before it is done, nothing is lost.
-    pub(crate) async fn next(&mut self) -> Result<Bytes, StreamError> {
+    pub(in crate::transport) async fn next(&mut self) -> Result<Bytes, StreamError> {
         loop {
             tokio::select! {
                 datagram = self.connection.read_datagram() => return Ok(datagram?),

@@ -1,0 +1,75 @@
+//! How QUIC is set.
+
+use std::{sync::Arc, time::Duration};
+
+use landbridge_model::ClusterId;
+use quinn::{
+    ClientConfig, ServerConfig, TransportConfig, VarInt,
+    crypto::rustls::{QuicClientConfig, QuicServerConfig},
+};
+
+use crate::{
+    health::KEEP_ALIVE,
+    transport::{
+        ALPN, CONNECTION_WINDOW, DATAGRAMS, IDLE, MAX_STREAMS, STREAM_WINDOW,
+        tls::{BoxedError, Tls},
+    },
+};
+
+/// Datagrams too large to go as such that may be under way at once: 4 MiB at their largest.
+const MAX_ALONE: u32 = 64;
+/// What is kept for sending again: as much as one direction has under way at 10 Gbit/s over 50 ms.
+const SEND_WINDOW: u64 = 64 << 20;
+/// Handshakes that may wait to be accepted: a thousand members that come back at once.
+const MAX_INCOMING: usize = 1024;
+
+/// Taken for the round trip before one was measured: RFC 9002's 333 ms would repeat a lost first packet after a second
+/// only, and clusters are rarely that far apart.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// Makes the configuration of each connection.
+#[derive(Debug)]
+pub(super) struct Configs {
+    transport: Arc<TransportConfig>,
+    tls: Arc<Tls>,
+}
+
+impl Configs {
+    pub(super) fn new(tls: Arc<Tls>) -> Result<Self, BoxedError> {
+        Ok(Self { transport: Arc::new(transport()?), tls })
+    }
+
+    /// For being dialled.
+    pub(super) fn server(&self) -> Result<ServerConfig, BoxedError> {
+        let tls = self.tls.server(&[ALPN])?;
+        let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
+        server.transport_config(Arc::clone(&self.transport));
+        server.max_incoming(MAX_INCOMING);
+        Ok(server)
+    }
+
+    /// For dialling `expected`.
+    pub(super) fn client(&self, expected: &ClusterId) -> Result<ClientConfig, BoxedError> {
+        let tls = self.tls.client(expected, ALPN)?;
+        let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+        client.transport_config(Arc::clone(&self.transport));
+        Ok(client)
+    }
+}
+
+fn transport() -> Result<TransportConfig, BoxedError> {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))
+        // One of them is the control stream.
+        .max_concurrent_uni_streams(VarInt::from_u32(1 + MAX_ALONE))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(SEND_WINDOW)
+        .initial_rtt(INITIAL_RTT)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IDLE.try_into()?))
+        .datagram_send_buffer_size(DATAGRAMS)
+        .datagram_receive_buffer_size(Some(DATAGRAMS));
+    Ok(config)
+}

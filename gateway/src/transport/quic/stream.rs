@@ -1,0 +1,126 @@
+//! The two halves of a stream of QUIC.
+
+use bytes::Bytes;
+use quinn::{ConnectionError, ReadError, ReadExactError, VarInt, WriteError};
+
+use crate::transport::StreamError;
+
+/// Sent when a transfer is given up: the other side resets its connection in turn.
+pub(super) const ABORTED: VarInt = VarInt::from_u32(1);
+
+impl From<ConnectionError> for StreamError {
+    fn from(error: ConnectionError) -> Self {
+        Self::Lost(error.to_string())
+    }
+}
+
+impl From<WriteError> for StreamError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::ConnectionLost(error) => error.into(),
+            WriteError::ClosedStream | WriteError::Stopped(_) | WriteError::ZeroRttRejected => {
+                Self::Reset
+            }
+        }
+    }
+}
+
+impl From<ReadError> for StreamError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::ConnectionLost(error) => error.into(),
+            _ => Self::Reset,
+        }
+    }
+}
+
+/// The half that is written to. Dropped before [`SendStream::finish`], it is reset.
+#[derive(Debug)]
+pub(in crate::transport) struct SendStream {
+    inner: quinn::SendStream,
+    finished: bool,
+}
+
+impl SendStream {
+    pub(super) fn new(inner: quinn::SendStream) -> Self {
+        Self { inner, finished: false }
+    }
+
+    /// The stream's number, which its other end knows it by as well.
+    pub(in crate::transport) fn number(&self) -> u64 {
+        VarInt::from(self.inner.id()).into_inner()
+    }
+
+    /// Writes some of `bytes` and says how many. Given up before it is done, it has written none.
+    pub(in crate::transport) async fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
+        Ok(self.inner.write(bytes).await?)
+    }
+
+    /// Writes all of `bytes`.
+    pub(in crate::transport) async fn write_all(
+        &mut self,
+        bytes: &[u8],
+    ) -> Result<(), StreamError> {
+        Ok(self.inner.write_all(bytes).await?)
+    }
+
+    /// Writes all of `bytes` without copying them.
+    pub(in crate::transport) async fn write_chunk(
+        &mut self,
+        bytes: Bytes,
+    ) -> Result<(), StreamError> {
+        Ok(self.inner.write_chunk(bytes).await?)
+    }
+
+    /// Waits until the other side has got all of it, or wants no more. Acknowledgements take their time: not for a path
+    /// on which anybody waits.
+    pub(in crate::transport) async fn acknowledged(&mut self) {
+        // A link that is lost acknowledges nothing.
+        let _ = self.inner.stopped().await;
+    }
+
+    /// Nothing more comes.
+    pub(in crate::transport) fn finish(&mut self) {
+        self.finished = true;
+        // A stream that the peer has stopped is over either way.
+        let _ = self.inner.finish();
+    }
+}
+
+impl Drop for SendStream {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = self.inner.reset(ABORTED);
+        }
+    }
+}
+
+/// The half that is read from. Dropped before its end, the other side is told to stop.
+#[derive(Debug)]
+pub(in crate::transport) struct RecvStream(quinn::RecvStream);
+
+impl RecvStream {
+    pub(super) fn new(inner: quinn::RecvStream) -> Self {
+        Self(inner)
+    }
+
+    /// Fills `buffer`. Given up before it is done, what was read is lost.
+    pub(in crate::transport) async fn read_exact(
+        &mut self,
+        buffer: &mut [u8],
+    ) -> Result<(), StreamError> {
+        match self.0.read_exact(buffer).await {
+            Ok(()) => Ok(()),
+            Err(ReadExactError::FinishedEarly(_)) => Err(StreamError::Ended),
+            Err(ReadExactError::ReadError(error)) => Err(error.into()),
+        }
+    }
+
+    /// Reads what is there, at most one chunk for each of `buffers`; none at the end.
+    pub(in crate::transport) async fn read_chunks(
+        &mut self,
+        buffers: &mut [Bytes],
+    ) -> Result<Option<usize>, StreamError> {
+        Ok(self.0.read_chunks(buffers).await?)
+    }
+}
