@@ -4,12 +4,15 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     io::{self, IoSlice},
     net::Shutdown,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -17,7 +20,10 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prometheus_client::metrics::counter::Counter;
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpStream, tcp::ReadHalf},
+};
 
 use crate::{
     open::Tally,
@@ -81,19 +87,20 @@ type Counts<'a> = (&'a Counter, &'a AtomicU64);
 /// # Errors
 /// Why they did not end well. The caller resets the TCP connection; the stream is reset with this call.
 pub(crate) async fn both(
-    tcp: &TcpStream,
+    tcp: &mut TcpStream,
     send: SendStream,
     recv: RecvStream,
     prefix: Prefix,
     counters: &Counters,
 ) -> Result<SendStream, CopyError> {
-    let up = up(tcp, send, prefix, (&counters.sent, &counters.tally.sent));
-    let down = down(tcp, recv, (&counters.received, &counters.tally.received));
+    let (read, write) = tcp.split();
+    let up = up(read, send, prefix, (&counters.sent, &counters.tally.sent));
+    let down = down(write.as_ref(), recv, (&counters.received, &counters.tally.received));
     tokio::try_join!(up, down).map(|(send, ())| send)
 }
 
 async fn up(
-    tcp: &TcpStream,
+    mut tcp: ReadHalf<'_>,
     mut send: SendStream,
     prefix: Prefix,
     (counter, own): Counts<'_>,
@@ -106,20 +113,32 @@ async fn up(
     }
     let mut ended = prefix.ended;
     while !ended {
-        match read(tcp, READ_MOST) {
-            Ok(bytes) if bytes.is_empty() => ended = true,
-            Ok(bytes) => {
-                counter.inc_by(bytes.len() as u64);
-                own.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-                send.write_chunk(bytes).await?;
-                tokio::task::coop::consume_budget().await;
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tcp.readable().await?,
-            Err(error) => return Err(error.into()),
+        let bytes = next(&mut tcp).await?;
+        if bytes.is_empty() {
+            ended = true;
+        } else {
+            counter.inc_by(bytes.len() as u64);
+            own.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            send.write_chunk(bytes).await?;
+            tokio::task::coop::consume_budget().await;
         }
     }
     send.finish();
     Ok(send)
+}
+
+/// Reads what comes next, at most [`READ_MOST`] bytes; none at the end. Where less has come than there is room for, that
+/// was all, which the runtime then knows without asking once more.
+async fn next(tcp: &mut ReadHalf<'_>) -> io::Result<Bytes> {
+    poll_fn(|context| {
+        READ.with_borrow_mut(|buffer| {
+            buffer.reserve(READ_MOST);
+            let mut room = (&mut *buffer).limit(READ_MOST);
+            let count = ready!(pin!(tcp.read_buf(&mut room)).poll(context))?;
+            Poll::Ready(Ok(take(buffer, count)))
+        })
+    })
+    .await
 }
 
 /// Reads what is there, at most `most` bytes; none at the end.
@@ -127,14 +146,18 @@ pub(crate) fn read(tcp: &TcpStream, most: usize) -> io::Result<Bytes> {
     READ.with_borrow_mut(|buffer| {
         buffer.reserve(READ_MOST);
         let count = tcp.try_read_buf(&mut (&mut *buffer).limit(most.min(READ_MOST)))?;
-        if count < SMALL {
-            let bytes = Bytes::copy_from_slice(buffer);
-            buffer.clear();
-            Ok(bytes)
-        } else {
-            Ok(buffer.split().freeze())
-        }
+        Ok(take(buffer, count))
     })
+}
+
+/// The `count` bytes that were read into a buffer.
+fn take(buffer: &mut BytesMut, count: usize) -> Bytes {
+    if count >= SMALL {
+        return buffer.split().freeze();
+    }
+    let bytes = Bytes::copy_from_slice(buffer);
+    buffer.clear();
+    bytes
 }
 
 async fn down(

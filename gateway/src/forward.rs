@@ -183,7 +183,7 @@ impl Call {
         serve::connect(&self.aim.core, snapshot, header, &Caller { cluster, source }).await
     }
 
-    async fn carry(&self, client: TcpStream, brought: Brought, early: Early, span: CallSpan) {
+    async fn carry(&self, mut client: TcpStream, brought: Brought, early: Early, span: CallSpan) {
         let core = &self.aim.core;
         let pod = match &brought {
             Brought::Here(pod, _) => Some(pod.address),
@@ -192,7 +192,7 @@ impl Call {
         let about = About { pod, ..self.aim.about(Some(&brought.server().key().1)) };
         let mut open = core.opened.open(about, span);
         let ended = tokio::select! {
-            ended = self.join(&client, brought, early, open.tally()) => {
+            ended = self.join(&mut client, brought, early, open.tally()) => {
                 ended.map_err(|error| ("reset", error))
             }
             why = open.cut(self.aim.route.call.idle) => {
@@ -213,7 +213,7 @@ impl Call {
     /// Joins the client and what it was brought to, until both have ended.
     async fn join(
         &self,
-        client: &TcpStream,
+        client: &mut TcpStream,
         brought: Brought,
         early: Early,
         tally: Arc<Tally>,

@@ -139,7 +139,7 @@ async fn carry(
     mut open: Guard,
     header: &Header,
     caller: &Caller,
-    pod: TcpStream,
+    mut pod: TcpStream,
     (mut send, recv): (SendStream, RecvStream),
 ) {
     let connected = wire::encode_answer(&Answer::Connected);
@@ -158,7 +158,7 @@ async fn carry(
         tally: open.tally(),
     };
     let ended = tokio::select! {
-        ended = copy::both(&pod, send, recv, Prefix::default(), &counters) => ended,
+        ended = copy::both(&mut pod, send, recv, Prefix::default(), &counters) => ended,
         why = open.cut(None) => {
             open.ends(why);
             return copy::reset(pod);

@@ -27,6 +27,8 @@ const BANNED: &[(&str, &[&str])] = &[
             "kube :: Client",
             "kube :: client",
             "quinn ::",
+            "quinn_proto ::",
+            "quinn_udp ::",
             "socket2 ::",
             "std :: env",
             "std :: fs",

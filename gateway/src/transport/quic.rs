@@ -1,9 +1,10 @@
 //! Links over QUIC: the transport that is used wherever UDP passes.
 //!
-//! Everything of quinn is in here and below, so that another driver can take its place.
+//! Everything of quinn is in here and below: its state machine, and what drives that.
 
 mod config;
 mod datagram;
+mod driver;
 mod stream;
 
 use std::{
@@ -16,10 +17,10 @@ use std::{
 
 use bytes::Bytes;
 use landbridge_model::ClusterId;
-use quinn::{ConnectionError, Endpoint, EndpointConfig, TokioRuntime, VarInt};
+use quinn_proto::{ConnectionError, ServerConfig, VarInt};
 use rustls_pki_types::CertificateDer;
 
-use self::config::Configs;
+use self::{config::Configs, driver::Endpoint};
 pub(super) use self::{
     datagram::Datagrams,
     stream::{RecvStream, SendStream},
@@ -55,7 +56,7 @@ impl Quic {
     }
 
     pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr()
+        self.endpoint.local_address()
     }
 
     /// Dials a gateway of `expected`.
@@ -71,9 +72,9 @@ impl Quic {
         let config = self.configs.client(expected).map_err(|problem| unreachable(&problem))?;
         let endpoint = self.dialling().map_err(|problem| unreachable(&problem))?;
         let connecting = endpoint
-            .connect_with(config, address, SERVER_NAME)
+            .connect(config, address, SERVER_NAME)
             .map_err(|problem| unreachable(&problem))?;
-        match tokio::time::timeout(HANDSHAKE, connecting).await {
+        match tokio::time::timeout(HANDSHAKE, connecting.established()).await {
             Ok(Ok(inner)) => Ok(Connection { inner, own: Some(endpoint) }),
             Ok(Err(error)) => Err(connect_error(error)),
             Err(_) => Err(ConnectError::Unreachable("the handshake took too long".to_owned())),
@@ -96,7 +97,7 @@ impl Quic {
 
     /// Takes no more connections.
     pub(super) fn refuse_new(&self) {
-        self.endpoint.set_server_config(None);
+        self.endpoint.refuse_new();
     }
 
     /// Closes every connection and waits until that has been said.
@@ -116,8 +117,8 @@ impl Quic {
     }
 }
 
-fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> io::Result<Endpoint> {
-    Endpoint::new(EndpointConfig::default(), server, socket(address)?, Arc::new(TokioRuntime))
+fn endpoint(address: SocketAddr, server: Option<ServerConfig>) -> io::Result<Endpoint> {
+    Endpoint::new(socket(address)?, server)
 }
 
 fn socket(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
@@ -142,7 +143,7 @@ fn connect_error(error: ConnectionError) -> ConnectError {
 }
 
 /// One that dials.
-pub(super) struct Incoming(quinn::Incoming);
+pub(super) struct Incoming(driver::Incoming);
 
 impl Incoming {
     pub(super) fn remote_address(&self) -> SocketAddr {
@@ -156,13 +157,7 @@ impl Incoming {
     /// Makes sure that it can be reached where it says it is, at no cost in memory (RFC 9000 section 8.1.2). Says
     /// whether that was still to be done, and returns it where not.
     pub(super) fn validated(self) -> Option<Self> {
-        if self.0.remote_address_validated() || !self.0.may_retry() {
-            return Some(self);
-        }
-        match self.0.retry() {
-            Ok(()) => None,
-            Err(error) => Some(Self(error.into_incoming())),
-        }
+        self.0.validated().map(Self)
     }
 
     /// Completes the handshake.
@@ -176,7 +171,7 @@ impl Incoming {
             Ok(connecting) => connecting,
             Err(error) => return Err((reason(&error), connect_error(error))),
         };
-        match tokio::time::timeout(HANDSHAKE, connecting).await {
+        match tokio::time::timeout(HANDSHAKE, connecting.established()).await {
             Ok(Ok(inner)) => Ok(Connection { inner, own: None }),
             Ok(Err(error)) => Err((reason(&error), connect_error(error))),
             Err(_) => {
@@ -208,7 +203,7 @@ fn reason(error: &ConnectionError) -> Option<&'static str> {
 /// A connection whose handshake is done.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
-    inner: quinn::Connection,
+    inner: driver::Connection,
     /// Its own socket, where this side has dialled.
     own: Option<Endpoint>,
 }
@@ -223,7 +218,7 @@ impl Connection {
     /// Goes on from another port, where this side has dialled.
     pub(super) fn try_another_path(&self) -> io::Result<()> {
         let Some(own) = &self.own else { return Ok(()) };
-        let address = own.local_addr()?;
+        let address = own.local_address()?;
         own.rebind(socket(SocketAddr::new(address.ip(), 0))?)
     }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use landbridge_model::ClusterId;
-use quinn::{
+use quinn_proto::{
     ClientConfig, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
@@ -57,7 +57,7 @@ impl Configs {
     }
 }
 
-fn transport() -> Result<TransportConfig, BoxedError> {
+pub(super) fn transport() -> Result<TransportConfig, BoxedError> {
     let mut config = TransportConfig::default();
     config
         .max_concurrent_bidi_streams(VarInt::from_u32(MAX_STREAMS))

@@ -10,11 +10,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use quinn::SendDatagramError;
+use quinn_proto::SendDatagramError;
 
-use super::stream::ABORTED;
+use super::{driver, stream::ABORTED};
 use crate::{
     transport::{Dropped, StreamError},
     wire,
@@ -22,43 +22,44 @@ use crate::{
 
 /// The longest that a datagram which came alone on a stream may take to be whole.
 const WHOLE: Duration = Duration::from_secs(5);
+/// The longest that comes alone: its flow's number, and the payload.
+const LONGEST: usize = 8 + wire::MAX_PAYLOAD;
 
 /// Sends a datagram, or drops it.
-pub(super) fn send(connection: &quinn::Connection, datagram: &Bytes) -> Result<(), Dropped> {
-    match connection.send_datagram_wait(datagram.clone()).now_or_never() {
-        Some(Ok(())) => Ok(()),
-        None => Err(Dropped::Full),
-        Some(Err(SendDatagramError::TooLarge)) => send_alone(connection, datagram.clone()),
-        Some(Err(_)) => Err(Dropped::Lost),
+pub(super) fn send(connection: &driver::Connection, datagram: &Bytes) -> Result<(), Dropped> {
+    match connection.send_datagram(datagram.clone()) {
+        Ok(()) => Ok(()),
+        Err(SendDatagramError::Blocked(_)) => Err(Dropped::Full),
+        Err(SendDatagramError::TooLarge) => send_alone(connection, datagram.clone()),
+        Err(_) => Err(Dropped::Lost),
     }
 }
 
 /// Sends a datagram on a stream of its own.
-fn send_alone(connection: &quinn::Connection, datagram: Bytes) -> Result<(), Dropped> {
+fn send_alone(connection: &driver::Connection, datagram: Bytes) -> Result<(), Dropped> {
     let Some(opened) = connection.open_uni().now_or_never() else {
         return Err(Dropped::Full);
     };
     let mut stream = opened.map_err(|_| Dropped::Lost)?;
-    if let Some(Ok(())) = stream.write_chunk(datagram).now_or_never()
-        && stream.finish().is_ok()
-    {
+    if let Some(Ok(())) = stream.write_chunk(datagram).now_or_never() {
+        stream.finish();
         return Ok(());
     }
     // Half a datagram is none.
-    let _ = stream.reset(ABORTED);
+    stream.reset(ABORTED);
     Err(Dropped::Full)
 }
 
 /// What comes in, in any order.
 #[derive(Debug)]
 pub(in crate::transport) struct Datagrams {
-    connection: quinn::Connection,
+    connection: driver::Connection,
     /// As many as the peer may have streams for it.
     alone: FuturesUnordered<BoxFuture<'static, Option<Bytes>>>,
 }
 
 impl Datagrams {
-    pub(super) fn new(connection: quinn::Connection) -> Self {
+    pub(super) fn new(connection: driver::Connection) -> Self {
         Self { connection, alone: FuturesUnordered::new() }
     }
 
@@ -79,7 +80,17 @@ impl Datagrams {
 }
 
 /// Reads a datagram that came alone; none where it did not come whole.
-async fn whole(mut stream: quinn::RecvStream) -> Option<Bytes> {
-    let read = stream.read_to_end(8 + wire::MAX_PAYLOAD);
-    tokio::time::timeout(WHOLE, read).await.ok()?.ok().map(Bytes::from)
+async fn whole(mut stream: driver::RecvStream) -> Option<Bytes> {
+    let read = async {
+        let mut chunks = [Bytes::new()];
+        let mut whole = BytesMut::new();
+        while stream.read_chunks(&mut chunks).await.ok()?.is_some() {
+            whole.extend_from_slice(&chunks[0]);
+            if whole.len() > LONGEST {
+                return None;
+            }
+        }
+        Some(whole.freeze())
+    };
+    tokio::time::timeout(WHOLE, read).await.ok()?
 }

@@ -1,8 +1,9 @@
 //! The two halves of a stream of QUIC.
 
 use bytes::Bytes;
-use quinn::{ConnectionError, ReadError, ReadExactError, VarInt, WriteError};
+use quinn_proto::{ConnectionError, VarInt};
 
+use super::driver::{self, ReadError, WriteError};
 use crate::transport::StreamError;
 
 /// Sent when a transfer is given up: the other side resets its connection in turn.
@@ -17,10 +18,8 @@ impl From<ConnectionError> for StreamError {
 impl From<WriteError> for StreamError {
     fn from(error: WriteError) -> Self {
         match error {
-            WriteError::ConnectionLost(error) => error.into(),
-            WriteError::ClosedStream | WriteError::Stopped(_) | WriteError::ZeroRttRejected => {
-                Self::Reset
-            }
+            WriteError::Lost(error) => error.into(),
+            WriteError::Closed | WriteError::Stopped(_) => Self::Reset,
         }
     }
 }
@@ -28,8 +27,8 @@ impl From<WriteError> for StreamError {
 impl From<ReadError> for StreamError {
     fn from(error: ReadError) -> Self {
         match error {
-            ReadError::ConnectionLost(error) => error.into(),
-            _ => Self::Reset,
+            ReadError::Lost(error) => error.into(),
+            ReadError::Closed | ReadError::Reset(_) => Self::Reset,
         }
     }
 }
@@ -37,12 +36,12 @@ impl From<ReadError> for StreamError {
 /// The half that is written to. Dropped before [`SendStream::finish`], it is reset.
 #[derive(Debug)]
 pub(in crate::transport) struct SendStream {
-    inner: quinn::SendStream,
+    inner: driver::SendStream,
     finished: bool,
 }
 
 impl SendStream {
-    pub(super) fn new(inner: quinn::SendStream) -> Self {
+    pub(super) fn new(inner: driver::SendStream) -> Self {
         Self { inner, finished: false }
     }
 
@@ -82,25 +81,24 @@ impl SendStream {
     /// Nothing more comes.
     pub(in crate::transport) fn finish(&mut self) {
         self.finished = true;
-        // A stream that the peer has stopped is over either way.
-        let _ = self.inner.finish();
+        self.inner.finish();
     }
 }
 
 impl Drop for SendStream {
     fn drop(&mut self) {
         if !self.finished {
-            let _ = self.inner.reset(ABORTED);
+            self.inner.reset(ABORTED);
         }
     }
 }
 
 /// The half that is read from. Dropped before its end, the other side is told to stop.
 #[derive(Debug)]
-pub(in crate::transport) struct RecvStream(quinn::RecvStream);
+pub(in crate::transport) struct RecvStream(driver::RecvStream);
 
 impl RecvStream {
-    pub(super) fn new(inner: quinn::RecvStream) -> Self {
+    pub(super) fn new(inner: driver::RecvStream) -> Self {
         Self(inner)
     }
 
@@ -109,11 +107,8 @@ impl RecvStream {
         &mut self,
         buffer: &mut [u8],
     ) -> Result<(), StreamError> {
-        match self.0.read_exact(buffer).await {
-            Ok(()) => Ok(()),
-            Err(ReadExactError::FinishedEarly(_)) => Err(StreamError::Ended),
-            Err(ReadExactError::ReadError(error)) => Err(error.into()),
-        }
+        let count = self.0.read_exact(buffer).await?;
+        if count < buffer.len() { Err(StreamError::Ended) } else { Ok(()) }
     }
 
     /// Reads what is there, at most one chunk for each of `buffers`; none at the end.
