@@ -28,6 +28,8 @@ pub const EXPORT: &str = "landbridge.dev/export";
 /// On MCS slices of other clusters, where a TrafficPolicy asks for it: how many endpoints of the cluster are ready, of how many,
 /// as `3/4`.
 pub const ENDPOINTS: &str = "landbridge.dev/endpoints";
+/// On Secrets of the hub's trust: the join token that they are the record of, by its id.
+pub const JOIN_TOKEN: &str = "landbridge.dev/join-token";
 /// `true` on derived slices whose endpoints are this cluster's gateways: those slices are the allotment.
 pub const GATEWAYS: &str = "landbridge.dev/gateways";
 /// On a ServiceExport: `v2` asks the exporting cluster's gateways to open each connection to a pod with a PROXY
@@ -52,6 +54,10 @@ pub const VERSION_PROPERTY: &str = "version.landbridge.dev";
 
 /// Where Landbridge itself lives in each cluster, unless told otherwise.
 pub const SYSTEM_NAMESPACE: &str = "landbridge-system";
+/// On the hub: what lets clusters into the set. Nothing runs in it.
+pub const TRUST_NAMESPACE: &str = "landbridge-trust";
+/// In it: the Secret with the set's root and its key.
+pub const ROOT_SECRET: &str = "landbridge-root";
 /// The Service whose EndpointSlices name the local gateways.
 pub const GATEWAY_SERVICE: &str = "landbridge-gateway";
 /// In those slices: the UDP and TCP port that peers' gateways dial.

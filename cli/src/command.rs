@@ -1,5 +1,6 @@
 //! What `landbridge` can be asked to do.
 
+mod api;
 mod component;
 mod controller;
 mod crds;
@@ -9,6 +10,7 @@ mod gateway;
 mod manifests;
 mod output;
 mod pki;
+mod token;
 
 use std::{io::Write, process::ExitCode};
 
@@ -47,6 +49,8 @@ enum Command {
     Manifests(manifests::Arguments),
     /// Make the certificates by which gateways know each other.
     Pki(pki::Arguments),
+    /// Make, list and take back the tokens by which clusters join the set. Asks the hub.
+    Token(token::Arguments),
 }
 
 /// Does what was asked for. What a program or a person reads goes to `out`, logs to standard error.
@@ -62,6 +66,7 @@ pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode>
         Command::Gateway(flags) => component::run(&flags)?,
         Command::Manifests(arguments) => manifests::run(&arguments, out)?,
         Command::Pki(arguments) => pki::run(&arguments, out)?,
+        Command::Token(arguments) => token::run(&arguments, out)?,
     }
     Ok(Exit::Success.into())
 }

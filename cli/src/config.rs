@@ -13,7 +13,7 @@ mod problem;
 mod reader;
 mod setting;
 mod surroundings;
-mod value;
+pub(crate) mod value;
 
 pub(crate) use flags::Flags;
 pub(crate) use problem::Problems;

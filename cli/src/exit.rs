@@ -46,7 +46,10 @@ impl Exit {
         let kind = |cause: &(dyn Error + 'static)| {
             if cause.is::<Problems>() || cause.is::<Usage>() {
                 Some(Self::Usage)
-            } else if cause.is::<kube::Error>() || cause.is::<Unanswered>() {
+            } else if cause.is::<kube::Error>()
+                || cause.is::<Box<kube::Error>>()
+                || cause.is::<Unanswered>()
+            {
                 Some(Self::Kubernetes)
             } else if cause.is::<AddressTaken>() {
                 Some(Self::Address)

@@ -127,6 +127,31 @@ async fn property<T, E: std::fmt::Display>(
     })
 }
 
+/// What a cluster is called, as its ClusterProperty says; none where it says nothing.
+///
+/// # Errors
+/// Where the API does not answer, or says something that is no id.
+pub(crate) async fn cluster_id(client: &Client) -> Result<Option<ClusterId>> {
+    let properties: Api<ClusterProperty> = Api::all(client.clone());
+    let found = match properties.get_opt(CLUSTER_ID_PROPERTY).await {
+        // Where the kind is not installed, there is none of it.
+        Err(kube::Error::Api(status)) if status.code == 404 => None,
+        found => found.with_context(|| format!("ClusterProperty {CLUSTER_ID_PROPERTY}"))?,
+    };
+    let Some(property) = found else { return Ok(None) };
+    ClusterId::parse(&property.spec.value).map(Some).map_err(|error| {
+        usage(format!("ClusterProperty {CLUSTER_ID_PROPERTY} cannot be used ({error}): correct it"))
+    })
+}
+
+/// What a command asks of an API. People do not wait for one that is not there for longer than they must.
+///
+/// # Errors
+/// [`Unanswered`] after some seconds, and whatever went wrong.
+pub(crate) async fn answered<T>(asked: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(PATIENCE, asked).await.map_err(|_| Unanswered(PATIENCE))?
+}
+
 fn usage(message: String) -> anyhow::Error {
     Usage(message).into()
 }

@@ -8,6 +8,7 @@
 //!
 //! | module | question it answers |
 //! | --- | --- |
+//! | [`join`] | what lets a cluster into the set? |
 //! | [`pki`], [`identity`] | which certificates are there, and whom do they name? |
 //! | `credentials`, `renewal` | which of them are in force, and when are they renewed? |
 //! | `verifier` | may this one be on the other end of a link? |
@@ -33,6 +34,7 @@ mod flows;
 mod forward;
 mod health;
 pub mod identity;
+pub mod join;
 mod links;
 mod listen;
 mod metrics;

@@ -271,7 +271,10 @@ fn pem(what: &'static str, problem: &dyn fmt::Display) -> PkiError {
 }
 
 /// Every certificate of a PEM text; at least one.
-fn certificates(what: &'static str, text: &str) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+pub(crate) fn certificates(
+    what: &'static str,
+    text: &str,
+) -> Result<Vec<CertificateDer<'static>>, PkiError> {
     let read: Result<Vec<_>, _> =
         CertificateDer::pem_slice_iter(text.as_bytes()).take(MAX_CERTIFICATES).collect();
     let read = read.map_err(|problem| pem(what, &problem))?;

@@ -10,7 +10,7 @@
 //! The first three bytes of a header mean the same in every version, so that a gateway which does not speak one can
 //! still say which it does. Whatever follows the fields that a version knows is left for later ones and ignored.
 
-mod bytes;
+pub(crate) mod bytes;
 mod control;
 mod flow;
 

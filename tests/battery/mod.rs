@@ -15,6 +15,7 @@
 //! | [`conflicts`], [`ports`] | "Constraints and Conflict Resolution", property by property |
 //! | [`slices`], [`headless`], [`networks`] | "Using EndpointSlice objects", both arrangements, endpoints that are stale |
 //! | [`traffic`] | TrafficPolicies: which slices they change, what they are told |
+//! | [`tokens`](mod@tokens) | join tokens on a hub: a battery of its own |
 //! | [`mischief`] | what is wrong, by mistake or on purpose, hurts only itself |
 //! | [`life`] | APIs, controllers and members that come and go |
 //! | [`example_a`], [`example_b`], [`example_c`] | the worked examples, line by line |
@@ -37,6 +38,7 @@ pub(crate) mod recording;
 pub(crate) mod server;
 pub(crate) mod slices;
 pub(crate) mod stage;
+pub(crate) mod tokens;
 pub(crate) mod traffic;
 
 /// Lists the cases for one kind of server.

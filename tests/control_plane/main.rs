@@ -58,4 +58,5 @@ impl Real {
 }
 
 battery::battery!(kubernetes, crate::world::start);
+battery::tokens::tokens!(tokens_kubernetes, crate::Real::start);
 conventions::conventions!(real, crate::Real::start);

@@ -24,4 +24,19 @@ mod support;
 mod watch;
 mod world;
 
+/// An embedded API for the battery of tokens.
+struct Embedded(support::Running);
+
+impl Embedded {
+    async fn start() -> Self {
+        let [running] = support::start(["hub"]).await;
+        Self(running)
+    }
+
+    fn client(&self) -> kube::Client {
+        self.0.client.clone()
+    }
+}
+
 battery::battery!(embedded, crate::world::start);
+battery::tokens::tokens!(tokens_embedded, crate::Embedded::start);

@@ -25,6 +25,19 @@ pub(crate) fn render(format: Format, value: &impl Serialize) -> Result<String> {
     })
 }
 
+/// Rows below one another, as kubectl aligns them; the first is the heading.
+pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    });
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        let cells: Vec<String> = cells.collect();
+        format!("{}\n", cells.join("   ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
 /// Writes `text`. A reader that has seen enough, such as `head`, is no failure.
 ///
 /// # Errors

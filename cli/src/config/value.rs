@@ -96,7 +96,7 @@ fn any(ipv6: bool) -> IpAddr {
 }
 
 /// Where others reach a gateway: an address and port that mean something elsewhere.
-pub(super) fn gateway_address(text: &str) -> Result<GatewayAddress, String> {
+pub(crate) fn gateway_address(text: &str) -> Result<GatewayAddress, String> {
     let address = socket(text)?;
     if address.ip().is_unspecified() || address.port() == 0 {
         return Err("cannot be dialled by others: give the address and port that peers reach, \
@@ -107,7 +107,7 @@ pub(super) fn gateway_address(text: &str) -> Result<GatewayAddress, String> {
 }
 
 /// A length of time: a whole number and `ms`, `s` or `m`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         "is not a length of time: give a whole number and a unit, such as 500ms, 3s or 1m"
             .to_owned()

@@ -9,6 +9,7 @@ mod manifests;
 mod pki;
 mod running;
 mod settings;
+mod token;
 
 use std::process::{Command, Output};
 

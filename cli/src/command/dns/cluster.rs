@@ -5,7 +5,6 @@
 use std::{
     io::Write,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
 };
 
 use anyhow::{Context as _, Result};
@@ -20,11 +19,9 @@ use landbridge_dns::Zone;
 use serde_json::json;
 
 use crate::{
-    command::{component::runtime, output::print},
-    config::common::Reach,
+    command::{api::ApiArguments, component::runtime, output::print},
     corefile::{self, Stanza},
     exit::Usage,
-    kubernetes,
 };
 
 /// Where kubeadm and most others keep what CoreDNS reads.
@@ -61,16 +58,6 @@ pub(crate) enum What {
 }
 
 #[derive(clap::Args, Debug)]
-pub(crate) struct ApiArguments {
-    /// How to reach the cluster's Kubernetes API [default: as kubectl does].
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig [default: its current one].
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
-}
-
-#[derive(clap::Args, Debug)]
 pub(crate) struct Asked {
     /// Where our DNS server is asked [default: the ClusterIPs of the Service landbridge-system/landbridge-dns].
     #[arg(long = "server", value_name = "IP[:PORT]", value_parser = server)]
@@ -101,11 +88,11 @@ pub(crate) fn run(what: &What, out: &mut dyn Write) -> Result<()> {
     let text = runtime()?.block_on(async {
         match what {
             What::Disable { api } => {
-                let changed = change(&client(api).await?, corefile::disabled).await?;
+                let changed = change(&api.client().await?, corefile::disabled).await?;
                 Ok(changed.told("nothing of ours is in it", "the Corefile is as it was before"))
             }
             What::Enable { api, asked } => {
-                let client = client(api).await?;
+                let client = api.client().await?;
                 let servers = servers(asked, api).await?;
                 let stanza = Stanza { zone: &asked.zone, servers: &servers };
                 let changed = change(&client, |text| corefile::enabled(text, &stanza)).await?;
@@ -120,17 +107,12 @@ pub(crate) fn run(what: &What, out: &mut dyn Write) -> Result<()> {
     print(out, &text)
 }
 
-async fn client(api: &ApiArguments) -> Result<Client> {
-    let reach = Reach { kubeconfig: api.kubeconfig.clone(), context: api.context.clone() };
-    kubernetes::client(&reach).await
-}
-
 /// Where our server is asked: as it was said, else as its Service has it.
 async fn servers(asked: &Asked, api: &ApiArguments) -> Result<Vec<SocketAddr>> {
     if !asked.servers.is_empty() {
         return Ok(asked.servers.clone());
     }
-    let services: Api<Service> = Api::namespaced(client(api).await?, SYSTEM_NAMESPACE);
+    let services: Api<Service> = Api::namespaced(api.client().await?, SYSTEM_NAMESPACE);
     let name = format!("the Service {SYSTEM_NAMESPACE}/{SERVICE}");
     let service = services.get_opt(SERVICE).await.with_context(|| name.clone())?;
     let addresses = service.and_then(|service| service.spec?.cluster_ips).unwrap_or_default();

@@ -1,0 +1,18 @@
+//! How clusters come into a set: what a token says, what the hub keeps of it, and the root that the hub signs with.
+//!
+//! ```text
+//! hub, namespace landbridge-trust                      the new member
+//!   Secret landbridge-root         root and its key
+//!   Secret landbridge-token-<id>   hash, end, use  ◄── Token: addresses, root's fingerprint, secret
+//! ```
+//!
+//! The namespace is the trust's own: nothing runs there, so that no pod can mount what it holds, and no role of ours
+//! but those of this module's callers reads it. Its Secrets are as safe as the hub's API server keeps Secrets: by its
+//! roles, and on disk where it encrypts them.
+
+pub mod record;
+pub mod token;
+mod tokens;
+pub mod trust;
+
+pub use tokens::{Listed, MAX_TOKENS, StoreError, Tokens};
