@@ -7,10 +7,14 @@ mod crds;
 mod demo;
 mod dns;
 mod gateway;
+mod init;
+mod install;
+mod join;
 mod manifests;
-mod output;
+pub(crate) mod output;
 mod pki;
 mod token;
+mod uninstall;
 
 use std::{io::Write, process::ExitCode};
 
@@ -45,12 +49,18 @@ enum Command {
     Dns(dns::Arguments),
     /// Run an east-west gateway: the encrypted way to other clusters.
     Gateway(Flags<config::gateway::Settings>),
+    /// Make a cluster the hub of a set and its first member, or change what differs from that.
+    Init(init::Arguments),
+    /// Make a cluster a member of the set that a token is of.
+    Join(join::Arguments),
     /// Print the objects that make a cluster a member: what runs in it, how it is reached, what it may do.
     Manifests(manifests::Arguments),
     /// Make the certificates by which gateways know each other.
     Pki(pki::Arguments),
     /// Make, list and take back the tokens by which clusters join the set. Asks the hub.
     Token(token::Arguments),
+    /// Take out of a cluster what init or join have put into it.
+    Uninstall(uninstall::Arguments),
 }
 
 /// Does what was asked for. What a program or a person reads goes to `out`, logs to standard error.
@@ -64,9 +74,12 @@ pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode>
         Command::Demo(arguments) => return demo::run(arguments),
         Command::Dns(arguments) => dns::run(&arguments, out)?,
         Command::Gateway(flags) => component::run(&flags)?,
+        Command::Init(arguments) => init::run(&arguments, out)?,
+        Command::Join(arguments) => join::run(&arguments, out)?,
         Command::Manifests(arguments) => manifests::run(&arguments, out)?,
         Command::Pki(arguments) => pki::run(&arguments, out)?,
         Command::Token(arguments) => token::run(&arguments, out)?,
+        Command::Uninstall(arguments) => uninstall::run(&arguments, out)?,
     }
     Ok(Exit::Success.into())
 }

@@ -27,30 +27,38 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// # Errors
 /// Says which file or context is wrong, or that there is none.
 pub(crate) async fn client(reach: &Reach) -> Result<Client> {
+    connect(config(reach).await?)
+}
+
+/// How the API that `reach` names is reached.
+///
+/// # Errors
+/// Says which file or context is wrong, or that there is none.
+pub(crate) async fn config(reach: &Reach) -> Result<Config> {
     let context = reach.context.as_deref();
     match (&reach.kubeconfig, context) {
         (Some(path), _) => {
             let file = Kubeconfig::read_from(path).map_err(|error| unusable(&error));
-            let client = match file {
-                Ok(file) => client_from(file, context).await,
+            let config = match file {
+                Ok(file) => config_from(file, context).await,
                 Err(error) => Err(error),
             };
-            client.with_context(|| path.display().to_string())
+            config.with_context(|| path.display().to_string())
         }
         (None, Some(_)) => {
             let file = Kubeconfig::read().map_err(|error| unusable(&error))?;
-            client_from(file, context).await
+            config_from(file, context).await
         }
         (None, None) => {
-            let config = Config::infer().await.map_err(|error| {
+            Config::infer().await.map_err(|error| {
                 // Its source is the kubeconfig's problem; that this is not a pod is rarely news.
                 let problem = error.source().map(brief).unwrap_or_default();
                 let remedy = "give --kubeconfig FILE, or set KUBECONFIG";
                 Usage(format!(
                     "no kubeconfig can be used and this is not a pod ({problem}): {remedy}"
                 ))
-            })?;
-            connect(config)
+                .into()
+            })
         }
     }
 }
@@ -60,15 +68,21 @@ pub(crate) async fn client(reach: &Reach) -> Result<Client> {
 /// # Errors
 /// Says what in it cannot be used.
 pub(crate) async fn client_from(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<Client> {
-    let options =
-        KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(|error| unusable(&error))?;
-    connect(config)
+    connect(config_from(kubeconfig, context).await?)
 }
 
-fn connect(config: Config) -> Result<Client> {
+async fn config_from(kubeconfig: Kubeconfig, context: Option<&str>) -> Result<Config> {
+    let options =
+        KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    config.map_err(|error| unusable(&error))
+}
+
+/// A client of it. Nothing is sent yet.
+///
+/// # Errors
+/// Where none can be made.
+pub(crate) fn connect(config: Config) -> Result<Client> {
     let server = config.cluster_url.clone();
     Client::try_from(config)
         .with_context(|| format!("no client can be made for the Kubernetes API at {server}"))

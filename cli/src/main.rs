@@ -6,6 +6,7 @@
 //! | `config` | flags, environment and file into validated settings |
 //! | `demo` | a clusterset on one machine |
 //! | `corefile` | what the cluster's own DNS is told |
+//! | `init` | how a cluster becomes the hub of a set |
 //! | `manifests` | the objects that make a cluster a member |
 //! | `admin` | metrics, health and state over HTTP |
 //! | `kubernetes` | clients, and who a cluster is |
@@ -20,6 +21,7 @@ mod config;
 mod corefile;
 mod demo;
 mod exit;
+mod init;
 mod kubernetes;
 mod manifests;
 mod shutdown;

@@ -6,7 +6,9 @@
 //! | [`roles`] | who may do what: the files of `deploy/rbac`, so that there is one truth of it |
 //! | [`workloads`] | what runs, how many of it, and what may be taken away at a time |
 //! | [`network`] | how it is reached, and by whom |
+//! | [`hub`] | what the hub has beside that |
 
+pub(crate) mod hub;
 mod network;
 mod roles;
 pub(crate) mod settings;
@@ -25,6 +27,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use self::settings::{Expose, Settings};
+pub(crate) use self::{
+    network::LINK_SERVICE,
+    workloads::{HUB, MEMBER},
+};
 
 /// What runs in a cluster.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

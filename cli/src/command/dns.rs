@@ -3,6 +3,8 @@
 
 mod cluster;
 
+pub(crate) use cluster::{ZONE, disable, enable};
+
 use std::io::Write;
 
 use anyhow::Result;

@@ -118,6 +118,7 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
         image: arguments.image.clone(),
         link_port,
         network,
+        own_hub: false,
         region: arguments.region.clone(),
         set: cluster_set.clone(),
     })

@@ -29,7 +29,7 @@ pub(super) fn text(text: &str) -> Result<String, String> {
 }
 
 /// A label value of Kubernetes, such as a region.
-pub(super) fn label_value(text: &str) -> Result<String, String> {
+pub(crate) fn label_value(text: &str) -> Result<String, String> {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let ends = |c: char| c.is_ascii_alphanumeric();
     let good = text.len() <= landbridge_model::name::MAX_LABEL

@@ -20,6 +20,8 @@ use super::{
 
 /// What components listen on, beside their admin endpoints. Above 1024, so that nobody needs a privilege.
 pub(super) const DNS_PORT: u16 = 1053;
+/// Where peers reach gateways, by whatever way it is.
+pub(crate) const LINK_SERVICE: &str = "landbridge-link";
 const UDP: &str = "UDP";
 const TCP: &str = "TCP";
 
@@ -90,7 +92,7 @@ fn link(settings: &Settings) -> Option<Service> {
         Expose::Address(_) | Expose::NodePort => ("NodePort", LINK_PORT, Some(settings.link_port)),
     };
     Some(Service {
-        metadata: Part::Gateway.metadata("landbridge-link"),
+        metadata: Part::Gateway.metadata(LINK_SERVICE),
         spec: Some(ServiceSpec {
             ip_family_policy: Some("PreferDualStack".into()),
             ports: Some(vec![ServicePort {

@@ -1,6 +1,7 @@
 //! Pure: what a cluster's objects depend on, as people say it.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     str::FromStr,
 };
@@ -18,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) cluster: ClusterId,
     pub(crate) set: ClusterSetId,
     pub(crate) network: NetworkName,
+    /// Whether this cluster is the hub: then its controller needs no other way there.
+    pub(crate) own_hub: bool,
     pub(crate) region: Option<String>,
     pub(crate) generation: u64,
     pub(crate) image: String,
@@ -26,10 +29,17 @@ pub(crate) struct Settings {
     pub(crate) link_port: u16,
     /// Where peers dial. None where this cluster only dials.
     pub(crate) advertise: Vec<GatewayAddress>,
-    /// The ClusterIPs of the dns Service: one, or one of each family.
+    /// The ClusterIPs of the dns Service: one, or one of each family; as the API server chooses, where none is said.
     pub(crate) dns: Vec<IpAddr>,
     /// Whether the definitions are among the objects.
     pub(crate) crds: bool,
+}
+
+impl Settings {
+    /// Whether peers cannot be told where to dial before a load balancer has said it.
+    pub(crate) fn waits_for_an_address(&self) -> bool {
+        self.expose == Expose::LoadBalancer && self.advertise.is_empty()
+    }
 }
 
 /// How peers reach the gateways.
@@ -55,6 +65,15 @@ pub(crate) struct Peers {
 impl Peers {
     fn or(self, port: u16) -> GatewayAddress {
         GatewayAddress(SocketAddr::new(self.address, self.port.unwrap_or(port)))
+    }
+}
+
+impl fmt::Display for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::new(self.address, port).fmt(f),
+            None => self.address.fmt(f),
+        }
     }
 }
 
@@ -96,6 +115,18 @@ impl Expose {
     }
 }
 
+impl fmt::Display for Expose {
+    /// As it is said.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::HostPort => f.write_str("hostport"),
+            Self::LoadBalancer => f.write_str("loadbalancer"),
+            Self::NodePort => f.write_str("nodeport"),
+        }
+    }
+}
+
 impl FromStr for Expose {
     type Err = String;
 
@@ -112,7 +143,7 @@ impl FromStr for Expose {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
+pub(crate) mod testing {
     use super::*;
 
     pub(crate) fn settings(expose: &str) -> Settings {
@@ -127,6 +158,7 @@ pub(super) mod testing {
             image: "registry.example/landbridge:1".into(),
             link_port: expose.usual_port(),
             network: NetworkName::parse("paris").unwrap(),
+            own_hub: false,
             region: None,
             set: ClusterSetId::parse("demo").unwrap(),
         }

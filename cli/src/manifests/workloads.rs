@@ -100,7 +100,8 @@ pub(super) fn deployment(part: Part, settings: &Settings) -> Deployment {
 }
 
 fn pod(part: Part, settings: &Settings) -> PodSpec {
-    let wanted: Vec<Wanted> = [HUB, MEMBER].into_iter().filter(|one| one.part == part).collect();
+    let is_read = |one: &Wanted| one.part == part && !(settings.own_hub && one.part == HUB.part);
+    let wanted: Vec<Wanted> = [HUB, MEMBER].into_iter().filter(is_read).collect();
     let volumes = wanted.iter().map(|wanted| Volume {
         name: wanted.folder.into(),
         secret: Some(SecretVolumeSource {
@@ -207,7 +208,9 @@ fn arguments(part: Part, settings: &Settings) -> Vec<String> {
         Part::Controller => {
             flags.push(("network", settings.network.to_string()));
             flags.extend(settings.region.iter().map(|region| ("region", region.clone())));
-            flags.push(("hub-kubeconfig", HUB.file("kubeconfig")));
+            if !settings.own_hub {
+                flags.push(("hub-kubeconfig", HUB.file("kubeconfig")));
+            }
             flags.extend(settings.advertise.iter().map(|at| ("advertise", at.to_string())));
         }
         Part::Dns => flags.push(("listen", format!("any:{DNS_PORT}"))),

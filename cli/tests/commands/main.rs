@@ -5,6 +5,7 @@
 mod clients;
 mod crds;
 mod dns;
+mod joining;
 mod manifests;
 mod pki;
 mod running;

@@ -9,7 +9,7 @@ use rcgen::{
 };
 use rustls_pki_types::CertificateDer;
 
-use super::{PkiError, certificates, kind, pem, spiffe_id};
+use super::{PkiError, Validity, certificates, kind, pem, spiffe_id};
 use crate::identity::{GatewayId, SpiffeId};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -138,6 +138,16 @@ impl Member {
     #[must_use]
     pub fn cluster(&self) -> &ClusterId {
         &self.cluster
+    }
+
+    /// When it may sign.
+    ///
+    /// # Errors
+    /// [`PkiError::Pem`] where its certificate cannot be read again.
+    pub fn valid(&self) -> Result<Validity, PkiError> {
+        const WHAT: &str = "the member's certificate";
+        let chain = certificates(WHAT, &self.authority.cert_pem)?;
+        Validity::of(&chain).map_err(|problem| pem(WHAT, &problem))
     }
 
     /// Signs a certificate for the gateway replica `name` of this member, valid for 24 hours from `now`, for

@@ -24,6 +24,8 @@ use crate::{
     exit::Usage,
 };
 
+/// What is asked there, unless something else is said.
+pub(crate) const ZONE: &str = "clusterset.local";
 /// Where kubeadm and most others keep what CoreDNS reads.
 const NAMESPACE: &str = "kube-system";
 const CONFIG_MAP: &str = "coredns";
@@ -31,6 +33,10 @@ const KEY: &str = "Corefile";
 /// What our own server is behind.
 const SERVICE: &str = "landbridge-dns";
 const PORT: u16 = 53;
+/// What is said of a Corefile that has no stanza of ours, and of one that has none now.
+const DISABLED: (&str, &str) = ("nothing of ours is in it", "the Corefile is as it was before");
+/// What is said of a Corefile that has the stanza already, and of one that has it now.
+const ENABLED: (&str, &str) = ("it is so already", "CoreDNS asks our server for names of the set");
 /// Others write the ConfigMap once in a while: they do not do it again and again.
 const TRIES: usize = 5;
 
@@ -63,7 +69,7 @@ pub(crate) struct Asked {
     #[arg(long = "server", value_name = "IP[:PORT]", value_parser = server)]
     servers: Vec<SocketAddr>,
     /// What is asked there.
-    #[arg(long, value_name = "NAME", default_value = "clusterset.local", value_parser = zone)]
+    #[arg(long, value_name = "NAME", default_value = ZONE, value_parser = zone)]
     zone: String,
 }
 
@@ -89,14 +95,14 @@ pub(crate) fn run(what: &What, out: &mut dyn Write) -> Result<()> {
         match what {
             What::Disable { api } => {
                 let changed = change(&api.client().await?, corefile::disabled).await?;
-                Ok(changed.told("nothing of ours is in it", "the Corefile is as it was before"))
+                Ok(changed.told(DISABLED.0, DISABLED.1))
             }
             What::Enable { api, asked } => {
                 let client = api.client().await?;
                 let servers = servers(asked, api).await?;
                 let stanza = Stanza { zone: &asked.zone, servers: &servers };
                 let changed = change(&client, |text| corefile::enabled(text, &stanza)).await?;
-                Ok(changed.told("it is so already", "CoreDNS asks our server for names of the set"))
+                Ok(changed.told(ENABLED.0, ENABLED.1))
             }
             What::Print { api, asked } => {
                 let servers = servers(asked, api).await?;
@@ -109,10 +115,15 @@ pub(crate) fn run(what: &What, out: &mut dyn Write) -> Result<()> {
 
 /// Where our server is asked: as it was said, else as its Service has it.
 async fn servers(asked: &Asked, api: &ApiArguments) -> Result<Vec<SocketAddr>> {
-    if !asked.servers.is_empty() {
-        return Ok(asked.servers.clone());
+    if asked.servers.is_empty() {
+        behind_the_service(&api.client().await?).await
+    } else {
+        Ok(asked.servers.clone())
     }
-    let services: Api<Service> = Api::namespaced(api.client().await?, SYSTEM_NAMESPACE);
+}
+
+async fn behind_the_service(client: &Client) -> Result<Vec<SocketAddr>> {
+    let services: Api<Service> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let name = format!("the Service {SYSTEM_NAMESPACE}/{SERVICE}");
     let service = services.get_opt(SERVICE).await.with_context(|| name.clone())?;
     let addresses = service.and_then(|service| service.spec?.cluster_ips).unwrap_or_default();
@@ -125,6 +136,31 @@ async fn servers(asked: &Asked, api: &ApiArguments) -> Result<Vec<SocketAddr>> {
         return Err(Usage(format!("{name} is not there, or has no address: {remedy}")).into());
     }
     Ok(addresses)
+}
+
+/// Tells the cluster's own DNS of our server behind its Service; says what was done.
+///
+/// # Errors
+/// As the command.
+pub(crate) async fn enable(client: &Client) -> Result<String> {
+    let servers = behind_the_service(client).await?;
+    let stanza = Stanza { zone: ZONE, servers: &servers };
+    let changed = change(client, |text| corefile::enabled(text, &stanza)).await?;
+    Ok(changed.told(ENABLED.0, ENABLED.1))
+}
+
+/// Takes our stanza out, where there is one; says what was done. A DNS that is configured elsewhere is not ours to change.
+///
+/// # Errors
+/// As the command.
+pub(crate) async fn disable(client: &Client) -> Result<String> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    let map =
+        maps.get_opt(CONFIG_MAP).await.with_context(|| format!("{NAMESPACE}/{CONFIG_MAP}"))?;
+    if map.and_then(|map| map.data?.remove(KEY)).is_none() {
+        return Ok(format!("{NAMESPACE}/{CONFIG_MAP} is not there: nothing of ours is in it\n"));
+    }
+    Ok(change(client, corefile::disabled).await?.told(DISABLED.0, DISABLED.1))
 }
 
 /// What became of a Corefile.
