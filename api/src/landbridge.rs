@@ -234,6 +234,9 @@ pub struct PeerStatus {
 pub struct LinkStatus {
     /// `Connected`, `Dialing`, `Suspect`, `Refused`.
     pub state: String,
+    /// What carries new calls: `quic`, or `tcp` where UDP does not pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<String>,
     /// The smoothed round trip, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_micros: Option<u64>,

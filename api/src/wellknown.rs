@@ -62,6 +62,8 @@ pub const ROOT_SECRET: &str = "landbridge-root";
 pub const GATEWAY_SERVICE: &str = "landbridge-gateway";
 /// In those slices: the UDP and TCP port that peers' gateways dial.
 pub const GATEWAY_PORT_LINK: &str = "link";
+/// The same port over TCP, for peers whose UDP does not pass.
+pub const GATEWAY_PORT_LINK_TCP: &str = "link-tcp";
 /// In those slices: the HTTP port that tells which allotted ports are being listened on, at `/listening`.
 pub const GATEWAY_PORT_ADMIN: &str = "admin";
 

@@ -30,8 +30,9 @@ use crate::{
     transport::{RecvStream, SendStream, StreamError},
 };
 
-/// What one read may bring: as much as a socket of usual size holds.
-const READ_MOST: usize = 64 << 10;
+/// What one read may bring: as much as a socket of usual size holds. With the nine bytes that HTTP/2 puts before them they
+/// fill four TLS records.
+const READ_MOST: usize = (64 << 10) - 9;
 /// What has come is copied where it is less: it may wait long for its turn, and must not hold a whole buffer meanwhile.
 const SMALL: usize = READ_MOST / 2;
 /// Chunks that are written in one call. A chunk is what one datagram brought.

@@ -32,6 +32,7 @@ use crate::{
     spans::Tracer,
     tasks::Tasks,
     transport::{SendStream, Transport},
+    udp::Places,
     verifier::Trust,
 };
 
@@ -77,6 +78,8 @@ pub(crate) struct Core {
     pub(crate) pods: Pool<(Protocol, SocketAddr)>,
     /// The clusters that calls to a service are brought to, this one among them.
     pub(crate) servers: Pool<(ServiceKey, ClusterId)>,
+    /// Where the UDP flows of peers have been brought.
+    pub(crate) places: Places,
     pub(crate) kept: Budget,
     pub(crate) outbound: Arc<Semaphore>,
     pub(crate) inbound: Arc<Semaphore>,
@@ -106,7 +109,7 @@ pub(crate) struct CoreConfig {
 }
 
 impl Core {
-    /// Binds the socket of the links. Nothing runs yet.
+    /// Binds the sockets of the links. Nothing runs yet.
     pub(crate) fn bind(config: CoreConfig, metrics: Metrics) -> io::Result<Arc<Self>> {
         let snapshots = Arc::new(Snapshots::new());
         let credentials = Credentials::new(config.identity).map_err(io::Error::other)?;
@@ -117,7 +120,9 @@ impl Core {
             Arc::clone(&snapshots),
             metrics.clone(),
         );
-        let transport = Transport::bind(config.link, Arc::clone(&credentials), Arc::new(trust))?;
+        let tasks = Tasks::new(config.span);
+        let trust = Arc::new(trust);
+        let transport = Transport::bind(config.link, Arc::clone(&credentials), trust, &tasks)?;
         let (refused, to_tell) = mpsc::channel(refusals::MOST_WAITING);
         Ok(Arc::new(Self {
             cluster: config.cluster,
@@ -135,6 +140,7 @@ impl Core {
             tracer: config.tracer,
             pods: Pool::default(),
             servers: Pool::default(),
+            places: Places::default(),
             outbound: Arc::new(Semaphore::new(MAX_OUTBOUND)),
             inbound: Arc::new(Semaphore::new(MAX_INBOUND)),
             outbound_flows: Arc::new(Semaphore::new(MAX_OUTBOUND_FLOWS)),
@@ -142,7 +148,7 @@ impl Core {
             leaving: CancellationToken::new(),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
-            tasks: Tasks::new(config.span),
+            tasks,
         }))
     }
 

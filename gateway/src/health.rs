@@ -168,18 +168,31 @@ pub(crate) fn suspect_after(round_trip: Duration) -> Duration {
 
 /// The waits between tries to dial an address: doubling from 0.1 to 2 seconds, with jitter. A gateway that goes serves
 /// for longer than that, so that whoever restarts one replica after the other leaves no gap.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Backoff {
+    first: Duration,
+    longest: Duration,
     tries: u32,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::between(Self::FIRST, Self::LONGEST)
+    }
 }
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_secs(2);
 
+    /// Others than the usual ones.
+    pub(crate) fn between(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, tries: 0 }
+    }
+
     /// The next wait; `draw` is evenly distributed in 0 to 1 and spreads dialers that lost a peer together.
     pub(crate) fn next(&mut self, draw: f64) -> Duration {
-        let full = Self::FIRST.saturating_mul(1 << self.tries.min(6)).min(Self::LONGEST);
+        let full = self.first.saturating_mul(1 << self.tries.min(6)).min(self.longest);
         self.tries = self.tries.saturating_add(1);
         full.mul_f64(0.5 + 0.5 * draw.clamp(0.0, 1.0))
     }

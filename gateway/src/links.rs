@@ -5,6 +5,7 @@
 
 mod dial;
 mod fresh;
+mod hold;
 mod run;
 
 use std::{
@@ -18,7 +19,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use landbridge_model::ClusterId;
+use landbridge_model::{ClusterId, Protocol};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -31,8 +32,11 @@ use crate::{
     health::{Event, Health, LinkState},
     identity::GatewayId,
     route::LinkView,
-    transport::{CloseReason, ConnectError, Connection, RecvStream, SendStream, StreamError},
+    transport::{
+        Carrier, CloseReason, ConnectError, Connection, RecvStream, SendStream, StreamError,
+    },
     udp::Flows,
+    wire,
 };
 
 /// The most connections to one peer: eight replicas on each side, dialled from both.
@@ -82,6 +86,7 @@ impl Link {
             id: self.id,
             state: self.state(),
             draining: self.going.is_cancelled(),
+            fallback: self.connection.carrier() == Carrier::Tcp,
             streams: self.streams.load(Ordering::Relaxed),
         }
     }
@@ -149,6 +154,25 @@ impl Links {
     pub(crate) fn get(&self, cluster: &ClusterId, id: u64) -> Option<Arc<Link>> {
         let table = self.table.load();
         table.get(cluster)?.iter().find(|link| link.id == id).cloned()
+    }
+
+    /// Waits until there is a link over QUIC in place of one over TCP.
+    pub(crate) async fn better_than(&self, link: &Link) -> Arc<Link> {
+        let mut changes = self.subscribe();
+        let version = wire::version(Protocol::Udp);
+        let is_better = |other: &Arc<Link>| {
+            let view = other.view();
+            view.state.takes_streams() && !view.draining && !view.fallback && other.reads(version)
+        };
+        while link.connection.carrier() == Carrier::Tcp {
+            if let Some(better) = self.to(&link.peer().cluster).into_iter().find(is_better) {
+                return better;
+            }
+            if changes.changed().await.is_err() {
+                break;
+            }
+        }
+        std::future::pending().await
     }
 
     /// Every link, by peer.
@@ -334,11 +358,13 @@ fn look(core: &Core, link: &Link, health: &mut Health) -> bool {
 }
 
 fn count(core: &Core, table: &Table) {
-    let mut counts: BTreeMap<(&str, &'static str), i64> = BTreeMap::new();
+    let mut counts: BTreeMap<(&str, &'static str, &'static str), i64> = BTreeMap::new();
     for (cluster, links) in table {
         for link in links {
-            *counts.entry((cluster.as_str(), link.state().as_str())).or_default() += 1;
+            let over = link.connection.carrier().as_str();
+            let labels = (cluster.as_str(), link.state().as_str(), over);
+            *counts.entry(labels).or_default() += 1;
         }
     }
-    core.metrics.links(counts.into_iter().map(|((peer, state), count)| (peer, state, count)));
+    core.metrics.links(counts.into_iter());
 }

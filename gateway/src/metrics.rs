@@ -92,6 +92,7 @@ pub(crate) struct CallLabels {
 pub(crate) struct LinkLabels {
     peer: String,
     state: &'static str,
+    transport: &'static str,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -190,7 +191,11 @@ impl Metrics {
 
     fn register_links(&self, to: &mut Registry) {
         to.register("handshake_refusals", "Peers that were refused", self.handshakes.clone());
-        to.register("links", "Links to peers, by state", self.links.clone());
+        to.register(
+            "links",
+            "Links to peers, by state and by what carries them",
+            self.links.clone(),
+        );
         to.register("suspicions", "Times that a link fell silent", self.suspicions.clone());
         to.register_with_unit(
             "certificate_expires_in",
@@ -389,12 +394,15 @@ impl Metrics {
         self.credentials.get_or_create(&ResultLabel { result: "refused" }).inc();
     }
 
-    /// Replaces the numbers of links of each state.
-    pub(crate) fn links<'a>(&self, counts: impl Iterator<Item = (&'a str, &'static str, i64)>) {
+    /// Replaces the numbers of links by peer, state and what carries them.
+    pub(crate) fn links<'a>(
+        &self,
+        counts: impl Iterator<Item = ((&'a str, &'static str, &'static str), i64)>,
+    ) {
         self.links.clear();
-        for (peer, state, count) in counts {
+        for ((peer, state, transport), count) in counts {
             let peer = peer.to_owned();
-            self.links.get_or_create(&LinkLabels { peer, state }).set(count);
+            self.links.get_or_create(&LinkLabels { peer, state, transport }).set(count);
         }
     }
 

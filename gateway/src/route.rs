@@ -1,7 +1,7 @@
 //! Pure: where one connection goes.
 //!
 //! Clusters of the own region come first, then the others; among them two are drawn, and the one with fewer calls is taken;
-//! likewise among its links. A TrafficPolicy may weigh them instead, or let calls go on to others before nobody is left. What
+//! likewise among its links, those over QUIC before those over TCP. A TrafficPolicy may weigh them instead, or let calls go on to others before nobody is left. What
 //! has been tried is not tried again. Unless clusters are weighed, this cluster's own pods come last: kube-proxy would have
 //! taken them had it wanted to.
 //!
@@ -44,6 +44,8 @@ pub(crate) struct LinkView {
     pub(crate) state: LinkState,
     /// Whether its other end is about to go.
     pub(crate) draining: bool,
+    /// Whether it goes over TCP, for want of a better way.
+    pub(crate) fallback: bool,
     /// Streams open on it.
     pub(crate) streams: usize,
 }
@@ -137,7 +139,11 @@ fn usable<'a>(
 ) -> impl Iterator<Item = Usable<'a>> {
     candidates.iter().filter_map(move |one| {
         let links = one.links.iter().filter(|link| link.usable(tried, draining));
-        let links: Vec<&LinkView> = links.collect();
+        let mut links: Vec<&LinkView> = links.collect();
+        // Where there is a better way, nobody takes the worse one.
+        if links.iter().any(|link| !link.fallback) {
+            links.retain(|link| !link.fallback);
+        }
         let may = match one.place {
             Place::Here => !draining && !tried.here,
             _ => !links.is_empty() && !tried.clusters.contains(one.cluster),

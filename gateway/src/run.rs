@@ -56,7 +56,7 @@ pub struct Config {
     pub system_namespace: Namespace,
     /// The addresses on which the allotted ports are listened on, and no others: one of each family that clients use.
     pub listen: Vec<IpAddr>,
-    /// Where peers dial, UDP; also where this gateway dials from.
+    /// Where peers dial, UDP and TCP; also where this gateway dials from.
     pub link: SocketAddr,
     /// What it proves who it is with.
     pub identity: Identity,
@@ -87,9 +87,9 @@ pub struct Register {
 /// Why a gateway does not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The socket of the links cannot be had.
+    /// The sockets of the links cannot be had.
     #[error(
-        "cannot bind {address} for links: {problem}; choose another address or end who holds it"
+        "cannot bind {address} for links, UDP and TCP: {problem}; choose another address or end who holds it"
     )]
     Bind {
         /// The address.
@@ -138,7 +138,7 @@ impl fmt::Debug for Gateway {
 }
 
 impl Gateway {
-    /// Binds the socket of the links; nothing runs yet. Metrics go below `gateway` in `registry`.
+    /// Binds the sockets of the links; nothing runs yet. Metrics go below `gateway` in `registry`.
     ///
     /// # Errors
     /// [`StartError`], before anything is bound wherever that is possible.
@@ -406,6 +406,7 @@ impl Handle {
                         "address": link.connection.remote_address().to_string(),
                         "dialled": link.dialled.is_some(),
                         "state": view.state.as_str(),
+                        "transport": link.connection.carrier().as_str(),
                         "draining": view.draining,
                         "streams": view.streams,
                     })

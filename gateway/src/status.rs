@@ -33,6 +33,7 @@ const MAX_ERROR: usize = 512;
 struct Told {
     state: &'static str,
     reason: &'static str,
+    transport: Option<&'static str>,
     error: Option<String>,
 }
 
@@ -97,6 +98,7 @@ async fn write(
     let before = status.links.get(gateway.as_str());
     let link = LinkStatus {
         state: told.state.to_owned(),
+        transport: told.transport.map(str::to_owned),
         round_trip_micros: round_trip(&core.links.to(cluster)),
         since: before
             .filter(|before| before.state == told.state)
@@ -109,8 +111,10 @@ async fn write(
     let wanted = connected(&links, told);
     let now = Timestamp::from_millis(now.as_millisecond());
     let conditions = condition::apply(&status.conditions, &[wanted], generation, now);
-    let same = before
-        .is_some_and(|before| before.state == link.state && before.last_error == link.last_error);
+    let same = before.is_some_and(|before| {
+        (&before.state, &before.transport, &before.last_error)
+            == (&link.state, &link.transport, &link.last_error)
+    });
     if same && conditions == status.conditions {
         return Ok(());
     }
@@ -118,6 +122,9 @@ async fn write(
     let mut link = json!(link);
     if told.error.is_none() {
         link["lastError"] = json!(null);
+    }
+    if told.transport.is_none() {
+        link["transport"] = json!(null);
     }
     let patch = json!({"status": {"links": {gateway.as_str(): link}, "conditions": conditions}});
     peers
@@ -133,13 +140,16 @@ fn round_trip(links: &[Arc<Link>]) -> Option<u64> {
 
 /// What to say of the links to one peer and the last failure to dial it.
 fn tell(links: &[Arc<Link>], failure: Option<ConnectError>) -> Told {
-    if links.iter().any(|link| link.state().takes_streams()) {
-        return Told { state: "Connected", reason: "Connected", error: None };
+    let takes = links.iter().filter(|link| link.state().takes_streams());
+    if let Some(over) = takes.map(|link| link.connection.carrier()).min() {
+        let transport = Some(over.as_str());
+        return Told { state: "Connected", reason: "Connected", transport, error: None };
     }
     if !links.is_empty() {
         return Told {
             state: "Suspect",
             reason: "Suspect",
+            transport: None,
             error: Some("the peer has fallen silent".to_owned()),
         };
     }
@@ -152,6 +162,7 @@ fn tell(links: &[Arc<Link>], failure: Option<ConnectError>) -> Told {
     Told {
         state,
         reason,
+        transport: None,
         error: failure.map(|error| error.to_string().chars().take(MAX_ERROR).collect()),
     }
 }

@@ -5,8 +5,8 @@ use std::{future::Future, time::Duration};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, info_span};
 
-/// The tasks of one gateway.
-#[derive(Debug)]
+/// The tasks of one gateway. Clones share them.
+#[derive(Clone, Debug)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
     parent: Span,

@@ -1,10 +1,12 @@
-//! How links are carried: over QUIC. Nothing of what does that is known elsewhere.
+//! How links are carried: over QUIC, and over TLS over TCP where UDP does not pass. Nothing of what does that is known
+//! elsewhere.
 //!
 //! A [`Transport`] dials and is dialled, a [`Connection`] is an authenticated peer with streams in both directions,
 //! and a stream that is dropped before it was finished is reset: half a transfer must never look like a whole one.
 
 mod quic;
 mod stream;
+mod tcp;
 mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -14,7 +16,7 @@ use landbridge_model::ClusterId;
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 
-use self::{quic::Quic, tls::Tls};
+use self::{quic::Quic, tcp::Tcp, tls::Tls};
 pub(crate) use self::{
     stream::{Datagrams, Dropped, RecvStream, SendStream, StreamError},
     tls::provider,
@@ -25,11 +27,17 @@ use crate::{
     pki::Validity,
     renewal::Span,
     shared::now,
+    tasks::Tasks,
     verifier::{self, Trust},
 };
 
 /// The application protocol of a link over QUIC.
 pub(crate) const ALPN: &[u8] = b"landbridge/1";
+/// How long QUIC has for itself before TCP is tried beside it: three round trips between far continents are longer, and
+/// then QUIC is done first all the same; both together leave whoever waits well within a second.
+const ALONE: Duration = Duration::from_millis(300);
+/// Ports that are tried for both sockets where any will do.
+const PORTS: usize = 16;
 /// How long a handshake may take: three of the longest round trips, and then some.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A connection closes after so much silence: far beyond suspicion, so that a hiccup cuts nothing.
@@ -65,6 +73,21 @@ pub(crate) enum CloseReason {
 }
 
 impl CloseReason {
+    const ALL: [Self; 7] = [
+        Self::Going,
+        Self::NotListed,
+        Self::Protocol,
+        Self::TooMany,
+        Self::Expired,
+        Self::Replaced,
+        Self::NotTrusted,
+    ];
+
+    /// The one with this number; none where this build knows of none.
+    fn of(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.parts().0 == code)
+    }
+
     fn parts(self) -> (u32, &'static str) {
         match self {
             Self::Going => (0, "going"),
@@ -92,53 +115,166 @@ pub(crate) enum ConnectError {
     Unreachable(String),
 }
 
+/// What carries a link.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Carrier {
+    /// QUIC over UDP, wherever that passes.
+    Quic,
+    /// TLS over TCP.
+    Tcp,
+}
+
+impl Carrier {
+    /// One word for metrics and objects.
+    #[must_use]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
 /// What dials and is dialled.
 #[derive(Debug)]
 pub(crate) struct Transport {
     quic: Quic,
+    tcp: Tcp,
     credentials: Arc<Credentials>,
+    /// Whether nothing comes of dialling over QUIC.
+    #[cfg(test)]
+    udp_is_blocked: std::sync::atomic::AtomicBool,
 }
 
 impl Transport {
-    /// Binds the socket. Peers are judged by `trust`, and shown the certificate in force.
+    /// Binds both sockets to the same port. Peers are judged by `trust`, and shown the certificate in force.
     pub(crate) fn bind(
         address: SocketAddr,
         credentials: Arc<Credentials>,
         trust: Arc<Trust>,
+        tasks: &Tasks,
     ) -> io::Result<Self> {
         let tls = Arc::new(Tls::new(Arc::clone(&credentials), trust));
-        Ok(Self { quic: Quic::bind(address, tls)?, credentials })
+        let mut tries = 0;
+        let (quic, tcp) = loop {
+            tries += 1;
+            let quic = Quic::bind(address, Arc::clone(&tls))?;
+            match Tcp::bind(quic.local_address()?, Arc::clone(&tls), tasks.clone()) {
+                Ok(tcp) => break (quic, tcp),
+                // Somebody has that port.
+                Err(_) if address.port() == 0 && tries < PORTS => {}
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(Self {
+            quic,
+            tcp,
+            credentials,
+            #[cfg(test)]
+            udp_is_blocked: false.into(),
+        })
     }
 
     pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
         self.quic.local_address()
     }
 
-    /// Dials a gateway of `expected`. Before the other side's first word it is not known whether it took this one.
+    /// Lets dialling over QUIC come to nothing from now on, or no longer.
+    #[cfg(test)]
+    pub(crate) fn block_udp(&self, block: bool) {
+        self.udp_is_blocked.store(block, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Dials a gateway of `expected`: over QUIC, and where that takes long over TCP beside it. The first that is done is
+    /// the connection. Before the other side's first word it is not known whether it took this one.
     pub(crate) async fn dial(
         &self,
         address: SocketAddr,
         expected: &ClusterId,
     ) -> Result<Connection, ConnectError> {
+        let quic = self.dial_quic(address, expected);
+        tokio::pin!(quic);
+        let failed = match tokio::time::timeout(ALONE, &mut quic).await {
+            Ok(Err(ConnectError::Unreachable(why))) => Some(ConnectError::Unreachable(why)),
+            // Whoever refuses over one refuses over the other.
+            Ok(done) => return done,
+            Err(_) => None,
+        };
+        let tcp = self.dial_tcp(address, expected);
+        tokio::pin!(tcp);
+        let Some(failed) = failed else {
+            return tokio::select! {
+                biased;
+                done = &mut quic => match done {
+                    Err(ConnectError::Unreachable(why)) => {
+                        tcp.await.map_err(|error| both(ConnectError::Unreachable(why), error))
+                    }
+                    done => done,
+                },
+                done = &mut tcp => match done {
+                    Err(error) => quic.await.map_err(|quic| both(quic, error)),
+                    done => done,
+                },
+            };
+        };
+        tcp.await.map_err(|error| both(failed, error))
+    }
+
+    /// Dials over QUIC alone.
+    pub(crate) async fn dial_quic(
+        &self,
+        address: SocketAddr,
+        expected: &ClusterId,
+    ) -> Result<Connection, ConnectError> {
+        #[cfg(test)]
+        if self.udp_is_blocked.load(std::sync::atomic::Ordering::Relaxed) {
+            tokio::time::sleep(HANDSHAKE).await;
+            return Err(ConnectError::Unreachable("UDP is blocked".to_owned()));
+        }
         let shown = self.credentials.load();
         let connection = self.quic.dial(address, expected).await?;
         Connection::new(Inner::Quic(connection), &shown)
     }
 
+    /// Dials over TCP alone.
+    pub(crate) async fn dial_tcp(
+        &self,
+        address: SocketAddr,
+        expected: &ClusterId,
+    ) -> Result<Connection, ConnectError> {
+        let shown = self.credentials.load();
+        let connection = self.tcp.dial(address, expected).await?;
+        Connection::new(Inner::Tcp(connection), &shown)
+    }
+
     /// The next one that dials; none once this transport is closed.
     pub(crate) async fn accept(&self) -> Option<Incoming> {
-        let incoming = Dialler::Quic(self.quic.accept().await?);
+        let incoming = tokio::select! {
+            incoming = self.quic.accept() => Dialler::Quic(Box::new(incoming?)),
+            incoming = self.tcp.accept() => Dialler::Tcp(incoming),
+        };
         Some(Incoming { incoming, shown: self.credentials.load() })
     }
 
     /// Takes no more connections.
     pub(crate) fn refuse_new(&self) {
         self.quic.refuse_new();
+        self.tcp.refuse_new();
     }
 
-    /// Closes every connection and waits until that has been said.
+    /// Closes every connection and waits until that has been said. Those over TCP end with their links.
     pub(crate) async fn close(&self) {
         self.quic.close(CloseReason::Going).await;
+    }
+}
+
+/// Why neither way led there. A refusal tells more than silence.
+fn both(quic: ConnectError, tcp: ConnectError) -> ConnectError {
+    match (quic, tcp) {
+        (ConnectError::Unreachable(quic), ConnectError::Unreachable(tcp)) => {
+            ConnectError::Unreachable(format!("over QUIC: {quic}; over TCP: {tcp}"))
+        }
+        (ConnectError::Unreachable(_), refused) | (refused, _) => refused,
     }
 }
 
@@ -151,13 +287,22 @@ pub(crate) struct Incoming {
 
 /// How it dials.
 enum Dialler {
-    Quic(quic::Incoming),
+    Quic(Box<quic::Incoming>),
+    Tcp(tcp::Incoming),
 }
 
 impl Incoming {
     pub(crate) fn remote_address(&self) -> SocketAddr {
         match &self.incoming {
             Dialler::Quic(incoming) => incoming.remote_address(),
+            Dialler::Tcp(incoming) => incoming.remote_address(),
+        }
+    }
+
+    pub(crate) fn carrier(&self) -> Carrier {
+        match &self.incoming {
+            Dialler::Quic(_) => Carrier::Quic,
+            Dialler::Tcp(_) => Carrier::Tcp,
         }
     }
 
@@ -165,31 +310,38 @@ impl Incoming {
     pub(crate) fn refuse(self) {
         match self.incoming {
             Dialler::Quic(incoming) => incoming.refuse(),
+            Dialler::Tcp(incoming) => drop(incoming),
         }
     }
 
     /// Makes sure that it can be reached where it says it is, at no cost in memory. Says whether that was still to be
-    /// done, and returns it where not.
+    /// done, and returns it where not. TCP has done so by itself.
     pub(crate) fn validated(self) -> Option<Self> {
         let Self { incoming, shown } = self;
         let incoming = match incoming {
-            Dialler::Quic(incoming) => Dialler::Quic(incoming.validated()?),
+            Dialler::Quic(incoming) => Dialler::Quic(Box::new(incoming.validated()?)),
+            Dialler::Tcp(incoming) => Dialler::Tcp(incoming),
         };
         Some(Self { incoming, shown })
     }
 
-    /// Completes the handshake.
+    /// Completes the handshake. None where this was half of what makes a connection and the other half has that, or where
+    /// whoever dialled has thought better of it.
     ///
     /// # Errors
     /// The reason as one word, and a sentence. Refusals of certificates have been counted where they were judged and
     /// carry no word.
     pub(crate) async fn handshake(
         self,
-    ) -> Result<Connection, (Option<&'static str>, ConnectError)> {
-        let inner = match self.incoming {
-            Dialler::Quic(incoming) => Inner::Quic(incoming.handshake().await?),
+    ) -> Result<Option<Connection>, (Option<&'static str>, ConnectError)> {
+        let (inner, shown) = match self.incoming {
+            Dialler::Quic(incoming) => (Inner::Quic(incoming.handshake().await?), self.shown),
+            Dialler::Tcp(incoming) => match incoming.handshake(self.shown).await? {
+                Some((connection, shown)) => (Inner::Tcp(connection), shown),
+                None => return Ok(None),
+            },
         };
-        Connection::new(inner, &self.shown).map_err(|error| (None, error))
+        Connection::new(inner, &shown).map(Some).map_err(|error| (None, error))
     }
 }
 
@@ -204,6 +356,7 @@ pub(crate) struct Connection {
 #[derive(Clone, Debug)]
 enum Inner {
     Quic(quic::Connection),
+    Tcp(tcp::Connection),
 }
 
 /// What both ends have shown.
@@ -231,17 +384,27 @@ impl Connection {
     fn new(inner: Inner, shown: &InForce) -> Result<Self, ConnectError> {
         let chain = match &inner {
             Inner::Quic(inner) => inner.chain(),
+            Inner::Tcp(inner) => Some(inner.chain()),
         };
         let about = chain.and_then(|chain| About::new(chain, shown));
         let nobody = || ConnectError::CertificateInvalid("the peer has no name".to_owned());
         Ok(Self { inner, about: Arc::new(about.ok_or_else(nobody)?) })
     }
 
+    /// What carries it.
+    pub(crate) fn carrier(&self) -> Carrier {
+        match &self.inner {
+            Inner::Quic(_) => Carrier::Quic,
+            Inner::Tcp(_) => Carrier::Tcp,
+        }
+    }
+
     /// Goes on from another port, where this side has dialled: the connection stays, and whatever has forgotten the way of
-    /// the old port finds one for the new.
+    /// the old port finds one for the new. TCP has no other path.
     pub(crate) fn try_another_path(&self) {
         let moved = match &self.inner {
             Inner::Quic(inner) => inner.try_another_path(),
+            Inner::Tcp(_) => Ok(()),
         };
         if let Err(error) = moved {
             tracing::debug!(peer = %self.peer(), "no other path: {error}");
@@ -276,6 +439,7 @@ impl Connection {
     pub(crate) fn remote_address(&self) -> SocketAddr {
         match &self.inner {
             Inner::Quic(inner) => inner.remote_address(),
+            Inner::Tcp(inner) => inner.remote_address(),
         }
     }
 
@@ -286,6 +450,10 @@ impl Connection {
                 let (send, recv) = inner.open().await?;
                 Ok((SendStream::quic(send, self.half()), RecvStream::quic(recv, self.half())))
             }
+            Inner::Tcp(inner) => {
+                let (send, recv) = inner.open().await?;
+                Ok((SendStream::tcp(send, self.half()), RecvStream::tcp(recv, self.half())))
+            }
         }
     }
 
@@ -295,6 +463,10 @@ impl Connection {
             Inner::Quic(inner) => {
                 let (send, recv) = inner.accept().await?;
                 Ok((SendStream::quic(send, self.half()), RecvStream::quic(recv, self.half())))
+            }
+            Inner::Tcp(inner) => {
+                let (send, recv) = inner.accept().await?;
+                Ok((SendStream::tcp(send, self.half()), RecvStream::tcp(recv, self.half())))
             }
         }
     }
@@ -307,6 +479,7 @@ impl Connection {
     pub(crate) async fn open_control(&self) -> Result<SendStream, StreamError> {
         match &self.inner {
             Inner::Quic(inner) => Ok(SendStream::quic(inner.open_control().await?, None)),
+            Inner::Tcp(inner) => Ok(SendStream::tcp(inner.open_control().await?, None)),
         }
     }
 
@@ -314,6 +487,7 @@ impl Connection {
     pub(crate) async fn accept_control(&self) -> Result<RecvStream, StreamError> {
         match &self.inner {
             Inner::Quic(inner) => Ok(RecvStream::quic(inner.accept_control().await?, None)),
+            Inner::Tcp(inner) => Ok(RecvStream::tcp(inner.accept_control().await?, None)),
         }
     }
 
@@ -324,6 +498,7 @@ impl Connection {
     pub(crate) fn send_datagram(&self, datagram: &Bytes) -> Result<(), Dropped> {
         match &self.inner {
             Inner::Quic(inner) => inner.send_datagram(datagram),
+            Inner::Tcp(inner) => inner.send_datagram(datagram),
         }
     }
 
@@ -331,6 +506,7 @@ impl Connection {
     pub(crate) fn datagrams(&self) -> Datagrams {
         match &self.inner {
             Inner::Quic(inner) => Datagrams::quic(inner.datagrams()),
+            Inner::Tcp(inner) => Datagrams::tcp(inner.datagrams()),
         }
     }
 
@@ -338,6 +514,7 @@ impl Connection {
     pub(crate) fn heard(&self) -> (u64, Duration) {
         match &self.inner {
             Inner::Quic(inner) => inner.heard(),
+            Inner::Tcp(inner) => inner.heard(),
         }
     }
 
@@ -345,6 +522,7 @@ impl Connection {
     pub(crate) fn close(&self, reason: CloseReason) {
         match &self.inner {
             Inner::Quic(inner) => inner.close(reason),
+            Inner::Tcp(inner) => inner.close(reason),
         }
     }
 
@@ -352,6 +530,7 @@ impl Connection {
     pub(crate) async fn closed(&self) -> ConnectError {
         match &self.inner {
             Inner::Quic(inner) => inner.closed().await,
+            Inner::Tcp(inner) => inner.closed().await,
         }
     }
 
@@ -359,6 +538,7 @@ impl Connection {
     pub(crate) fn close_reason(&self) -> Option<ConnectError> {
         match &self.inner {
             Inner::Quic(inner) => inner.close_reason(),
+            Inner::Tcp(inner) => inner.close_reason(),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! losses, and prefers them to waiting.
 
 mod client;
+mod places;
 mod serve;
 
 use std::{
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use tokio::{io::Interest, net::UdpSocket};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{client::port, serve::flow};
+pub(crate) use self::{client::port, places::Places, serve::flow};
 use crate::{
     core::Core,
     flows::Activity,

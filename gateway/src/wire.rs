@@ -49,7 +49,12 @@ pub(crate) struct Header {
     pub(crate) source: Source,
     /// The caller's span, where the call has one. Gateways from before there were spans do not write it.
     pub(crate) trace: Option<TraceParent>,
+    /// The name of a UDP flow that may go on by another stream: that of its pod's socket, for as long as the flow lasts.
+    pub(crate) flow: Option<FlowName>,
 }
+
+/// Sixteen bytes by chance: nobody names a flow who was not told of it.
+pub(crate) type FlowName = [u8; 16];
 
 /// A span that another one follows, as W3C Trace Context has it: the trace is collected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -107,6 +112,9 @@ pub(crate) fn encode_header(header: &Header) -> Vec<u8> {
     body.text(workload.map_or("", |workload| workload.pod.as_str()));
     body.address(header.source.address);
     body.counted_u8(&header.trace.map(trace_bytes).unwrap_or_default());
+    if let Some(flow) = header.flow {
+        body.counted_u8(&flow);
+    }
     let mut whole = Writer::default();
     whole.u8(version(header.port.protocol));
     whole.counted(&body.finish());
@@ -159,6 +167,7 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Result<Header, WireError> {
             address: body.address("source address")?,
         },
         trace: trace(&mut body)?,
+        flow: flow(&mut body)?,
     })
 }
 
@@ -176,6 +185,14 @@ fn trace(body: &mut Reader<'_>) -> Result<Option<TraceParent>, WireError> {
         .split_first_chunk()
         .and_then(|(trace, rest)| Some(TraceParent { trace: *trace, span: rest.try_into().ok()? }));
     Ok(parent)
+}
+
+/// Reads a flow's name. One of another length is of a later version, and the flow begins anew.
+fn flow(body: &mut Reader<'_>) -> Result<Option<FlowName>, WireError> {
+    if body.rest().is_empty() {
+        return Ok(None);
+    }
+    Ok(body.counted_u8("flow")?.try_into().ok())
 }
 
 fn workload_of(parts: [&str; 3]) -> Result<Option<Workload>, WireError> {

@@ -3,6 +3,8 @@
 
 use std::{
     collections::HashSet,
+    io::{Read as _, Write as _},
+    net::Shutdown,
     time::{Duration, Instant},
 };
 
@@ -115,24 +117,88 @@ fn a_cable_that_is_pulled_costs_at_most_the_calls_under_way() {
     until("tokyo is called again", || berlin.ask("again").is_ok_and(|answer| answer == "tokyo"));
 }
 
-/// A firewall is found out and told, and forgotten as soon as it is opened.
-#[test]
-fn a_firewall_that_drops_udp_is_told_until_it_opens() {
-    let (root, switch) = (root(), switch());
-    let berlin = site(&root, "berlin", &switch, BERLIN);
-    let paris = site(&root, "paris", &switch, PARIS);
-    paris.space.exec(&["nft", "add table inet wall; add chain inet wall in { type filter hook input priority 0; }; add rule inet wall in iif wan meta l4proto udp drop"]);
+/// Lets no UDP through between `site` and others any more.
+fn closes(site: &Site) {
+    site.space.exec(&["nft", "add table inet wall; add chain inet wall in { type filter hook input priority 0; }; add chain inet wall out { type filter hook output priority 0; }; add rule inet wall in iif wan meta l4proto udp drop; add rule inet wall out oif wan meta l4proto udp drop"]);
+}
+
+fn opens(site: &Site) {
+    site.space.exec(&["nft", "delete table inet wall"]);
+}
+
+/// berlin calls paris, which nobody else knows.
+fn berlin_and_paris(root: &pki::Root, switch: &Space) -> (Site, Site) {
+    let berlin = site(root, "berlin", switch, BERLIN);
+    let paris = site(root, "paris", switch, PARIS);
     paris.knows("berlin", &[]);
     paris.exports();
-    berlin.knows("paris", &[PARIS]);
     berlin.imports(&["paris"]);
-    let last_error = || berlin.gateway.snapshot()["peers"]["paris"]["lastError"].clone();
-    until("it is told", || last_error().is_string());
+    (berlin, paris)
+}
+
+/// Section 10, gateway-fallback: "found within 1 s", where UDP has never passed.
+#[test]
+fn a_firewall_that_drops_udp_is_found_out_within_a_second() {
+    let (root, switch) = (root(), switch());
+    let (berlin, paris) = berlin_and_paris(&root, &switch);
+    closes(&paris);
     let begun = Instant::now();
-    assert!(berlin.ask("?").is_err(), "nobody can be asked");
-    assert!(begun.elapsed() < Duration::from_secs(5), "a quick no: {:?}", begun.elapsed());
-    paris.space.exec(&["nft", "delete table inet wall"]);
+    berlin.knows("paris", &[PARIS]);
     berlin.linked("paris");
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(berlin.transports("paris"), ["tcp"]);
     assert_eq!(berlin.ask("?").unwrap(), "paris");
-    assert!(last_error().is_null());
+    assert_eq!(berlin.ask_udp().unwrap(), "paris");
+    assert!(berlin.gateway.snapshot()["peers"]["paris"]["lastError"].is_null());
+    opens(&paris);
+    until("QUIC alone is there", || berlin.transports("paris") == ["quic"]);
+    assert_eq!(berlin.ask("?").unwrap(), "paris");
+    assert_eq!(berlin.ask_udp().unwrap(), "paris");
+}
+
+/// The same, of one that closes under a link, and opens again: "calls under way are reset, never sent twice", and those that
+/// were begun over TCP end there.
+#[test]
+fn a_firewall_that_begins_to_drop_udp_costs_a_second_and_cuts_nothing_when_it_opens() {
+    let (root, switch) = (root(), switch());
+    let (berlin, paris) = berlin_and_paris(&root, &switch);
+    berlin.knows("paris", &[PARIS]);
+    berlin.linked("paris");
+    assert_eq!(berlin.transports("paris"), ["quic"]);
+    closes(&paris);
+    let closed = Instant::now();
+    let calls: Vec<_> = (0..40)
+        .map(|number| {
+            std::thread::sleep(Duration::from_millis(50));
+            (closed.elapsed(), berlin.asks(&format!("call {number}")))
+        })
+        .collect();
+    for (begun, call) in calls {
+        let answer = call.join().unwrap();
+        let late = begun > Duration::from_secs(1);
+        assert!(!late || answer.is_ok(), "begun after {begun:?}: {answer:?}");
+    }
+    let heard = paris.heard.lock().unwrap().clone();
+    assert_eq!(heard.iter().collect::<HashSet<_>>().len(), heard.len(), "delivered twice");
+    let mut open = berlin.connect();
+    open.write_all(b"before, ").unwrap();
+    assert_eq!(berlin.ask_udp().unwrap(), "paris");
+    opens(&paris);
+    until("QUIC is there", || berlin.transports("paris").contains(&"quic".to_owned()));
+    until("calls go over it", || {
+        berlin.ask("?").unwrap();
+        berlin.links("paris").iter().any(|state| state == "healthy")
+    });
+    open.write_all(b"after").unwrap();
+    open.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    open.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "paris", "it ended where it had begun");
+    assert!(paris.heard.lock().unwrap().contains(&"before, after".to_owned()));
+    // A client that goes on sending datagrams keeps nothing where it is.
+    until("QUIC alone is there", || {
+        assert_eq!(berlin.ask_udp().unwrap(), "paris");
+        berlin.transports("paris") == ["quic"]
+    });
 }

@@ -196,6 +196,14 @@ impl Site {
         links.iter().map(|link| link["state"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
+    /// What carries each link to `cluster`.
+    pub(crate) fn transports(&self, cluster: &str) -> Vec<String> {
+        let snapshot = self.gateway.snapshot();
+        let links = snapshot["peers"][cluster]["links"].as_array().cloned().unwrap_or_default();
+        let word = |link: &Value| link["transport"].as_str().unwrap_or_default().to_owned();
+        links.iter().map(word).collect()
+    }
+
     /// Waits until a link to `cluster` is healthy.
     pub(crate) fn linked(&self, cluster: &str) {
         let what = format!("a link to {cluster}");
@@ -206,6 +214,21 @@ impl Site {
     pub(crate) fn ask(&self, question: &str) -> io::Result<String> {
         let question = question.to_owned();
         self.call(move || ask((GATEWAY, ALLOTTED).into(), &question))
+    }
+
+    /// The same, not waited for.
+    pub(crate) fn asks(&self, question: &str) -> thread::JoinHandle<io::Result<String>> {
+        let question = question.to_owned();
+        self.space.start(move || ask((GATEWAY, ALLOTTED).into(), &question))
+    }
+
+    /// A call that is begun.
+    pub(crate) fn connect(&self) -> TcpStream {
+        self.call(|| {
+            let stream = TcpStream::connect_timeout(&(GATEWAY, ALLOTTED).into(), CALL).unwrap();
+            stream.set_read_timeout(Some(CALL)).unwrap();
+            stream
+        })
     }
 
     /// One call to the pod of this very cluster.

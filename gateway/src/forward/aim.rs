@@ -226,6 +226,7 @@ impl Aim {
         Header {
             source: self.source(snapshot),
             trace,
+            flow: None,
             service: self.route.target.service.clone(),
             endpoint: self.hostname().cloned(),
             port: self.route.target.port,

@@ -8,19 +8,23 @@ use std::{
 };
 
 use landbridge_model::ClusterId;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::run::run;
+use super::{
+    hold::hold,
+    run::{News, run},
+};
 use crate::{
     core::Core,
     health::Backoff,
-    transport::{ConnectError, Connection, Incoming},
+    transport::{Carrier, Incoming},
 };
 
 /// Addresses that are dialled for one peer: more replicas than that need not all be held.
 const MAX_ADDRESSES: usize = 16;
-/// Handshakes of dialling peers at once. Each costs two signatures, about 0.2 ms.
+/// Handshakes of dialling peers at once, over QUIC and over TCP each: whoever fills one leaves the other alone. Each costs
+/// two signatures, about 0.2 ms.
 const MAX_HANDSHAKES: usize = 256;
 /// From so many on, a dialler must first show that it is where it says.
 const VALIDATE_FROM: usize = 32;
@@ -80,7 +84,7 @@ async fn keep(core: Arc<Core>, destination: Destination, token: CancellationToke
             () = token.cancelled() => return,
         };
         let result = match dialled {
-            Ok(connection) => hold(&core, connection, address).await,
+            Ok(connection) => hold(&core, connection, &cluster, address, &token).await,
             Err(error) => Err(error),
         };
         match result {
@@ -101,40 +105,24 @@ async fn keep(core: Arc<Core>, destination: Destination, token: CancellationToke
     }
 }
 
-/// Runs a connection until it has ended, or until its peer is about to go: then another is dialled beside it, which leads
-/// to another replica where the address is that of many.
-async fn hold(
-    core: &Arc<Core>,
-    connection: Connection,
-    address: SocketAddr,
-) -> Result<(), ConnectError> {
-    let (end, ended) = oneshot::channel();
-    let going = CancellationToken::new();
-    let (core_of_task, told) = (Arc::clone(core), going.clone());
-    core.tasks.spawn("link", async move {
-        let result = run(&core_of_task, connection, Some(address), told).await;
-        // Nobody asks any more once the peer goes.
-        let _ = end.send(result);
-    });
-    tokio::select! {
-        ended = ended => ended.unwrap_or(Ok(())),
-        () = going.cancelled() => Ok(()),
-    }
-}
-
 /// Takes the connections of peers that dial.
 pub(crate) async fn accept(core: Arc<Core>) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let handshakes = || Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let (over_quic, over_tcp) = (handshakes(), handshakes());
     loop {
         let incoming = tokio::select! {
             incoming = core.transport.accept() => incoming,
             () = core.stop.cancelled() => return,
         };
         let Some(incoming) = incoming else { return };
+        let handshakes = match incoming.carrier() {
+            Carrier::Quic => &over_quic,
+            Carrier::Tcp => &over_tcp,
+        };
         let busy = MAX_HANDSHAKES - handshakes.available_permits();
         let incoming = if busy < VALIDATE_FROM { Some(incoming) } else { incoming.validated() };
         let Some(incoming) = incoming else { continue };
-        match Arc::clone(&handshakes).try_acquire_owned() {
+        match Arc::clone(handshakes).try_acquire_owned() {
             Ok(permit) => {
                 let core_of_task = Arc::clone(&core);
                 core.tasks.spawn("dialled", async move {
@@ -157,8 +145,9 @@ async fn dialled(core: &Arc<Core>, incoming: Incoming, permit: tokio::sync::Owne
     };
     drop(permit);
     match shaken {
-        Ok(connection) => {
-            if let Err(error) = run(core, connection, None, CancellationToken::new()).await {
+        Ok(None) => {}
+        Ok(Some(connection)) => {
+            if let Err(error) = run(core, connection, None, News::default()).await {
                 tracing::info!(%address, "a peer that dialled has gone again: {error}");
             }
         }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::Link;
@@ -16,7 +17,16 @@ use crate::{
 /// How long the other side may take for its first word. It has nothing to wait for.
 const HELLO: Duration = Duration::from_secs(3);
 
-/// Runs a connection until it is closed. `going` is cancelled when its peer says that it is about to go.
+/// Who hears of a connection what.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Cancelled when its peer says that it is about to go.
+    pub(super) going: CancellationToken,
+    /// Gets the link once there is one.
+    pub(super) stands: Option<oneshot::Sender<Arc<Link>>>,
+}
+
+/// Runs a connection until it is closed.
 ///
 /// # Errors
 /// Why it never became a link: until the peer has said its first word, it may yet refuse this side's certificate.
@@ -24,13 +34,13 @@ pub(super) async fn run(
     core: &Arc<Core>,
     connection: Connection,
     dialled: Option<SocketAddr>,
-    going: CancellationToken,
+    news: News,
 ) -> Result<(), ConnectError> {
     let (control, theirs, spoken) = tokio::select! {
         said = hello(&connection) => said?,
         () = core.stop.cancelled() => return Ok(()),
     };
-    let Some(link) = core.links.add(connection, dialled, spoken, going) else {
+    let Some(link) = core.links.add(connection, dialled, spoken, news.going) else {
         return Err(ConnectError::Refused("there are more connections than needed".to_owned()));
     };
     // The peer may have been taken off the list since its certificate was judged.
@@ -39,7 +49,12 @@ pub(super) async fn run(
         link.connection.close(CloseReason::NotListed);
     }
     let address = link.connection.remote_address();
-    tracing::info!(peer = %link.peer(), %address, dialled = link.dialled.is_some(), "a link stands");
+    let over = link.connection.carrier().as_str();
+    tracing::info!(peer = %link.peer(), %address, over, dialled = link.dialled.is_some(), "a link stands");
+    if let Some(stands) = news.stands {
+        // Whoever dialled may have ended meanwhile.
+        let _ = stands.send(Arc::clone(&link));
+    }
     let receive = udp::receive(Arc::clone(core), Arc::clone(&link), link.connection.datagrams());
     core.tasks.spawn("datagrams", receive);
     let ended = live(core, &link, control, theirs).await;

@@ -11,7 +11,7 @@ fn id(name: &str) -> ClusterId {
 }
 
 fn link(id: u64, state: LinkState, streams: usize) -> LinkView {
-    LinkView { id, state, draining: false, streams }
+    LinkView { id, state, draining: false, fallback: false, streams }
 }
 
 /// One cluster and what is known of it: `paris near calls=5 ready=3/4 out cold 1:healthy:0 2:suspect:3`.
@@ -48,7 +48,8 @@ fn read(line: &str) -> (ClusterId, Candidate<'static>) {
                     other => panic!("{other}"),
                 };
                 let link = link(parts[0].parse().unwrap(), state, parts[2].parse().unwrap());
-                candidate.links.push(link);
+                let fallback = parts.get(3) == Some(&"tcp");
+                candidate.links.push(LinkView { fallback, ..link });
             }
         }
     }
@@ -112,6 +113,17 @@ fn suspect_links_get_no_new_streams() {
     assert_eq!(check("paris 1:suspect:0\n tokyo 2:healthy:9", &none), ["tokyo 2"]);
     assert_eq!(check("paris 1:suspect:0 3:quiet:7", &none), ["paris 3"]);
     assert_eq!(check("paris 1:suspect:0", &none), ["nobody"]);
+}
+
+/// Design, "Gateway": TLS over TCP is "where UDP does not pass".
+#[test]
+fn links_over_tcp_are_used_where_there_is_no_other() {
+    let none = Tried::default();
+    assert_eq!(check("paris 1:quiet:9 2:healthy:0:tcp", &none), ["paris 1"]);
+    assert_eq!(check("paris 1:suspect:0 2:healthy:9:tcp", &none), ["paris 2"]);
+    let mut tried = Tried::default();
+    tried.link(1);
+    assert_eq!(check("paris 1:healthy:0 2:healthy:9:tcp", &tried), ["paris 2"]);
 }
 
 #[test]
@@ -241,6 +253,7 @@ proptest! {
             id: at as u64,
             state: [LinkState::Healthy, LinkState::Suspect, LinkState::Closed][usize::from(*state)],
             draining: *draining,
+            fallback: at % 2 == 1,
             streams: *streams,
         }).collect();
         let out_until = out.then(Instant::now);

@@ -85,7 +85,13 @@ mod tests {
         let mut tried = Tried::default();
         tried.learn(Scope::Silence, id("paris"), 1);
         tried.learn(Scope::Link, id("paris"), 2);
-        let link = |id| LinkView { id, state: LinkState::Suspect, draining: false, streams: 0 };
+        let link = |id| LinkView {
+            id,
+            state: LinkState::Suspect,
+            draining: false,
+            fallback: false,
+            streams: 0,
+        };
         assert_eq!([1, 2].map(|id| tried.may_return_to(&link(id))), [true, false]);
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 fn header(source: Source) -> Header {
-    Header { service: web(), endpoint: None, port: key(80), source, trace: None }
+    Header { service: web(), endpoint: None, port: key(80), source, trace: None, flow: None }
 }
 
 /// Design, "Identity and access": "The receiving gateway believes a cluster about itself only".

@@ -10,7 +10,7 @@ use std::{
 use landbridge_model::Namespace;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::world::{self, World, fresh_ip, id, pair, pod, until};
+use super::world::{self, fresh_ip, id, pair, pod, until};
 use crate::{
     caller::{ObjectName, Workload},
     copy, proxy,
@@ -127,7 +127,7 @@ async fn a_reset_of_the_client_is_one_for_the_server() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_cannot_be_dialled_serves_and_calls() {
     let heard = Arc::new(Mutex::new(Vec::new()));
-    let world = World::new();
+    let world = world::world();
     let (home, cloud) = (world.site("home"), world.site("cloud"));
     cloud.knows("home", &[]);
     home.knows("cloud", &[cloud.link_address()]);

@@ -242,6 +242,7 @@ async fn a_gateway_that_has_just_begun_sends_calls_to_another() {
         port: key(80),
         source: Source::default(),
         trace: None,
+        flow: None,
     };
     let answer = say(&berlin, &wire::encode_header(&header)).await;
     assert_eq!(answer, Answer::Refused(Refusal::Draining), "as one that goes, to every version");
@@ -260,6 +261,7 @@ async fn there_is_no_open_relay() {
         port: key(80),
         source: Source::default(),
         trace: None,
+        flow: None,
     };
     let not_exported = Answer::Refused(Refusal::NotExported);
     let check = async |change: &dyn Fn(&mut Header)| {

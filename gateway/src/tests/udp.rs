@@ -11,7 +11,7 @@ use std::{
 use serde_json::json;
 use tokio::{net::UdpSocket, time::timeout};
 
-use super::world::{Path, Site, World, fresh_ip, id, until};
+use super::world::{self, Path, Site, World, fresh_ip, id, until};
 use crate::{health::LinkState, metrics::Direction};
 
 /// A pod that answers each datagram with its name and what was asked.
@@ -57,7 +57,7 @@ async fn text(client: &UdpSocket, question: &str) -> String {
 
 /// berlin imports over UDP what paris exports.
 async fn pair(pods: &[SocketAddr]) -> (World, Site, Site) {
-    let world = World::new();
+    let world = world::world();
     let (berlin, paris) = (world.site("berlin"), world.site("paris"));
     paris.knows("berlin", &[berlin.link_address()]);
     paris.exports_udp(pods);
@@ -156,6 +156,7 @@ async fn a_flow_whose_pod_has_gone_finds_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flow_moves_when_its_link_falls_silent() {
+    // The path is one of UDP.
     let world = World::new();
     let (berlin, paris, tokyo) = (world.site("berlin"), world.site("paris"), world.site("tokyo"));
     let way = Path::to(tokyo.link_address()).await;

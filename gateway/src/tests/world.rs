@@ -78,10 +78,17 @@ pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// The usual one. What runs over TCP as well has another one in its place.
+pub(super) fn world() -> World {
+    World::new()
+}
+
 /// A clusterset.
 pub(super) struct World {
     pub(super) root: Root,
     tracer: Tracer,
+    /// Whether nothing comes of dialling over QUIC.
+    udp_is_blocked: bool,
 }
 
 impl World {
@@ -91,7 +98,12 @@ impl World {
 
     pub(super) fn named(set: &str) -> Self {
         let set = ClusterSetId::parse(set).unwrap();
-        Self { root: Root::generate(&set, now()).unwrap(), tracer: None }
+        Self { root: Root::generate(&set, now()).unwrap(), tracer: None, udp_is_blocked: false }
+    }
+
+    /// The same, where UDP does not pass.
+    pub(super) fn over_tcp() -> Self {
+        Self { udp_is_blocked: true, ..Self::new() }
     }
 
     /// The same, whose gateways make spans.
@@ -181,6 +193,7 @@ impl World {
             span: info_span!("gateway", cluster),
         };
         let core = Core::bind(config, Metrics::new())?;
+        core.transport.block_udp(self.udp_is_blocked);
         core.start();
         Ok(Site { core, known: Mutex::new(Snapshot { synced: true, ..Snapshot::default() }) })
     }
@@ -386,7 +399,7 @@ impl Drop for Site {
 
 /// berlin imports what paris exports, each dialling the other.
 pub(super) async fn pair(pod: SocketAddr) -> (World, Site, Site) {
-    pair_of(World::new(), pod).await
+    pair_of(world(), pod).await
 }
 
 /// The same of a world that is there.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::quic;
+use super::{quic, tcp};
 
 /// Why a stream cannot go on.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -41,6 +41,7 @@ pub(crate) struct SendStream {
 #[derive(Debug)]
 enum Sends {
     Quic(quic::SendStream),
+    Tcp(tcp::SendStream),
 }
 
 impl SendStream {
@@ -48,10 +49,15 @@ impl SendStream {
         Self { inner: Sends::Quic(inner), _half: half }
     }
 
+    pub(super) fn tcp(inner: tcp::SendStream, half: Option<Arc<()>>) -> Self {
+        Self { inner: Sends::Tcp(inner), _half: half }
+    }
+
     /// The stream's number, which its other end knows it by as well.
     pub(crate) fn number(&self) -> u64 {
         match &self.inner {
             Sends::Quic(inner) => inner.number(),
+            Sends::Tcp(inner) => inner.number(),
         }
     }
 
@@ -59,6 +65,7 @@ impl SendStream {
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<usize, StreamError> {
         match &mut self.inner {
             Sends::Quic(inner) => inner.write(bytes).await,
+            Sends::Tcp(inner) => inner.write(bytes).await,
         }
     }
 
@@ -66,6 +73,7 @@ impl SendStream {
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         match &mut self.inner {
             Sends::Quic(inner) => inner.write_all(bytes).await,
+            Sends::Tcp(inner) => inner.write_all(bytes).await,
         }
     }
 
@@ -73,6 +81,7 @@ impl SendStream {
     pub(crate) async fn write_chunk(&mut self, bytes: Bytes) -> Result<(), StreamError> {
         match &mut self.inner {
             Sends::Quic(inner) => inner.write_chunk(bytes).await,
+            Sends::Tcp(inner) => inner.write_chunk(bytes).await,
         }
     }
 
@@ -81,6 +90,7 @@ impl SendStream {
     pub(crate) async fn acknowledged(&mut self) {
         match &mut self.inner {
             Sends::Quic(inner) => inner.acknowledged().await,
+            Sends::Tcp(inner) => inner.acknowledged().await,
         }
     }
 
@@ -88,6 +98,7 @@ impl SendStream {
     pub(crate) fn finish(&mut self) {
         match &mut self.inner {
             Sends::Quic(inner) => inner.finish(),
+            Sends::Tcp(inner) => inner.finish(),
         }
     }
 }
@@ -103,6 +114,7 @@ pub(crate) struct RecvStream {
 #[derive(Debug)]
 enum Receives {
     Quic(quic::RecvStream),
+    Tcp(tcp::RecvStream),
 }
 
 impl RecvStream {
@@ -110,10 +122,15 @@ impl RecvStream {
         Self { inner: Receives::Quic(inner), _half: half }
     }
 
+    pub(super) fn tcp(inner: tcp::RecvStream, half: Option<Arc<()>>) -> Self {
+        Self { inner: Receives::Tcp(inner), _half: half }
+    }
+
     /// Fills `buffer`. Given up before it is done, what was read is lost.
     pub(crate) async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), StreamError> {
         match &mut self.inner {
             Receives::Quic(inner) => inner.read_exact(buffer).await,
+            Receives::Tcp(inner) => inner.read_exact(buffer).await,
         }
     }
 
@@ -124,6 +141,7 @@ impl RecvStream {
     ) -> Result<Option<usize>, StreamError> {
         match &mut self.inner {
             Receives::Quic(inner) => inner.read_chunks(buffers).await,
+            Receives::Tcp(inner) => inner.read_chunks(buffers).await,
         }
     }
 }
@@ -135,6 +153,7 @@ pub(crate) struct Datagrams(Comes);
 #[derive(Debug)]
 enum Comes {
     Quic(quic::Datagrams),
+    Tcp(tcp::Datagrams),
 }
 
 impl Datagrams {
@@ -142,10 +161,15 @@ impl Datagrams {
         Self(Comes::Quic(inner))
     }
 
+    pub(super) fn tcp(inner: tcp::Datagrams) -> Self {
+        Self(Comes::Tcp(inner))
+    }
+
     /// The next one. Given up before it is done, nothing is lost.
     pub(crate) async fn next(&mut self) -> Result<Bytes, StreamError> {
         match &mut self.0 {
             Comes::Quic(inner) => inner.next().await,
+            Comes::Tcp(inner) => inner.next().await,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -27,13 +27,15 @@ use crate::{
     route::{Choice, Scope, Tried},
     snapshot::Route,
     spans::CallSpan,
-    transport::{RecvStream, SendStream},
-    wire::{self, Answer},
+    transport::{Carrier, RecvStream, SendStream},
+    wire::{self, Answer, FlowName, Header},
 };
 
 /// Flows of one port at one address. A client that asks anew from a new port each time, as resolvers do, leaves one
 /// behind for half a minute: room for 270 questions a second before any is evicted.
 const MAX_PER_PORT: usize = 8_192;
+/// How long a flow may take to move to a better link, and how long after that it is tried again.
+const MOVE: Duration = Duration::from_secs(2);
 /// What a flow that is not answered yet may keep waiting.
 const MAX_EARLY: usize = 16;
 
@@ -109,6 +111,7 @@ impl Port {
         }
         let flow = Arc::new(Flow {
             aim: Aim::new(&self.core, self.port, &self.route, client),
+            name: rand::random(),
             client,
             socket: Arc::clone(&self.socket),
             activity: Arc::new(Activity::new(now)),
@@ -160,6 +163,8 @@ impl Drop for Entry {
 #[derive(Debug)]
 struct Flow {
     aim: Aim,
+    /// What the peer's gateway knows it by, should it move from one link to another.
+    name: FlowName,
     /// As the socket knows it.
     client: SocketAddr,
     socket: Arc<UdpSocket>,
@@ -326,6 +331,7 @@ impl Flow {
                         continue;
                     };
                     let server = self.aim.take(&cluster);
+                    let header = self.named(&link, header);
                     match self.attempt(&link, &wire::encode_header(&header), deadline).await {
                         Ok(taken) => {
                             self.aim.succeeded(&server);
@@ -398,18 +404,45 @@ impl Flow {
         self.aim.core.metrics.datagrams(direction, link.peer().cluster.as_str(), tally)
     }
 
+    /// A flow over TCP is to go on over QUIC once that is there, and has a name for that.
+    fn named(&self, link: &Link, header: Header) -> Header {
+        let may_move = link.connection.carrier() == Carrier::Tcp;
+        Header { flow: may_move.then_some(self.name), ..header }
+    }
+
     /// Lets datagrams go over a link until either side ends the flow, or the link falls silent: then the client's next
-    /// datagram opens another one elsewhere.
-    async fn over_link(&self, taken: Taken) {
-        // The stream is given up with the flow: that is how the peer hears of its end.
-        let Taken { listed, send: _send, mut recv, load: _load, sent } = taken;
-        let mut state = listed.link.watch();
-        let counters = self.counters(&listed.link, Direction::Outbound);
-        self.turn(State::Link(listed, counters), sent);
-        let mut nothing = [0];
-        tokio::select! {
-            _ = recv.read_exact(&mut nothing) => {}
-            _ = state.wait_for(|state| !state.takes_streams()) => {}
+    /// datagram opens another one elsewhere. Where there comes to be a better link, the flow moves there, with its pod.
+    async fn over_link(&self, mut taken: Taken) {
+        loop {
+            // The stream is given up with the flow: that is how the peer hears of its end.
+            let Taken { listed, send: _send, mut recv, load: _load, sent } = taken;
+            let link = Arc::clone(&listed.link);
+            let mut state = link.watch();
+            let counters = self.counters(&link, Direction::Outbound);
+            self.turn(State::Link(listed, counters), sent);
+            let mut nothing = [0];
+            tokio::select! {
+                _ = recv.read_exact(&mut nothing) => return,
+                _ = state.wait_for(|state| !state.takes_streams()) => return,
+                better = self.moves(&link) => taken = better,
+            }
+        }
+    }
+
+    /// Waits for a better link, and opens the flow there.
+    async fn moves(&self, link: &Arc<Link>) -> Taken {
+        loop {
+            let better = self.aim.core.links.better_than(link).await;
+            let header = self.aim.header(&self.aim.core.snapshots.load(), None);
+            let header = wire::encode_header(&Header { flow: Some(self.name), ..header });
+            let deadline = tokio::time::Instant::now() + MOVE;
+            match self.attempt(&better, &header, deadline).await {
+                Ok(taken) => return taken,
+                Err((why, _)) => {
+                    tracing::debug!(client = %self.client, why, "a flow stays where it is");
+                    sleep_until(deadline).await;
+                }
+            }
         }
     }
 

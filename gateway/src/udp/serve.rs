@@ -12,7 +12,7 @@ use landbridge_model::Protocol;
 use tokio::{net::UdpSocket, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{BURST, Listed, READ, Sink, readable};
+use super::{BURST, Listed, READ, Sink, places::Place, readable};
 use crate::{
     core::Core,
     flows::{Activity, Ends},
@@ -47,10 +47,17 @@ pub(crate) async fn flow(
     let Ok(permit) = Arc::clone(&core.inbound_flows).try_acquire_owned() else {
         return Err((Refusal::Overloaded, send, span));
     };
-    let (pod, taken) = match connect(core, &core.snapshots.load(), header).await {
-        Ok((pod, taken)) => (Arc::new(pod), taken),
-        Err(refusal) => return Err((refusal, send, span)),
+    let cluster = &about.caller.cluster;
+    let place = match core.places.take_over(cluster, header) {
+        Some(place) => place,
+        None => match connect(core, &core.snapshots.load(), header).await {
+            Ok((pod, taken)) => Place::new(header, pod, taken),
+            Err(refusal) => return Err((refusal, send, span)),
+        },
     };
+    let place = Arc::new(place);
+    let _kept = core.places.keep(cluster, header, &place);
+    let (pod, taken) = (&place.pod, &place.taken);
     let address = taken.key().1;
     core.metrics.flow(Direction::Inbound, "connected");
     let open = core.metrics.open_flow(Direction::Inbound);
@@ -60,7 +67,7 @@ pub(crate) async fn flow(
         core.metrics.datagrams(direction, link.peer().cluster.as_str(), in_table.tally())
     };
     let sink = Arc::new(Sink {
-        socket: Arc::clone(&pod),
+        socket: Arc::clone(pod),
         client: None,
         activity: Arc::clone(&activity),
         refused: CancellationToken::new(),
@@ -69,12 +76,13 @@ pub(crate) async fn flow(
     // Datagrams may come as soon as the answer is out.
     let listed = Listed::new(link, send.number(), Arc::clone(&sink));
     let connected = send.write_all(&wire::encode_answer(&Answer::Connected)).await;
-    let answers = Answers { core, pod: &pod, listed: &listed, activity: &activity };
+    let answers = Answers { core, pod, listed: &listed, activity: &activity };
     let outbound = counters(Direction::Outbound);
     let ended = tokio::select! {
         ended = answers.carry(&outbound) => ended,
         ended = early(core, recv, &sink), if connected.is_ok() => ended,
         () = sink.refused.cancelled() => REFUSED,
+        () = place.left.cancelled() => "moved",
         () = silence(&activity) => "silence",
         why = in_table.cut(None) => why,
     };

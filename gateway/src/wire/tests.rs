@@ -32,23 +32,30 @@ fn header() -> impl Strategy<Value = Header> {
         (label(), label(), option::of(label())),
         (protocol, 1..=u16::MAX),
         (option::of(workload()), option::of(address())),
-        option::of(any::<([u8; 16], [u8; 8])>()),
+        (option::of(any::<([u8; 16], [u8; 8])>()), option::of(any::<FlowName>())),
     )
         .prop_map(
-            |((namespace, name, endpoint), (protocol, number), (workload, address), trace)| {
+            |(
+                (namespace, name, endpoint),
+                (protocol, number),
+                (workload, address),
+                (trace, flow),
+            )| {
                 Header {
                     service: ServiceKey::parse(&namespace, &name).unwrap(),
                     endpoint: endpoint.map(|text| Hostname::parse(&text).unwrap()),
                     port: PortKey { protocol, number: number.try_into().unwrap() },
                     source: Source { workload, address },
                     trace: trace.map(|(trace, span)| TraceParent { trace, span }),
+                    flow,
                 }
             },
         )
 }
 
-/// What a span's ids take.
+/// What a span's ids take, and a flow's name with its length.
 const TRACE: usize = 24;
+const FLOW: usize = 17;
 
 fn decode(bytes: &[u8]) -> Result<Header, WireError> {
     let (prefix, rest) = bytes.split_first_chunk().unwrap();
@@ -65,7 +72,7 @@ proptest! {
 
     #[test]
     fn a_span_of_another_length_is_ignored(header in header(), span in proptest::collection::vec(any::<u8>(), 0..64)) {
-        let header = Header { trace: None, ..header };
+        let header = Header { trace: None, flow: None, ..header };
         let mut bytes = encode_header(&header)[PREFIX..].to_vec();
         bytes.pop();
         bytes.push(u8::try_from(span.len()).unwrap());
@@ -76,7 +83,8 @@ proptest! {
     }
 
     #[test]
-    fn fields_of_later_versions_are_ignored(header in header(), more in proptest::collection::vec(any::<u8>(), 0..64)) {
+    fn fields_of_later_versions_are_ignored(header in header(), flow in any::<FlowName>(), more in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let header = Header { flow: Some(flow), ..header };
         let mut bytes = encode_header(&header)[PREFIX..].to_vec();
         bytes.extend(more);
         prop_assert_eq!(decode_header(&bytes), Ok(header));
@@ -88,8 +96,12 @@ proptest! {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         let keep = (bytes.len() as f64 * keep) as usize;
         let decoded = decode_header(&bytes[..keep]);
-        if keep == bytes.len() - 1 - header.trace.map_or(0, |_| TRACE) {
-            prop_assert_eq!(decoded, Ok(Header { trace: None, ..header }), "as an older gateway writes it");
+        let flow = header.flow.map_or(0, |_| FLOW);
+        if keep == bytes.len() - flow - 1 - header.trace.map_or(0, |_| TRACE) {
+            let older = Header { trace: None, flow: None, ..header };
+            prop_assert_eq!(decoded, Ok(older), "as an older gateway writes it");
+        } else if keep == bytes.len() - flow {
+            prop_assert_eq!(decoded, Ok(Header { flow: None, ..header }), "of a flow without a name");
         } else {
             let truncated = matches!(decoded, Err(WireError::Truncated { .. }));
             prop_assert!(truncated);
@@ -154,6 +166,7 @@ fn the_longest_names_fit() {
             address: Some("[2001:db8::1]:1".parse().unwrap()),
         },
         trace: Some(TraceParent { trace: [0xff; 16], span: [0xff; 8] }),
+        flow: Some([0xff; 16]),
     };
     let bytes = encode_header(&header);
     assert!(bytes.len() < MAX_HEADER / 2, "{}", bytes.len());
@@ -221,6 +234,7 @@ fn headers_of_flows_have_a_version_of_their_own() {
         port: PortKey { protocol, number: 53.try_into().unwrap() },
         source: Source::default(),
         trace: None,
+        flow: None,
     };
     assert_eq!(encode_header(&header(Protocol::Tcp))[0], 1);
     assert_eq!(encode_header(&header(Protocol::Udp))[0], 2);
