@@ -233,32 +233,48 @@ mod tests {
 
     #[test]
     fn peers_reach_one_port_by_the_way_that_was_chosen() {
-        let link = |expose: &str| {
+        let named = |expose: &str, name: &str| {
             let services = of("Service", &settings(expose));
-            let service =
-                services.into_iter().find(|one| one["metadata"]["name"] == "landbridge-link");
+            let service = services.into_iter().find(|one| one["metadata"]["name"] == name);
             service.map(|service| service["spec"].clone())
         };
+        let link = |expose: &str| named(expose, "landbridge-link");
         let balancer = link("loadbalancer").unwrap();
         assert_eq!(
             (&balancer["type"], &balancer["ports"][0]["port"]),
             (&"LoadBalancer".into(), &4433.into())
         );
+        // Many load balancers take no two protocols.
+        let over_tcp = named("loadbalancer", "landbridge-link-tcp").unwrap();
+        let protocols = |service: &Value| {
+            let ports = service["ports"].as_array().unwrap().iter();
+            ports.map(|port| port["protocol"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (protocols(&balancer), protocols(&over_tcp)),
+            (vec!["UDP".into()], vec!["TCP".into()])
+        );
+        assert_eq!(over_tcp["ports"][0]["port"], 4433);
         for expose in ["nodeport", "192.0.2.7"] {
             let node = link(expose).unwrap();
-            assert_eq!(
-                (&node["type"], &node["ports"][0]["nodePort"]),
-                (&"NodePort".into(), &30433.into())
-            );
+            assert_eq!(node["type"], "NodePort");
+            assert_eq!(protocols(&node), ["UDP", "TCP"]);
+            assert!(node["ports"].as_array().unwrap().iter().all(|port| port["nodePort"] == 30433));
         }
         assert!(link("hostport").is_none());
         let gateway = &of("Deployment", &settings("hostport"))[2]["spec"];
-        assert_eq!(gateway["template"]["spec"]["containers"][0]["ports"][1]["hostPort"], 4433);
+        for port in [1, 2] {
+            let port = &gateway["template"]["spec"]["containers"][0]["ports"][port];
+            assert_eq!(port["hostPort"], 4433);
+        }
         // Two pods cannot have one port of one node: the old one goes first.
         assert_eq!(gateway["strategy"]["rollingUpdate"]["maxSurge"], 0);
         // What is asked for state and metrics is open to no peer.
         for expose in ["loadbalancer", "nodeport", "192.0.2.7"] {
-            assert_eq!(link(expose).unwrap()["ports"].as_array().unwrap().len(), 1);
+            let link = link(expose).unwrap();
+            let ports = link["ports"].as_array().unwrap();
+            let only = |port: &Value| port["name"].as_str().unwrap().starts_with("link");
+            assert!(ports.iter().all(only), "{ports:?}");
         }
     }
 }

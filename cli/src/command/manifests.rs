@@ -34,8 +34,8 @@ pub(crate) struct Arguments {
     /// has its own; one of each family may be given.
     #[arg(long, value_name = "IP", required = true)]
     dns_address: Vec<IpAddr>,
-    /// How peers reach the gateways: loadbalancer, nodeport, hostport, or the ADDRESS of something that passes UDP on to
-    /// --link-port of the nodes.
+    /// How peers reach the gateways: loadbalancer, nodeport, hostport, or the ADDRESS of something that passes UDP, and TCP
+    /// where it can, on to --link-port of the nodes.
     #[arg(long, value_name = "WAY", default_value = "loadbalancer")]
     expose: Expose,
     /// The port that is asked of the load balancer or the nodes [default: 30433 of nodeport and ADDRESS, else 4433].

@@ -41,7 +41,7 @@ const GENERATION: Setting = Setting::one(
 const LINK_LISTEN: Setting = Setting::one(
     "link-listen",
     "IP:PORT",
-    "Where other clusters' gateways dial this one (UDP) [default: port 4433 of every address]",
+    "Where other clusters' gateways dial this one (UDP, and TCP) [default: port 4433 of every address]",
 );
 const LISTEN: Setting = Setting::list(
     "listen",

@@ -10,7 +10,9 @@ use k8s_openapi::{
     },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
-use landbridge_api::wellknown::{GATEWAY_PORT_ADMIN, GATEWAY_PORT_LINK, GATEWAY_SERVICE};
+use landbridge_api::wellknown::{
+    GATEWAY_PORT_ADMIN, GATEWAY_PORT_LINK, GATEWAY_PORT_LINK_TCP, GATEWAY_SERVICE,
+};
 use landbridge_model::AllottedPort;
 
 use super::{
@@ -83,32 +85,48 @@ fn gateways() -> Service {
     }
 }
 
-/// Where peers reach them: a Service of its own with one port, since a load balancer must not publish the other one, and
-/// many take no two protocols.
-fn link(settings: &Settings) -> Option<Service> {
-    let (type_, port, node_port) = match settings.expose {
-        Expose::HostPort => return None,
-        Expose::LoadBalancer => ("LoadBalancer", settings.link_port, None),
-        Expose::Address(_) | Expose::NodePort => ("NodePort", LINK_PORT, Some(settings.link_port)),
-    };
-    Some(Service {
-        metadata: Part::Gateway.metadata(LINK_SERVICE),
+/// Where peers reach them: Services of their own, since a load balancer must not publish the other port. Many load balancers
+/// take no two protocols, so that each has one of its own there; a node's port is one number for both, in one Service.
+fn link(settings: &Settings) -> Vec<Service> {
+    let udp = |port, node_port| link_port(GATEWAY_PORT_LINK, UDP, port, node_port);
+    let tcp = |port, node_port| link_port(GATEWAY_PORT_LINK_TCP, TCP, port, node_port);
+    let port = settings.link_port;
+    match settings.expose {
+        Expose::HostPort => Vec::new(),
+        Expose::LoadBalancer => vec![
+            link_service(LINK_SERVICE, "LoadBalancer", vec![udp(port, None)]),
+            link_service("landbridge-link-tcp", "LoadBalancer", vec![tcp(port, None)]),
+        ],
+        Expose::Address(_) | Expose::NodePort => {
+            let both = vec![udp(LINK_PORT, Some(port)), tcp(LINK_PORT, Some(port))];
+            vec![link_service(LINK_SERVICE, "NodePort", both)]
+        }
+    }
+}
+
+fn link_port(name: &str, protocol: &str, port: u16, node_port: Option<u16>) -> ServicePort {
+    ServicePort {
+        name: Some(name.into()),
+        node_port: node_port.map(i32::from),
+        port: port.into(),
+        protocol: Some(protocol.into()),
+        target_port: Some(IntOrString::String(name.into())),
+        ..ServicePort::default()
+    }
+}
+
+fn link_service(name: &str, type_: &str, ports: Vec<ServicePort>) -> Service {
+    Service {
+        metadata: Part::Gateway.metadata(name),
         spec: Some(ServiceSpec {
             ip_family_policy: Some("PreferDualStack".into()),
-            ports: Some(vec![ServicePort {
-                name: Some(GATEWAY_PORT_LINK.into()),
-                node_port: node_port.map(i32::from),
-                port: port.into(),
-                protocol: Some(UDP.into()),
-                target_port: Some(IntOrString::String(GATEWAY_PORT_LINK.into())),
-                ..ServicePort::default()
-            }]),
+            ports: Some(ports),
             selector: Some(Part::Gateway.labels()),
             type_: Some(type_.into()),
             ..ServiceSpec::default()
         }),
         ..Service::default()
-    })
+    }
 }
 
 /// Who may call what. Where they call is not limited: an API server, a peer and a pod may be anywhere.
@@ -121,7 +139,12 @@ pub(super) fn policies() -> [NetworkPolicy; 3] {
         // Peers come from outside, and whoever runs on a node is no pod.
         policy(
             Part::Gateway,
-            Some(anybody(vec![port(UDP, LINK_PORT), allotted(TCP), allotted(UDP)])),
+            Some(anybody(vec![
+                port(UDP, LINK_PORT),
+                port(TCP, LINK_PORT),
+                allotted(TCP),
+                allotted(UDP),
+            ])),
         ),
     ]
 }

@@ -17,7 +17,7 @@ use k8s_openapi::{
         api::resource::Quantity, apis::meta::v1::ObjectMeta, util::intstr::IntOrString,
     },
 };
-use landbridge_api::wellknown::GATEWAY_PORT_LINK;
+use landbridge_api::wellknown::{GATEWAY_PORT_LINK, GATEWAY_PORT_LINK_TCP};
 
 use super::{
     Part,
@@ -238,10 +238,13 @@ fn ports(part: Part, settings: &Settings) -> Vec<ContainerPort> {
     match part {
         Part::Controller => {}
         Part::Dns => ports.extend([port("dns", "UDP", DNS_PORT), port("dns-tcp", "TCP", DNS_PORT)]),
-        Part::Gateway => ports.push(ContainerPort {
-            host_port: (settings.expose == Expose::HostPort).then(|| settings.link_port.into()),
-            ..port(GATEWAY_PORT_LINK, "UDP", LINK_PORT)
-        }),
+        Part::Gateway => {
+            let link = [(GATEWAY_PORT_LINK, "UDP"), (GATEWAY_PORT_LINK_TCP, "TCP")];
+            ports.extend(link.map(|(name, protocol)| ContainerPort {
+                host_port: (settings.expose == Expose::HostPort).then(|| settings.link_port.into()),
+                ..port(name, protocol, LINK_PORT)
+            }));
+        }
     }
     ports
 }
