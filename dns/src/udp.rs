@@ -35,9 +35,12 @@ use crate::{
 
 /// How long a socket waits before its thread looks whether it should end, and lets go of old snapshots.
 const LOOK_UP: Duration = Duration::from_millis(100);
-/// The largest query that is read whole. Those that people send stay below 512 octets; a longer one is cut, and
-/// then refused as malformed.
-const MAX_QUERY: usize = 4_096;
+/// The largest query that is read whole: what an Ethernet frame carries of IPv4, more than the 1,232 octets that are
+/// asked for. Those that people send stay below 512; a longer one is cut, and then refused as malformed.
+///
+/// It is 23 cache lines, an odd number: with a stride of 4,096 octets the headers of all packets of a batch would want
+/// the same few places of a processor's first cache.
+const MAX_QUERY: usize = 1_472;
 /// The most queries that are still answered after the end was called for: more than a socket's buffer of usual
 /// size (212,992 octets, of which each small packet takes at least 768) holds.
 const LAST_QUERIES: usize = 512;

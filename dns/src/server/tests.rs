@@ -218,6 +218,29 @@ async fn noise_is_counted_and_the_next_query_answered() {
     running.end().await;
 }
 
+/// RFC 7830 section 3: "The PADDING octets SHOULD be set to 0x00"; what is longer than a frame is cut and refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_may_be_as_long_as_a_frame_carries() {
+    let running = Running::ready(WEB).await;
+    let padded = |length: usize| {
+        let mut packet = fixture::packet("web.shop.svc A", Some(1232));
+        let padding = length - packet.len() - 4;
+        let at = packet.len() - 2;
+        let be = |number: usize| u16::try_from(number).unwrap().to_be_bytes();
+        packet[at..].copy_from_slice(&be(padding + 4));
+        packet.extend([be(12), be(padding)].concat());
+        packet.resize(length, 0);
+        packet
+    };
+    for (length, code) in
+        [(512, "NOERROR aa"), (1_472, "NOERROR aa"), (1_473, "FORMERR"), (4_000, "FORMERR")]
+    {
+        let answer = running.udp(&padded(length)).await.expect("no answer");
+        assert_eq!(fixture::told(&answer)[0], code, "{length}");
+    }
+    running.end().await;
+}
+
 /// RFC 7766 section 6.2.1.1: "clients SHOULD pipeline their queries"; section 8 on messages that come in pieces.
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_over_tcp_come_in_any_pieces() {
