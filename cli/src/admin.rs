@@ -140,6 +140,8 @@ impl Admin {
             "The version that is running",
             Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
         );
+        let lost = "Lines of the log that standard error did not take";
+        registry.register("log_lines_lost", lost, crate::telemetry::lost());
         Self {
             registry,
             awaited,

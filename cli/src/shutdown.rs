@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
 
-use crate::exit::Exit;
+use crate::{exit::Exit, telemetry};
 
 /// A token that is cancelled by SIGINT or SIGTERM. A second signal ends the process at once.
 ///
@@ -31,5 +31,6 @@ async fn watch([mut interrupt, mut terminate]: [Signal; 2], token: CancellationT
     token.cancel();
     let signal = next().await;
     warn!(signal, "ending at once");
+    telemetry::flush();
     process::exit(Exit::Interrupted.number().into());
 }

@@ -1,9 +1,14 @@
 //! Logs: what is written to standard error, and how. Metrics are the registry's, served by [`crate::admin`].
 
+mod lines;
+
 use std::io::{self, IsTerminal};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
+use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::EnvFilter;
+
+use self::lines::LINES;
 
 /// Which events are logged.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -54,19 +59,45 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
-    /// Begins to log, for the rest of the process.
+    /// Begins to log, for the rest of the process. What is returned waits, when it is dropped, for what is yet to be
+    /// written.
     ///
     /// # Errors
     /// Where the process logs already.
-    pub(crate) fn start(&self) -> anyhow::Result<()> {
+    pub(crate) fn start(&self) -> anyhow::Result<Logging> {
         let builder = tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::try_new(&self.filter.0)?)
-            .with_writer(io::stderr);
+            // It would tell of trouble with standard error there, and end the process where that cannot be written.
+            .log_internal_errors(false)
+            .with_writer(LINES.clone());
         let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         match self.format {
             Format::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
             Format::Text => builder.with_ansi(colours).try_init(),
         }
-        .map_err(|error| anyhow!("cannot begin to log: {error}"))
+        .map_err(|error| anyhow!("cannot begin to log: {error}"))?;
+        LINES.start(io::stderr()).context("cannot begin to log")?;
+        Ok(Logging(()))
     }
+}
+
+/// A process that logs.
+#[derive(Debug)]
+#[must_use = "the last lines are lost without it"]
+pub(crate) struct Logging(());
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// Waits a moment for what is yet to be written, for a process that is about to end.
+pub(crate) fn flush() {
+    LINES.flush();
+}
+
+/// Counts the lines that standard error did not take.
+pub(crate) fn lost() -> Counter {
+    LINES.lost.clone()
 }

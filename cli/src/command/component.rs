@@ -27,7 +27,7 @@ pub(crate) trait Component: Settings {
 /// Wrong settings, what cannot be bound or reached, and what fails while running.
 pub(crate) fn run<C: Component>(flags: &Flags<C>) -> Result<()> {
     let settings = config::load(flags, &Process)?;
-    settings.common().telemetry.start()?;
+    let _logging = settings.common().telemetry.start()?;
     runtime()?.block_on(async {
         let shutdown = shutdown::on_signal().context("cannot wait for signals")?;
         Box::pin(settings.run(shutdown)).await

@@ -26,7 +26,7 @@ pub(super) fn run(arguments: Arguments) -> Result<ExitCode> {
     let filter = std::env::var(VARIABLE).unwrap_or_else(|_| QUIET.to_owned());
     let filter = Filter::parse(&filter)
         .map_err(|problem| crate::exit::Usage(format!("{VARIABLE}: {problem}")))?;
-    Telemetry { filter, format: Format::Text }.start()?;
+    let _logging = Telemetry { filter, format: Format::Text }.start()?;
     runtime()?.block_on(async {
         let interrupted = shutdown::on_signal().context("cannot wait for signals")?;
         Box::pin(demo::run(arguments, interrupted)).await

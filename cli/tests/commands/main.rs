@@ -6,6 +6,7 @@ mod clients;
 mod crds;
 mod dns;
 mod joining;
+mod logs;
 mod manifests;
 mod pki;
 mod running;

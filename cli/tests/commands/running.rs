@@ -110,6 +110,29 @@ impl Running {
         }
     }
 
+    /// Starts it with somewhere else to write its log to. Nothing tells then where its admin endpoint is: `admin` does.
+    pub(crate) fn start_logging(
+        arguments: &[String],
+        admin: SocketAddr,
+        log: impl Into<Stdio>,
+    ) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_landbridge"))
+            .args(arguments)
+            .env_clear()
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(admin).is_err() {
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                panic!("{arguments:?} did not start");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Self { admin, child, log: thread::spawn(String::new) }
+    }
+
     /// `(status line, body)`.
     pub(crate) fn get(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.admin).unwrap();
