@@ -85,6 +85,15 @@ pub(crate) enum Outcome {
     Short,
 }
 
+/// Has what `packet` asks for brought near. Where several packets have come, all are foreseen before the first is answered:
+/// what one costs is to wait for memory, and the processor waits for many places at a time.
+pub(crate) fn foresee(packet: &[u8], snapshot: &Snapshot) {
+    if let Some(query) = message::plain(packet) {
+        let mut lower = [0; MAX_NAME];
+        snapshot.foresee(lowered(&query, &mut lower));
+    }
+}
+
 /// Answers `packet` into `out`, which is empty afterwards where there is no answer.
 pub(crate) fn respond(packet: &[u8], asked: Asked<'_>, out: &mut Vec<u8>) -> Outcome {
     out.clear();
@@ -168,10 +177,7 @@ fn body<'a>(query: &Query<'_>, name: &[u8], cookie: Option<Baked>, asked: &Asked
 
 fn write(query: &Query<'_>, asked: Asked<'_>, out: &mut Vec<u8>) -> Outcome {
     let mut lower = [0; MAX_NAME];
-    let name = &mut lower[..query.name.len().min(MAX_NAME)];
-    name.copy_from_slice(&query.name[..name.len()]);
-    name.make_ascii_lowercase();
-    let name = &*name;
+    let name = lowered(query, &mut lower);
     let baked =
         query.edns.and_then(|edns| asked.rules.jar.bake(edns.cookie, asked.source, asked.now));
 
@@ -210,6 +216,14 @@ fn write(query: &Query<'_>, asked: Asked<'_>, out: &mut Vec<u8>) -> Outcome {
     set_header(out, query.id, flags, counts);
     let known = asked.transport == Transport::Tcp || baked.is_some_and(|baked| baked.known);
     Outcome::Answered { known, rcode, record_type: Some(query.record_type), truncated }
+}
+
+/// The name that is asked for, as names are kept.
+fn lowered<'a>(query: &Query<'_>, lower: &'a mut [u8; MAX_NAME]) -> &'a [u8] {
+    let name = &mut lower[..query.name.len().min(MAX_NAME)];
+    name.copy_from_slice(&query.name[..name.len()]);
+    name.make_ascii_lowercase();
+    name
 }
 
 /// Writes what the zone has to say, and how many records that is, in as much as there is `room` for.

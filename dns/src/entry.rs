@@ -15,6 +15,8 @@ use crate::name::{Name, Shown};
 const HEAD: usize = 5 * 2;
 /// The length of the name, which is at most 255, and the number of answers.
 const START: usize = 2;
+/// What a processor fetches at once, in octets.
+const LINE: usize = 64;
 
 /// A name that exists, and its answer for each type of record that it has. One without any has names below it.
 #[derive(Clone, Eq, PartialEq)]
@@ -43,6 +45,11 @@ impl Entry {
     /// Its lower-cased name in wire form.
     pub(crate) fn name(&self) -> &[u8] {
         &self.0[START..START + usize::from(self.0[0])]
+    }
+
+    /// An octet of each of its first lines of the processor's cache, which are all that most answers are read from.
+    pub(crate) fn foresee(&self) -> u8 {
+        self.0[0] ^ self.0.get(LINE).copied().unwrap_or(0)
     }
 
     /// The answer to a question for this type of record.

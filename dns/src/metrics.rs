@@ -4,6 +4,7 @@
 //! label.
 
 mod latency;
+mod tally;
 
 use std::{
     fmt,
@@ -19,6 +20,7 @@ use prometheus_client::{
 };
 
 use latency::Latency;
+pub(crate) use tally::Tally;
 
 use crate::{
     answer::{Outcome, Transport},
@@ -147,28 +149,30 @@ impl Metrics {
         metrics
     }
 
-    /// Counts what became of a packet.
-    pub(crate) fn count(&self, outcome: Outcome, transport: Transport) {
+    /// Counts what became of so many packets that went alike.
+    pub(crate) fn count(&self, outcome: Outcome, transport: Transport, packets: u64) {
         match outcome {
             Outcome::Answered { rcode, record_type, truncated, .. } => {
                 if let Some(counter) = self.queries.get(query_index(record_type, rcode, transport))
                 {
-                    counter.inc();
+                    counter.inc_by(packets);
                 }
                 if truncated {
-                    self.truncated.inc();
+                    self.truncated.inc_by(packets);
                 }
                 if rcode == Rcode::FormErr {
-                    self.malformed[transport as usize].inc();
+                    self.malformed[transport as usize].inc_by(packets);
                 }
             }
             Outcome::Elsewhere => {
-                self.forwarded[transport as usize].inc();
+                self.forwarded[transport as usize].inc_by(packets);
             }
-            Outcome::Response => self.dropped(Unanswered::Response),
+            Outcome::Response => {
+                self.dropped[Unanswered::Response as usize].inc_by(packets);
+            }
             Outcome::Short => {
-                self.malformed[transport as usize].inc();
-                self.dropped(Unanswered::Short);
+                self.malformed[transport as usize].inc_by(packets);
+                self.dropped[Unanswered::Short as usize].inc_by(packets);
             }
         }
     }

@@ -417,7 +417,7 @@ async fn ask(job: Job, served: Arc<Served>) {
     let Some((answer, outcome)) = forwarder.answer(&job.packet, Transport::Udp).await else {
         return;
     };
-    served.metrics.count(outcome, Transport::Udp);
+    served.metrics.count(outcome, Transport::Udp, 1);
     if let Err(error) = job.reply.socket.send_to(&answer, job.reply.from) {
         debug!(%error, to = %job.reply.from, "an answer could not be sent");
         served.metrics.dropped(Unanswered::Send);

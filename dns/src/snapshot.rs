@@ -77,6 +77,11 @@ impl Snapshot {
         entry.answer(record_type).map_or(Found::NoData, Found::Answer)
     }
 
+    /// Has what is known of a name brought near, to be looked up soon.
+    pub(crate) fn foresee(&self, name: &[u8]) {
+        self.table.foresee(name);
+    }
+
     /// Where in `name` the zone's name begins; none where the name is not in the zone.
     pub(crate) fn zone_at(&self, name: &[u8]) -> Option<usize> {
         let apex = self.apex.wire();

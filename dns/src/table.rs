@@ -3,7 +3,7 @@
 //! Cloning a table shares all shards. The one that is being built and the ones that queries read differ only by
 //! what has changed between them.
 
-use std::{hash::BuildHasher as _, sync::Arc};
+use std::{hash::BuildHasher as _, hint::black_box, sync::Arc};
 
 use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
 
@@ -33,6 +33,15 @@ impl Table {
     pub(crate) fn entry(&self, name: &[u8]) -> Option<&Entry> {
         let hash = self.hasher.hash_one(name);
         self.shards[shard(hash)].find(hash, |entry| entry.name() == name)
+    }
+
+    /// Reads a little of everything that [`Self::entry`] reads for this name. Where that is done for several names one after
+    /// the other, and nothing in between, the processor waits for all of them together.
+    pub(crate) fn foresee(&self, name: &[u8]) {
+        let hash = self.hasher.hash_one(name);
+        // What lies at the hash is the name, but for one time in thousands.
+        let near = self.shards[shard(hash)].find(hash, |_| true);
+        black_box(near.map(Entry::foresee));
     }
 
     /// How many names there are.

@@ -234,7 +234,7 @@ impl Connection<'_> {
             self.asking
                 .push(Box::pin(async move { forwarder.answer(&query, Transport::Tcp).await }));
         }
-        served.metrics.count(outcome, Transport::Tcp);
+        served.metrics.count(outcome, Transport::Tcp, 1);
         self.push(&message);
         outcome
     }
@@ -242,7 +242,7 @@ impl Connection<'_> {
     /// Takes the answer of another.
     fn take(&mut self, answered: Forwarded) {
         if let Some((message, outcome)) = answered {
-            self.served.metrics.count(outcome, Transport::Tcp);
+            self.served.metrics.count(outcome, Transport::Tcp, 1);
             self.push(&message);
         }
     }

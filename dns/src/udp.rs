@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 use crate::{
     answer::{self, Asked, Outcome, Transport, respond},
     forward::{Job, Reply},
-    metrics::Unanswered,
+    metrics::{Tally, Unanswered},
     querylog::Sampler,
     rate::Verdict,
     server::{Served, seconds},
@@ -116,6 +116,7 @@ pub(crate) fn serve(
         served,
         snapshot: Cache::new(&served.current.snapshot),
         socket,
+        tally: Tally::new(Transport::Udp),
         turn: Turn::default(),
     };
     while !stop.is_cancelled() {
@@ -156,6 +157,7 @@ pub(crate) struct Desk<'a> {
     served: &'a Served,
     snapshot: Cache<&'a ArcSwap<Snapshot>, Arc<Snapshot>>,
     socket: &'a Arc<UdpSocket>,
+    tally: Tally,
     turn: Turn,
 }
 
@@ -163,6 +165,11 @@ impl Desk<'_> {
     /// Begins with packets that came together: one reading of the clock is good for all.
     fn begin(&self) -> Moment {
         Moment { began: Instant::now(), now: OnceCell::new() }
+    }
+
+    /// Looks at one of several, all of which are answered afterwards.
+    fn foresee(&mut self, packet: &[u8]) {
+        answer::foresee(packet, self.snapshot.load());
     }
 
     /// Answers one of them into `out`, which is empty afterwards where nothing is to be sent.
@@ -177,7 +184,7 @@ impl Desk<'_> {
             turn: self.turn.next(),
         };
         let outcome = respond(packet, asked, out);
-        served.metrics.count(outcome, Transport::Udp);
+        self.tally.note(outcome, &served.metrics);
         match outcome {
             Outcome::Elsewhere => {
                 let socket = Arc::clone(self.socket);
@@ -206,6 +213,11 @@ impl Desk<'_> {
                 self.served.metrics.limited(false);
             }
         }
+    }
+
+    /// Counts what became of them, before anybody can have heard of it.
+    fn count(&mut self) {
+        self.tally.settle(&self.served.metrics);
     }
 
     /// Ends with packets whose answers have been sent, so many of them.

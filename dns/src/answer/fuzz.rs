@@ -64,6 +64,7 @@ fn check(packet: &[u8], snapshot: &Snapshot, transport: Transport, name: &str) {
     let rules = rules(false);
     let asked = asked(snapshot, &rules, transport);
     let mut out = Vec::new();
+    foresee(packet, snapshot);
     let outcome = respond(packet, asked, &mut out);
     assert!(out.capacity() <= 8_192, "{name}: {} octets for an answer", out.capacity());
     let Outcome::Answered { record_type, .. } = outcome else {

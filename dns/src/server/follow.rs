@@ -104,3 +104,50 @@ fn told(problems: Vec<Problem>, served: &Served) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fmt::Write as _, pin::pin};
+
+    use futures::channel::mpsc;
+    use landbridge_api::watch::Change;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::{config::Config, fixture, server::served, snapshot::Snapshot};
+
+    const OTHERS: usize = 500;
+
+    /// No clock runs here: what waited for one would never come.
+    #[test]
+    fn a_change_that_comes_alone_is_answered_at_once_and_nothing_else_is_made_anew() {
+        let (told, events) = mpsc::unbounded();
+        let (config, zone) = (Config::default(), Zone::default());
+        let mut builder = Builder::new(&zone, config.ttl.into(), &BTreeSet::new());
+        let unknown = builder.snapshot(false, 1, Instant::now());
+        let (waiting, _jobs) = tokio::sync::mpsc::channel(1);
+        let served = served(&config, unknown, waiting, &mut Registry::default()).unwrap();
+        let (served, stop) = (Arc::new(served), CancellationToken::new());
+        let following = follow(events.boxed(), zone, builder, Arc::clone(&served), stop);
+        let mut following = pin!(following);
+        let mut after = |events: Vec<Event>| {
+            events.into_iter().for_each(|event| told.unbounded_send(event).unwrap());
+            assert!(following.as_mut().now_or_never().is_none(), "it goes on");
+            served.current.snapshot.load_full()
+        };
+        let mut all = String::new();
+        for number in 0..OTHERS {
+            writeln!(all, "import shop/web-{number} ClusterSetIP 10.96.7.7 | http=80/TCP").unwrap();
+        }
+        let before = after(fixture::events(&all));
+        let mut change = fixture::events("import shop/web-7 ClusterSetIP 10.96.7.8 | http=80/TCP");
+        change.retain(|event| matches!(event, Event::Import(Change::Apply(_))));
+        let now = after(change);
+        assert_eq!((now.generation, now.names()), (before.generation + 1, before.names()));
+        let places = |snapshot: &Snapshot| -> BTreeSet<usize> {
+            snapshot.sorted().iter().map(|entry| entry.name().as_ptr().addr()).collect()
+        };
+        let anew = places(&now).difference(&places(&before)).count();
+        assert_eq!(anew, 2, "the name, and that of its port, which tells the address beside it");
+    }
+}

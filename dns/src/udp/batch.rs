@@ -78,8 +78,11 @@ impl<S: Copy + SockaddrLike> Room<S> {
         let moment = desk.begin();
         // Answers lie side by side, without gaps for packets that get none.
         let (mut to, mut answers) = ([None; BATCH], 0);
-        let packets = self.packets.iter().zip(received.0).zip(from).take(received.1);
-        for ((packet, length), from) in packets {
+        let packets = self.packets.iter().zip(received.0).take(received.1);
+        if received.1 > 1 {
+            packets.clone().for_each(|(packet, length)| desk.foresee(&packet[..length]));
+        }
+        for ((packet, length), from) in packets.zip(from) {
             let Some(from) = from else {
                 continue;
             };
@@ -90,6 +93,7 @@ impl<S: Copy + SockaddrLike> Room<S> {
                 answers += 1;
             }
         }
+        desk.count();
         self.send(socket, &to[..answers], desk, address);
         desk.end(&moment, received.1);
         Ok(received.1)

@@ -22,6 +22,7 @@ impl Way for Single {
         let (length, from) = socket.recv_from(&mut self.packet)?;
         let moment = desk.begin();
         desk.answer(&self.packet[..length], from, &moment, &mut self.out);
+        desk.count();
         if !self.out.is_empty()
             && let Err(error) = socket.send_to(&self.out, from)
         {
