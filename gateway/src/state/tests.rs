@@ -216,6 +216,41 @@ fn of_two_that_claim_one_port_the_older_import_keeps_it() {
     assert!(problem.message.contains("TCP port 10000 for shop/api 80/TCP"), "{}", problem.message);
 }
 
+/// Design, "Import": "Only slices whose managed-by, derived name and import agree are believed".
+#[test]
+fn a_slice_that_names_a_port_of_somebody_else_changes_nothing() {
+    let ports = json!([{"name": "http", "protocol": "TCP", "port": 80}]);
+    let derived = derived::service(&ServiceKey::parse("shop", "api").unwrap());
+    let claims = |import: &str, manager: &str| {
+        slice(json!({
+            "metadata": {
+                "namespace": "shop", "name": format!("of-{import}-by-{manager}"),
+                "creationTimestamp": "2020-01-01T00:00:00Z",
+                "labels": {KUBE_SERVICE_NAME: derived.as_str(), MANAGED_BY: manager},
+                "annotations": {IMPORT: import, GATEWAYS: "true"},
+            },
+            "addressType": "IPv4",
+            "ports": [{"name": "tcp-80", "protocol": "TCP", "port": 10000}],
+            "endpoints": [{"addresses": ["10.244.3.10"], "conditions": {"ready": true}}],
+        }))
+    };
+    let honest = || {
+        vec![
+            allotment("web", "gw-v4", &[("tcp-80", 10000)]),
+            import("web", "2026-01-01T00:00:00Z", &ports),
+        ]
+    };
+    let expected = ["TCP 10000 = shop/web 80/TCP at "];
+    // Somebody else's; of another import than its name says; of an import that is not there.
+    for (import, manager) in [("api", "somebody"), ("web", LANDBRIDGE), ("api", LANDBRIDGE)] {
+        for at in [0, 2] {
+            let mut events = honest();
+            events.insert(at, claims(import, manager));
+            assert_eq!(routes(&build("berlin", events)), expected, "{import} by {manager}");
+        }
+    }
+}
+
 #[test]
 fn what_is_not_carried_is_told() {
     let snapshot =

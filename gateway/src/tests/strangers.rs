@@ -106,13 +106,34 @@ fn forged(world: &World, by: &str, cluster: &str) -> Leaf {
     member.issue(id, now()).unwrap()
 }
 
+/// A certificate that speaks for two gateways, signed by the member whose one of them is.
+fn of_two(world: &World) -> Identity {
+    use rcgen::{CertificateParams, Issuer, KeyPair, SanType};
+    let member = world.root.issue_member(&id("berlin"), now()).unwrap();
+    let key = KeyPair::from_pem(&member.key_pem()).unwrap();
+    let issuer = Issuer::from_ca_cert_pem(&member.cert_pem(), key).unwrap();
+    let mut params = CertificateParams::default();
+    params.use_authority_key_identifier_extension = true;
+    params.subject_alt_names = ["berlin", "rome"]
+        .map(|cluster| format!("spiffe://demo/cluster/{cluster}/1/gateway/gw-0"))
+        .map(|uri| SanType::URI(uri.try_into().unwrap()))
+        .to_vec();
+    let key = KeyPair::generate().unwrap();
+    let signed = params.signed_by(&key, &issuer).unwrap();
+    let chain = format!("{}{}", signed.pem(), member.cert_pem());
+    parts(world.identity(&world.leaf("berlin", 1)), &chain, &key.serialize_pem())
+}
+
 /// An identity from parts that [`Identity::from_pem`] would refuse to put together.
 fn assembled(honest: Identity, leaf: &Leaf) -> Identity {
+    parts(honest, &leaf.chain_pem(), &leaf.key_pem())
+}
+
+fn parts(honest: Identity, chain: &str, key: &str) -> Identity {
     use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
     let mut identity = honest;
-    let chain = leaf.chain_pem();
     identity.chain = CertificateDer::pem_slice_iter(chain.as_bytes()).map(Result::unwrap).collect();
-    identity.key = PrivateKeyDer::from_pem_slice(leaf.key_pem().as_bytes()).unwrap();
+    identity.key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     identity
 }
 
@@ -130,6 +151,7 @@ async fn strangers_are_refused_each_with_its_reason() {
     refused(&paris, Some(&of(&World::named("prod"), "berlin", 1)), "unknown_issuer").await;
     refused(&paris, Some(&of(&World::named("demo"), "berlin", 1)), "bad_signature").await;
     refused(&paris, Some(&of(&world, "berlin", 2)), "generation").await;
+    refused(&paris, Some(&of_two(&world)), "name").await;
     refused(&paris, Some(&of(&world, "rome", 1)), "not_listed").await;
     let forged_leaf = forged(&world, "rome", "berlin");
     let forged_identity = assembled(of(&world, "rome", 1), &forged_leaf);
@@ -143,6 +165,18 @@ async fn strangers_are_refused_each_with_its_reason() {
     assert!(ended.contains("aborted by peer"), "{ended}");
     until("protocol", || paris.core.metrics.handshake_refusals("protocol") == 1).await;
     assert_eq!(berlin.ask("still there?").await.unwrap(), "paris", "the rest goes on");
+}
+
+/// Who has joined again leaves nothing to whoever has kept the certificate of before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_an_older_generation_is_refused() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (world, berlin, paris) = pair(named("paris", &heard).await).await;
+    let old = world.identity(&world.leaf("berlin", 1));
+    paris.knows_generation("berlin", 2, &[]);
+    until("its link is cut", || berlin.core.links.to(&id("paris")).is_empty()).await;
+    drop(berlin);
+    refused(&paris, Some(&old), "generation").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
