@@ -28,6 +28,7 @@ use crate::{
     pki::Identity,
     pool::Pool,
     refusals::{self, Refused},
+    room::Room,
     shared::Snapshots,
     spans::Tracer,
     tasks::Tasks,
@@ -36,16 +37,12 @@ use crate::{
     verifier::Trust,
 };
 
-/// Connections that clients of this cluster may have open through this gateway: each holds a descriptor, of which a
-/// process commonly has 65,536 and needs as many again for what comes in.
-const MAX_OUTBOUND: usize = 24_576;
-/// Connections that peers may have open to pods of this cluster.
+/// Streams that peers may have open for connections: more than one of them may open on a link. Each costs a task, and no
+/// descriptor before it is brought to a pod.
 const MAX_INBOUND: usize = 24_576;
 /// UDP flows of clients of this cluster: each costs a task and 2 KiB, and a client with many questions may have
 /// thousands. Those of one port are bounded besides, and evicted.
 const MAX_OUTBOUND_FLOWS: usize = 16_384;
-/// UDP flows of peers: each holds a descriptor, of those that connections leave.
-const MAX_INBOUND_FLOWS: usize = 8_192;
 /// What may be kept of payload that no answer has confirmed, over all connections: a thousand at their limit of
 /// 64 KiB.
 const KEPT: usize = 64 << 20;
@@ -81,8 +78,12 @@ pub(crate) struct Core {
     /// Where the UDP flows of peers have been brought.
     pub(crate) places: Places,
     pub(crate) kept: Budget,
+    /// How many connections there may be, of which these are what is left.
+    pub(crate) room: Room,
     pub(crate) outbound: Arc<Semaphore>,
     pub(crate) inbound: Arc<Semaphore>,
+    /// Connections to pods, of peers and of own clients.
+    pub(crate) to_pods: Arc<Semaphore>,
     pub(crate) outbound_flows: Arc<Semaphore>,
     pub(crate) inbound_flows: Arc<Semaphore>,
     /// Cancelled when others are to send new calls elsewhere. What comes all the same is served.
@@ -123,6 +124,7 @@ impl Core {
         let tasks = Tasks::new(config.span);
         let trust = Arc::new(trust);
         let transport = Transport::bind(config.link, Arc::clone(&credentials), trust, &tasks)?;
+        let room = Room::take();
         let (refused, to_tell) = mpsc::channel(refusals::MOST_WAITING);
         Ok(Arc::new(Self {
             cluster: config.cluster,
@@ -141,10 +143,12 @@ impl Core {
             pods: Pool::default(),
             servers: Pool::default(),
             places: Places::default(),
-            outbound: Arc::new(Semaphore::new(MAX_OUTBOUND)),
+            outbound: Arc::new(Semaphore::new(room.bounds.outbound)),
             inbound: Arc::new(Semaphore::new(MAX_INBOUND)),
+            to_pods: Arc::new(Semaphore::new(room.bounds.to_pods)),
             outbound_flows: Arc::new(Semaphore::new(MAX_OUTBOUND_FLOWS)),
-            inbound_flows: Arc::new(Semaphore::new(MAX_INBOUND_FLOWS)),
+            inbound_flows: Arc::new(Semaphore::new(room.bounds.inbound_flows)),
+            room,
             leaving: CancellationToken::new(),
             draining: CancellationToken::new(),
             stop: CancellationToken::new(),
@@ -247,7 +251,7 @@ impl Core {
     /// for, do not count.
     pub(crate) fn open_connections(&self) -> usize {
         let free = self.outbound.available_permits() + self.inbound.available_permits();
-        (MAX_OUTBOUND + MAX_INBOUND).saturating_sub(free)
+        (self.room.bounds.outbound + MAX_INBOUND).saturating_sub(free)
     }
 }
 

@@ -36,7 +36,7 @@ use crate::{
     wire::{self, Header, Refusal},
 };
 
-/// Takes a client in. It is refused by a reset where there are too many.
+/// Takes a client in. It is refused by a reset where there is no room for it.
 pub(crate) fn client(
     core: &Arc<Core>,
     client: TcpStream,
@@ -44,15 +44,23 @@ pub(crate) fn client(
     port: AllottedPort,
     route: &Arc<Route>,
 ) {
-    let Ok(permit) = Arc::clone(&core.outbound).try_acquire_owned() else {
-        core.metrics.connection(Direction::Outbound, "overloaded");
-        return copy::reset(client);
+    let aim = Aim::new(core, port, route, address);
+    let permit = if core.room.is_kept(&client) {
+        Err("descriptors run out")
+    } else {
+        Arc::clone(&core.outbound).try_acquire_owned().map_err(|_| "too many clients")
     };
-    let call = Call {
-        aim: Aim::new(core, port, route, address),
-        _permit: permit,
-        _open: core.metrics.open(Direction::Outbound),
+    let permit = match permit {
+        Ok(permit) => permit,
+        Err(why) => {
+            let reason = Refusal::Overloaded.reason();
+            core.metrics.connection(Direction::Outbound, reason);
+            core.opened.refused(&aim.about(None), reason, CallSpan::outbound(&core.tracer));
+            core.room.refuses(why);
+            return copy::reset(client);
+        }
     };
+    let call = Call { aim, _permit: permit, _open: core.metrics.open(Direction::Outbound) };
     core.tasks.spawn("client", async move {
         let stop = call.aim.core.stop.clone();
         tokio::select! {

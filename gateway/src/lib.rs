@@ -21,6 +21,7 @@
 //! | `udp`, `flows` | how are datagrams carried, and when does a flow end? |
 //! | `access` | may this caller call that? |
 //! | `pool` | how have pods and clusters done lately that calls are brought to? |
+//! | `room` | how many connections may there be, and whose fault is it where there are no more? |
 //! | `open`, `spans` | what is open now, and what do the access log and OpenTelemetry hear of it? |
 //! | `register`, `status`, `refusals` | what is told to the Kubernetes API? |
 //! | `run` | how does one of them start, run and end? |
@@ -46,6 +47,7 @@ pub mod proxy;
 mod refusals;
 mod register;
 mod renewal;
+mod room;
 mod route;
 mod run;
 mod serve;

@@ -22,8 +22,10 @@ use crate::{core::Core, forward, snapshot::Route, udp};
 const GRACE: Duration = Duration::from_secs(5);
 /// How soon a port that could not be bound is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How soon accepting is tried again after it failed, commonly because descriptors ran out.
+/// How soon accepting is tried again after it failed, commonly because descriptors ran out: twice as late each time, up
+/// to the longest.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_MOST: Duration = Duration::from_secs(1);
 /// Connections that may wait to be accepted: a burst of one for each of many pods.
 const BACKLOG: i32 = 4096;
 /// Asked of the kernel for the datagrams of one port, which gives what `rmem_max` allows: 7 ms at 1 Gbit/s.
@@ -230,6 +232,7 @@ async fn accept(
     mut route: Arc<Route>,
     token: CancellationToken,
 ) {
+    let mut pause = ACCEPT_RETRY;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -237,6 +240,7 @@ async fn accept(
         };
         match accepted {
             Ok((client, address)) => {
+                pause = ACCEPT_RETRY;
                 // Through its grace a port means what it last meant.
                 if let Some(now) = core.snapshots.load().routes.get(&(Protocol::Tcp, port)) {
                     route = Arc::clone(now);
@@ -245,8 +249,12 @@ async fn accept(
             }
             Err(error) => {
                 core.metrics.accept_failures.inc();
-                tracing::warn!(%port, "cannot accept: {error}");
-                tokio::time::sleep(ACCEPT_RETRY).await;
+                core.room.cannot_accept(&error);
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = token.cancelled() => return,
+                }
+                pause = (2 * pause).min(ACCEPT_RETRY_MOST);
             }
         }
     }

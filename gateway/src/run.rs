@@ -31,6 +31,7 @@ use crate::{
     pki::Identity,
     refusals,
     register::{self, Registration},
+    room::Bounds,
     snapshot::Problem,
     spans::Tracer,
     state::{Event, State},
@@ -193,7 +194,10 @@ impl Gateway {
 
     async fn run_inside(self, shutdown: CancellationToken) -> Result<(), RunError> {
         let Self { core, config, client, link, stop: _stop } = self;
-        tracing::info!(%link, listen = ?config.listen, "the gateway starts");
+        let Bounds { descriptors, outbound, to_pods, .. } = core.room.bounds;
+        tracing::info!(
+            %link, listen = ?config.listen, descriptors, outbound, to_pods, "the gateway starts"
+        );
         core.start();
         let keep = status::keep(Arc::clone(&core), client.clone(), config.name.clone());
         core.tasks.spawn("status", keep);
@@ -374,6 +378,7 @@ impl Handle {
                 (service.to_string(), json!({"ports": ports, "readyEndpoints": ready}))
             })
             .collect();
+        let bounds = self.core.room.bounds;
         let problems = snapshot.problems.iter().map(|problem| &problem.message);
         json!({
             "revision": snapshot.revision,
@@ -389,6 +394,7 @@ impl Handle {
             "callers": snapshot.callers.len(),
             "peers": self.peers(),
             "connections": self.core.open_connections(),
+            "room": {"descriptors": bounds.descriptors, "outbound": bounds.outbound, "toPods": bounds.to_pods},
             "problems": problems.collect::<Vec<_>>(),
         })
     }

@@ -22,6 +22,7 @@ use crate::{
     open::{About, Guard},
     pool::Taken,
     proxy::{self, ProxyHeader},
+    room,
     route::{
         affinity::Key,
         outlier,
@@ -47,7 +48,10 @@ pub(crate) fn stream(core: &Arc<Core>, link: &Arc<Link>, send: SendStream, recv:
     let refusal = match &permit {
         _ if core.draining.is_cancelled() => Some(Refusal::Draining),
         _ if !core.snapshots.load().synced => Some(Refusal::NotReady),
-        Err(_) => Some(Refusal::Overloaded),
+        Err(_) => {
+            core.room.refuses("too many calls of peers");
+            Some(Refusal::Overloaded)
+        }
         Ok(_) => None,
     };
     let (core, link) = (Arc::clone(core), Arc::clone(link));
@@ -120,7 +124,7 @@ async fn serve(
         Ok(()) => connect(core, &snapshot, &header, &caller).await,
         Err(refusal) => Err(refusal),
     };
-    let Pod { tcp: pod, address, taken: _taken } = match connected {
+    let Pod { tcp: pod, address, taken: _taken, _place } = match connected {
         Ok(pod) => pod,
         Err(refusal) => {
             told(&refusal, span);
@@ -272,6 +276,8 @@ pub(crate) struct Pod {
     pub(crate) address: SocketAddr,
     /// The call counts for the pod while this lives.
     pub(crate) taken: Taken<(Protocol, SocketAddr)>,
+    /// The connection takes one of those that there may be while this lives.
+    _place: OwnedSemaphorePermit,
 }
 
 /// Connects to a ready pod for a call, and tells it who calls if its export asks for that.
@@ -288,18 +294,28 @@ pub(crate) async fn connect(
     if header.port.protocol != Protocol::Tcp {
         return Err(Refusal::NotExported);
     }
+    let Ok(place) = Arc::clone(&core.to_pods).try_acquire_owned() else {
+        core.room.refuses("too many connections to pods");
+        return Err(Refusal::Overloaded);
+    };
+    let mut refusal = Refusal::ConnectFailed;
     for address in order(core, snapshot, exported, header)? {
         // It counts while it is tried: others who choose meanwhile see that.
         let key = (Protocol::Tcp, address);
         let taken = core.pods.take(&key);
-        match timeout(CONNECT, TcpStream::connect(address)).await {
+        match timeout(CONNECT, core.room.connect(address)).await {
             Ok(Ok(mut tcp)) => {
                 copy::prepare(&tcp);
                 if !exported.proxy_protocol || introduce(&mut tcp, address, caller).await {
                     core.pods.succeeded(&key);
-                    return Ok(Pod { tcp, address, taken });
+                    return Ok(Pod { tcp, address, taken, _place: place });
                 }
                 failed(core, header, address, 1);
+            }
+            // Another pod may be reached all the same, where it is ports that are missing.
+            Ok(Err(error)) if room::is_own(&error) => {
+                core.room.refuses(&error.to_string());
+                refusal = Refusal::Overloaded;
             }
             Ok(Err(error)) => {
                 tracing::info!(service = %header.service, pod = %address, "a pod does not accept: {error}");
@@ -312,7 +328,7 @@ pub(crate) async fn connect(
             }
         }
     }
-    Err(Refusal::ConnectFailed)
+    Err(refusal)
 }
 
 /// The pods that a call may be brought to, the best first.

@@ -11,6 +11,7 @@ mod older;
 mod over_tcp;
 mod renewal;
 mod roll;
+mod room;
 mod spans;
 mod strangers;
 mod udp;

@@ -420,8 +420,12 @@ pub(super) async fn pod<F: Future<Output = ()> + Send + 'static>(
     let listener = TcpListener::bind((fresh_ip(), 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            tokio::spawn(serve(client));
+        loop {
+            match listener.accept().await {
+                Ok((client, _)) => drop(tokio::spawn(serve(client))),
+                // Its process may be without descriptors.
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
         }
     });
     address

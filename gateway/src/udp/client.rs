@@ -102,6 +102,7 @@ impl Port {
         }
         let Some(permit) = self.room() else {
             self.core.metrics.flow(Direction::Outbound, "overloaded");
+            self.core.room.refuses("too many flows of clients");
             return self.core.metrics.datagram_dropped("overloaded");
         };
         // Through its grace a port means what it last meant.

@@ -20,7 +20,7 @@ use crate::{
     metrics::{DatagramCounters, Direction},
     open::About,
     pool::Taken,
-    serve,
+    room, serve,
     snapshot::Snapshot,
     spans::CallSpan,
     transport::{RecvStream, SendStream},
@@ -45,6 +45,7 @@ pub(crate) async fn flow(
     (mut send, recv): (SendStream, RecvStream),
 ) -> Result<(), (Refusal, SendStream, CallSpan)> {
     let Ok(permit) = Arc::clone(&core.inbound_flows).try_acquire_owned() else {
+        core.room.refuses("too many flows of peers");
         return Err((Refusal::Overloaded, send, span));
     };
     let cluster = &about.caller.cluster;
@@ -108,23 +109,28 @@ pub(super) async fn connect(
     header: &Header,
 ) -> Result<(UdpSocket, Taken<(Protocol, SocketAddr)>), Refusal> {
     let exported = snapshot.exports.get(&header.service).ok_or(Refusal::NotExported)?;
+    let mut refusal = Refusal::ConnectFailed;
     for address in serve::order(core, snapshot, exported, header)? {
-        match socket(address).await {
+        match socket(core, address).await {
             Ok(socket) => return Ok((socket, core.pods.take(&(Protocol::Udp, address)))),
+            Err(error) if room::is_own(&error) => {
+                core.room.refuses(&error.to_string());
+                refusal = Refusal::Overloaded;
+            }
             Err(error) => {
                 tracing::info!(service = %header.service, pod = %address, "a pod is not reached: {error}");
             }
         }
     }
-    Err(Refusal::ConnectFailed)
+    Err(refusal)
 }
 
-async fn socket(pod: SocketAddr) -> io::Result<UdpSocket> {
+async fn socket(core: &Core, pod: SocketAddr) -> io::Result<UdpSocket> {
     let any: IpAddr = match pod {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = UdpSocket::bind((any, 0)).await?;
+    let socket = core.room.bind(SocketAddr::new(any, 0)).await?;
     socket.connect(pod).await?;
     // Sending without waiting needs the system's word that there is room.
     socket.writable().await?;
