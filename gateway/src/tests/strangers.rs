@@ -92,7 +92,8 @@ async fn refused(site: &Site, identity: Option<&Identity>, reason: &'static str)
         tokio::time::timeout(Duration::from_secs(15), intrude(site.link_address(), identity, ALPN));
     let ended = ended.await.unwrap_or_else(|_| panic!("{reason}: the stranger was not cut off"));
     assert!(ended.contains("aborted by peer"), "{reason}: {ended}");
-    until(reason, || site.core.metrics.handshake_refusals(reason) == before + 1).await;
+    // Others may dial meanwhile, and be refused as well.
+    until(reason, || site.core.metrics.handshake_refusals(reason) > before).await;
 }
 
 fn forged(world: &World, by: &str, cluster: &str) -> Leaf {
