@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, ErrorKind},
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -122,6 +122,7 @@ pub(crate) fn launch(
 ) -> anyhow::Result<Option<Running>> {
     let folder = tempfile::tempdir()?;
     let address = system.place();
+    is_free(address).with_context(|| system.name())?;
     let own = |file: &Path| -> anyhow::Result<Option<Child>> {
         let role = [system.name(), &address.to_string(), &file.display().to_string()];
         let mut child = Child::own(&role)?;
@@ -144,6 +145,13 @@ pub(crate) fn launch(
         process::pin(process, &[SERVER_CORE])?;
     }
     Ok(Some(Running { address, child, _folder: folder }))
+}
+
+/// A server that a killed benchmark has left would answer in place of the one that is measured, which then costs nothing.
+fn is_free(address: SocketAddr) -> anyhow::Result<()> {
+    UdpSocket::bind(address)
+        .map(drop)
+        .with_context(|| format!("{address} is taken, by a server of a run that was killed: end it"))
 }
 
 fn run(command: &mut Command) -> io::Result<Option<Child>> {
