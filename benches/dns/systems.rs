@@ -149,9 +149,9 @@ pub(crate) fn launch(
 
 /// A server that a killed benchmark has left would answer in place of the one that is measured, which then costs nothing.
 fn is_free(address: SocketAddr) -> anyhow::Result<()> {
-    UdpSocket::bind(address)
-        .map(drop)
-        .with_context(|| format!("{address} is taken, by a server of a run that was killed: end it"))
+    UdpSocket::bind(address).map(drop).with_context(|| {
+        format!("{address} is taken, by a server of a run that was killed: end it")
+    })
 }
 
 fn run(command: &mut Command) -> io::Result<Option<Child>> {

@@ -11,6 +11,7 @@
 //! | [`sizes`] | do functions fit a screen, and files a head? |
 //! | [`tasks`] | is everything bounded, and does only the top of a component start tasks? |
 //! | [`text`] | does the text speak of the project, not of the machine that it was written on? |
+//! | [`threats`] | does every threat of `docs/security.md` name a test that is there? |
 //!
 //! A finding names file, line and remedy. Every check is also run over a small text that breaks it, since a check
 //! that cannot fail holds nothing.
@@ -27,4 +28,5 @@ mod sizes;
 mod source;
 mod tasks;
 mod text;
+mod threats;
 mod workspace;

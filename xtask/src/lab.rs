@@ -165,6 +165,15 @@ impl Lab {
         install::install(self, program, run_as)
     }
 
+    /// Gives every node the image of `program`, which is `landbridge` for what is run on the lab: for whoever installs it as
+    /// on any cluster. The image's name.
+    ///
+    /// # Errors
+    /// Without root, or where the image cannot be made.
+    pub fn image(&self, program: &Path) -> Result<String> {
+        install::image(self, program)
+    }
+
     /// Starts components that were killed, where they run as processes: what kubelet does with pods.
     ///
     /// # Errors

@@ -97,6 +97,14 @@ enum LabCommand {
         #[arg(long, value_name = "FILE")]
         program: Option<PathBuf>,
     },
+    /// Give its nodes the image of Landbridge and print its name, for `landbridge init` and `join` by `exec wan`.
+    Image {
+        #[command(flatten)]
+        lab: Named,
+        /// The program `landbridge` [default: the one beside this program].
+        #[arg(long, value_name = "FILE")]
+        program: Option<PathBuf>,
+    },
     /// Take Landbridge away again, with all that it has written.
     Uninstall(Named),
     /// Say what runs.
@@ -170,6 +178,11 @@ fn run_lab(command: &LabCommand) -> Result<()> {
         LabCommand::Install { lab, run_as, program } => {
             let program = program.clone().map_or_else(install::built, Ok)?;
             Lab::attach(&lab.name)?.install(&program, *run_as)
+        }
+        LabCommand::Image { lab, program } => {
+            let program = program.clone().map_or_else(install::built, Ok)?;
+            writeln!(io::stdout(), "{}", Lab::attach(&lab.name)?.image(&program)?)?;
+            Ok(())
         }
         LabCommand::Uninstall(lab) => Lab::attach(&lab.name)?.uninstall(),
         LabCommand::Status(lab) => {

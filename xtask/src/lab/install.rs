@@ -142,6 +142,14 @@ pub(crate) fn install(lab: &Lab, program: &Path, run_as: RunAs) -> Result<()> {
     Ok(())
 }
 
+/// Puts the program on a lab's path, and its image on every node, and runs nothing; the image's name.
+pub(crate) fn image(lab: &Lab, program: &Path) -> Result<String> {
+    host::require_root()?;
+    let _lock = lock(&lab.options().name)?;
+    put(program, &lab.plan.places.bin().join(PROGRAM))?;
+    pods::image(lab, &build(program)?)
+}
+
 /// Starts what does not run.
 pub(crate) fn resume(lab: &Lab) -> Result<()> {
     if installed(lab) != Some(RunAs::Processes) {
