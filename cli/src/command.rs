@@ -13,8 +13,10 @@ mod join;
 mod manifests;
 pub(crate) mod output;
 mod pki;
+mod probe;
 mod token;
 mod uninstall;
+mod verify;
 
 use std::{io::Write, process::ExitCode};
 
@@ -57,10 +59,15 @@ enum Command {
     Manifests(manifests::Arguments),
     /// Make the certificates by which gateways know each other.
     Pki(pki::Arguments),
+    /// Answer or make the calls of verify, in a pod.
+    #[command(hide = true)]
+    Probe(probe::Arguments),
     /// Make, list and take back the tokens by which clusters join the set. Asks the hub.
     Token(token::Arguments),
     /// Take out of a cluster what init or join have put into it.
     Uninstall(uninstall::Arguments),
+    /// Call each cluster from each by name, and say what fails: makes a namespace in each for it, and takes it away.
+    Verify(verify::Arguments),
 }
 
 /// Does what was asked for. What a program or a person reads goes to `out`, logs to standard error.
@@ -78,8 +85,10 @@ pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode>
         Command::Join(arguments) => join::run(&arguments, out)?,
         Command::Manifests(arguments) => manifests::run(&arguments, out)?,
         Command::Pki(arguments) => pki::run(&arguments, out)?,
+        Command::Probe(arguments) => probe::run(&arguments, out)?,
         Command::Token(arguments) => token::run(&arguments, out)?,
         Command::Uninstall(arguments) => uninstall::run(&arguments, out)?,
+        Command::Verify(arguments) => verify::run(&arguments, out)?,
     }
     Ok(Exit::Success.into())
 }

@@ -25,7 +25,7 @@ pub(crate) mod choice;
 pub(crate) mod facts;
 pub(crate) mod joined;
 pub(crate) mod plan;
-mod progress;
+pub(crate) mod progress;
 pub(crate) mod removal;
 pub(crate) mod remove;
 pub(crate) mod shown;

@@ -8,6 +8,7 @@
 //! | `corefile` | what the cluster's own DNS is told |
 //! | `init` | how a cluster becomes the hub of a set |
 //! | `manifests` | the objects that make a cluster a member |
+//! | `verify`, `probe` | whether each cluster calls each other by name |
 //! | `admin` | metrics, health and state over HTTP |
 //! | `kubernetes` | clients, and who a cluster is |
 //! | `telemetry` | logs |
@@ -24,9 +25,11 @@ mod exit;
 mod init;
 mod kubernetes;
 mod manifests;
+mod probe;
 mod shutdown;
 mod telemetry;
 mod traces;
+mod verify;
 
 use std::{
     io::{self, Write},

@@ -194,7 +194,7 @@ fn not_a_hub(error: anyhow::Error) -> anyhow::Error {
 }
 
 /// By chance, from what keys are made of.
-fn random() -> Result<[u8; 32]> {
+pub(super) fn random() -> Result<[u8; 32]> {
     let mut bytes = [0; 32];
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let filled = provider.secure_random.fill(&mut bytes);

@@ -12,6 +12,7 @@ mod pki;
 mod running;
 mod settings;
 mod token;
+mod verify;
 
 use std::process::{Command, Output};
 
