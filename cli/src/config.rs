@@ -9,6 +9,7 @@ pub(crate) mod controller;
 pub(crate) mod dns;
 mod flags;
 pub(crate) mod gateway;
+mod hub;
 mod problem;
 mod reader;
 mod setting;

@@ -21,6 +21,8 @@ use tracing::Span;
 use crate::{
     caller::Caller,
     credentials::{Credentials, Keeper},
+    door::Door,
+    hub::Hub,
     links::{self, Link, Links},
     listen::{self, Listeners},
     metrics::Metrics,
@@ -65,6 +67,9 @@ pub(crate) struct Core {
     pub(crate) transport: Transport,
     pub(crate) links: Links,
     pub(crate) listeners: Listeners,
+    /// Who is being let in that has no certificate yet.
+    pub(crate) door: Arc<Door>,
+    pub(crate) hub: Hub,
     pub(crate) metrics: Metrics,
     pub(crate) tracer: Tracer,
     /// The connections and flows that are open.
@@ -106,6 +111,7 @@ pub(crate) struct CoreConfig {
     pub(crate) region: Option<RegionName>,
     pub(crate) access_log: LogConfig,
     pub(crate) tracer: Tracer,
+    pub(crate) hub: Hub,
     pub(crate) span: Span,
 }
 
@@ -123,7 +129,9 @@ impl Core {
         );
         let tasks = Tasks::new(config.span);
         let trust = Arc::new(trust);
-        let transport = Transport::bind(config.link, Arc::clone(&credentials), trust, &tasks)?;
+        let has_door = config.hub.authority.is_some();
+        let of_links = Arc::clone(&credentials);
+        let transport = Transport::bind(config.link, of_links, trust, &tasks, has_door)?;
         let room = Room::take();
         let (refused, to_tell) = mpsc::channel(refusals::MOST_WAITING);
         Ok(Arc::new(Self {
@@ -135,6 +143,8 @@ impl Core {
             transport,
             links: Links::default(),
             listeners: Listeners::default(),
+            door: Arc::default(),
+            hub: config.hub,
             opened: Arc::new(Opened::new(config.access_log, metrics.clone())),
             refused: (refused, Mutex::new(Some(to_tell))),
             kept: Budget::new(KEPT, metrics.kept.clone()),

@@ -25,7 +25,7 @@ use crate::{
     pki::{Identity, PkiError, Texts, Validity, date},
     renewal::{LOOK, Look, Renewal},
     shared::now,
-    transport::provider,
+    transport::{Knock, provider},
     verifier::leads_to,
 };
 
@@ -128,17 +128,24 @@ impl Credentials {
 
 /// Gives each handshake the certificate in force.
 #[derive(Debug)]
-pub(crate) struct Resolver(pub(crate) Arc<Credentials>);
+pub(crate) struct Resolver {
+    pub(crate) of: Arc<Credentials>,
+    /// Hears what the one who dials asks for, where that is to be known.
+    pub(crate) knock: Option<Arc<Knock>>,
+}
 
 impl ResolvesServerCert for Resolver {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.load().key))
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(knock) = &self.knock {
+            knock.offers(hello.alpn());
+        }
+        Some(Arc::clone(&self.of.load().key))
     }
 }
 
 impl ResolvesClientCert for Resolver {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.load().key))
+        Some(Arc::clone(&self.of.load().key))
     }
 
     fn has_certs(&self) -> bool {

@@ -10,9 +10,11 @@
 //! but those of this module's callers reads it. Its Secrets are as safe as the hub's API server keeps Secrets: by its
 //! roles, and on disk where it encrypts them.
 
+mod dial;
 pub mod record;
 pub mod token;
 mod tokens;
 pub mod trust;
 
+pub use dial::{DialError, dial};
 pub use tokens::{Listed, MAX_TOKENS, StoreError, Tokens};

@@ -19,6 +19,7 @@
 //! | `listen`, `route`, `forward` | what comes in from clients, and where does it go? |
 //! | `serve` | what comes in from peers, and which pod gets it? |
 //! | `udp`, `flows` | how are datagrams carried, and when does a flow end? |
+//! | `door`, `hub` | what do those get that want to join, and members of the hub? |
 //! | `access` | may this caller call that? |
 //! | `pool` | how have pods and clusters done lately that calls are brought to? |
 //! | `room` | how many connections may there be, and whose fault is it where there are no more? |
@@ -31,9 +32,11 @@ pub mod caller;
 mod copy;
 mod core;
 mod credentials;
+mod door;
 mod flows;
 mod forward;
 mod health;
+mod hub;
 pub mod identity;
 pub mod join;
 mod links;
@@ -64,5 +67,6 @@ mod udp;
 mod verifier;
 mod wire;
 
+pub use hub::{Hub, NoTarget, Target};
 pub use run::{Config, Gateway, Handle, Operation, Register, RunError, StartError};
 pub use spans::Tracer;

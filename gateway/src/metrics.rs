@@ -115,6 +115,7 @@ pub(crate) struct Metrics {
     cuts: Family<ReasonLabel, Counter>,
     access_log_drops: Counter,
     handshakes: Family<ReasonLabel, Counter>,
+    joins: Family<ResultLabel, Counter>,
     links: Family<LinkLabels, Gauge>,
     suspicions: Counter,
     certificate_expires: Family<CertificateLabel, Gauge>,
@@ -191,6 +192,8 @@ impl Metrics {
 
     fn register_links(&self, to: &mut Registry) {
         to.register("handshake_refusals", "Peers that were refused", self.handshakes.clone());
+        let joins = self.joins.clone();
+        to.register("joins", "Those that have knocked without a certificate", joins);
         to.register(
             "links",
             "Links to peers, by state and by what carries them",
@@ -242,6 +245,7 @@ impl Metrics {
             cuts: Family::default(),
             access_log_drops: Counter::default(),
             handshakes: Family::default(),
+            joins: Family::default(),
             links: Family::default(),
             suspicions: Counter::default(),
             certificate_expires: Family::default(),
@@ -375,6 +379,11 @@ impl Metrics {
         self.handshakes.get_or_create(&ReasonLabel { reason }).inc();
     }
 
+    /// Somebody without a certificate has knocked.
+    pub(crate) fn join(&self, result: &'static str) {
+        self.joins.get_or_create(&ResultLabel { result }).inc();
+    }
+
     pub(crate) fn suspicion(&self) {
         self.suspicions.inc();
     }
@@ -417,6 +426,11 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn handshake_refusals(&self, reason: &'static str) -> u64 {
         self.handshakes.get_or_create(&ReasonLabel { reason }).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn joins(&self, result: &'static str) -> u64 {
+        self.joins.get_or_create(&ResultLabel { result }).get()
     }
 
     #[cfg(test)]

@@ -27,6 +27,7 @@ use tracing::{Instrument, info_span};
 
 use crate::{
     core::{Core, CoreConfig},
+    hub::Hub,
     metrics::Metrics,
     pki::Identity,
     refusals,
@@ -76,6 +77,8 @@ pub struct Operation {
     pub access_log_one_in: Option<NonZeroU32>,
     /// What makes spans of calls; none are made where it is absent.
     pub tracer: Tracer,
+    /// What it has to do with the hub.
+    pub hub: Hub,
 }
 
 /// How a gateway that runs as a plain process registers itself.
@@ -168,6 +171,7 @@ impl Gateway {
             region: config.operation.region.clone(),
             access_log: config.operation.access_log_one_in,
             tracer: config.operation.tracer.clone(),
+            hub: config.operation.hub.clone(),
             span: info_span!("gateway", cluster = %config.cluster, name = %config.name),
         };
         let core = Core::bind(core_config, Metrics::register(registry)).map_err(bind)?;

@@ -5,6 +5,7 @@ mod access;
 mod api;
 mod calls;
 mod choice;
+mod door;
 mod failure;
 mod fallback;
 mod older;

@@ -4,6 +4,7 @@
 //! A [`Transport`] dials and is dialled, a [`Connection`] is an authenticated peer with streams in both directions,
 //! and a stream that is dropped before it was finished is reset: half a transfer must never look like a whole one.
 
+mod join;
 mod quic;
 mod stream;
 mod tcp;
@@ -16,11 +17,14 @@ use landbridge_model::ClusterId;
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 
-use self::{quic::Quic, tcp::Tcp, tls::Tls};
+#[cfg(test)]
+pub(crate) use self::{join::ALPN as ALPN_JOIN, tcp::knock as knock_over_tcp};
 pub(crate) use self::{
+    join::{JoinStream, Joining, WINDOW as JOIN_WINDOW, dial as knock},
     stream::{Datagrams, Dropped, RecvStream, SendStream, StreamError},
-    tls::provider,
+    tls::{Knock, provider},
 };
+use self::{quic::Quic, tcp::Tcp, tls::Tls};
 use crate::{
     credentials::{Credentials, InForce},
     identity::GatewayId,
@@ -147,14 +151,16 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// Binds both sockets to the same port. Peers are judged by `trust`, and shown the certificate in force.
+    /// Binds both sockets to the same port. Peers are judged by `trust`, and shown the certificate in force. With a door those
+    /// may knock that have no certificate yet.
     pub(crate) fn bind(
         address: SocketAddr,
         credentials: Arc<Credentials>,
         trust: Arc<Trust>,
         tasks: &Tasks,
+        has_door: bool,
     ) -> io::Result<Self> {
-        let tls = Arc::new(Tls::new(Arc::clone(&credentials), trust));
+        let tls = Arc::new(Tls::new(Arc::clone(&credentials), trust, has_door));
         let mut tries = 0;
         let (quic, tcp) = loop {
             tries += 1;
@@ -285,6 +291,17 @@ pub(crate) struct Incoming {
     shown: Arc<InForce>,
 }
 
+/// What has come of a handshake.
+pub(crate) enum Shaken {
+    /// Somebody who has no certificate yet.
+    Joins(Joining),
+    /// A peer.
+    Link(Connection),
+    /// Nothing: it was half of what makes a connection and the other half has that, or whoever dialled has thought better of
+    /// it.
+    Nothing,
+}
+
 /// How it dials.
 enum Dialler {
     Quic(Box<quic::Incoming>),
@@ -325,23 +342,31 @@ impl Incoming {
         Some(Self { incoming, shown })
     }
 
-    /// Completes the handshake. None where this was half of what makes a connection and the other half has that, or where
-    /// whoever dialled has thought better of it.
+    /// Completes the handshake.
     ///
     /// # Errors
     /// The reason as one word, and a sentence. Refusals of certificates have been counted where they were judged and
     /// carry no word.
-    pub(crate) async fn handshake(
-        self,
-    ) -> Result<Option<Connection>, (Option<&'static str>, ConnectError)> {
-        let (inner, shown) = match self.incoming {
-            Dialler::Quic(incoming) => (Inner::Quic(incoming.handshake().await?), self.shown),
-            Dialler::Tcp(incoming) => match incoming.handshake(self.shown).await? {
-                Some((connection, shown)) => (Inner::Tcp(connection), shown),
-                None => return Ok(None),
-            },
+    pub(crate) async fn handshake(self) -> Result<Shaken, (Option<&'static str>, ConnectError)> {
+        let link = |inner: Inner, shown: &InForce| {
+            Connection::new(inner, shown).map(Shaken::Link).map_err(|error| (None, error))
         };
-        Connection::new(inner, &shown).map(Some).map_err(|error| (None, error))
+        match self.incoming {
+            Dialler::Quic(incoming) => {
+                let connection = incoming.handshake().await?;
+                if connection.joins() {
+                    return Ok(Shaken::Joins(Joining::quic(connection)));
+                }
+                let shaken = link(Inner::Quic(connection.clone()), &self.shown)?;
+                connection.widen();
+                Ok(shaken)
+            }
+            Dialler::Tcp(incoming) => match incoming.handshake(self.shown).await? {
+                tcp::Shaken::Joins(secured) => Ok(Shaken::Joins(Joining::tcp(secured))),
+                tcp::Shaken::Link(connection, shown) => link(Inner::Tcp(connection), &shown),
+                tcp::Shaken::Nothing => Ok(Shaken::Nothing),
+            },
+        }
     }
 }
 

@@ -15,7 +15,9 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor,
     },
-    crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
+    crypto::{
+        CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    },
     server::{
         ParsedCertificate,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -30,7 +32,7 @@ use crate::{
     metrics::Metrics,
     pki::{spiffe_id, uri_names},
     shared::Snapshots,
-    transport::provider,
+    transport::{Knock, provider},
 };
 
 /// Why a peer was refused.
@@ -244,13 +246,75 @@ impl ServerCertVerifier for Dialled {
     }
 }
 
+/// Takes whoever was dialled to be anybody: for knocking at a hub's door, where what is carried is TLS from end to end with
+/// the hub's authority, and judged by the fingerprint in the token. Whoever stands between learns nothing by that.
+#[derive(Debug)]
+pub(crate) struct Whoever(WebPkiSupportedAlgorithms);
+
+impl Whoever {
+    pub(crate) fn new(provider: &CryptoProvider) -> Self {
+        Self(provider.signature_verification_algorithms)
+    }
+}
+
+impl ServerCertVerifier for Whoever {
+    fn verify_server_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
 /// Judges who dials.
 #[derive(Debug)]
 pub(crate) struct Dialling {
     pub(crate) trust: Arc<Trust>,
+    /// What the connection has asked for, where there is a door for those without a certificate.
+    pub(crate) knock: Option<Arc<Knock>>,
+}
+
+impl Dialling {
+    fn joins(&self) -> bool {
+        self.knock.as_ref().is_some_and(|knock| knock.joins())
+    }
 }
 
 impl ClientCertVerifier for Dialling {
+    fn offer_client_auth(&self) -> bool {
+        !self.joins()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        !self.joins()
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

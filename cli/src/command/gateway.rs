@@ -53,6 +53,7 @@ impl Component for Settings {
                 region: self.region,
                 access_log_one_in: self.access_log_one_in,
                 tracer: collecting.as_ref().and_then(Collecting::tracer),
+                hub: self.hub,
             },
         };
         let mut registry = Registry::with_prefix(admin::PREFIX);

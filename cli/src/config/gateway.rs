@@ -6,11 +6,15 @@ use std::{
     path::PathBuf,
 };
 
-use landbridge_gateway::pki::{Identity, PkiError, Source, Texts};
+use landbridge_gateway::{
+    Hub,
+    pki::{Identity, PkiError, Source, Texts},
+};
 use landbridge_model::{Hostname, RegionName, Timestamp};
 
 use super::{
     common::{Common, Membership},
+    hub,
     reader::Reader,
     setting::Setting,
     value,
@@ -93,6 +97,7 @@ pub(crate) struct Settings {
     pub(crate) access_log_one_in: Option<NonZeroU32>,
     pub(crate) admin: SocketAddr,
     pub(crate) common: Common,
+    pub(crate) hub: Hub,
     pub(crate) identity: Identity,
     pub(crate) link: SocketAddr,
     pub(crate) listen: Vec<IpAddr>,
@@ -122,7 +127,7 @@ impl super::Settings for Settings {
             &TRACE_COLLECTOR,
             &TRACE_ONE_IN,
         ];
-        [&Common::TABLE[..], &Membership::TABLE, &own].concat()
+        [&Common::TABLE[..], &Membership::TABLE, &own, &hub::TABLE].concat()
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
@@ -139,6 +144,7 @@ impl super::Settings for Settings {
             reader.optional(&ACCESS_LOG_ONE_IN, |text| value::number(text, u32::MAX));
         let collector = reader.optional(&TRACE_COLLECTOR, Collector::parse);
         let one_in = reader.required(&TRACE_ONE_IN, |text| value::number(text, u32::MAX));
+        let hub = hub::read(reader);
         let register = reader.required(&REGISTER, value::boolean);
         let admin = reader.optional(&ADMIN_LISTEN, |text| value::socket_or_any(text, ipv6));
         if let (Some(true), false) = (register, listen.is_empty()) {
@@ -154,6 +160,7 @@ impl super::Settings for Settings {
             access_log_one_in,
             admin: admin.unwrap_or_else(|| SocketAddr::new(of_admin, ADMIN_PORT)),
             common: common?,
+            hub,
             identity: identity?,
             link: link.unwrap_or(SocketAddr::new(every_address(&listen)?, LINK_PORT)),
             listen,

@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{
     core::Core,
+    door,
     health::Backoff,
-    transport::{Carrier, Incoming},
+    transport::{Carrier, Incoming, Shaken},
 };
 
 /// Addresses that are dialled for one peer: more replicas than that need not all be held.
@@ -145,8 +146,9 @@ async fn dialled(core: &Arc<Core>, incoming: Incoming, permit: tokio::sync::Owne
     };
     drop(permit);
     match shaken {
-        Ok(None) => {}
-        Ok(Some(connection)) => {
+        Ok(Shaken::Nothing) => {}
+        Ok(Shaken::Joins(joining)) => door::knocks(core, joining, address).await,
+        Ok(Shaken::Link(connection)) => {
             if let Err(error) = run(core, connection, None, News::default()).await {
                 tracing::info!(%address, "a peer that dialled has gone again: {error}");
             }

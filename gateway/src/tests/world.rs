@@ -28,6 +28,7 @@ use crate::{
     caller::Workload,
     core::{Core, CoreConfig},
     health::LinkState,
+    hub::Hub,
     metrics::Metrics,
     pki::{Identity, Leaf, Root},
     snapshot::{Callers, ExportedPort, ExportedService, ReadyEndpoint, Route, Snapshot},
@@ -163,6 +164,13 @@ impl World {
         self.bind(cluster, identity, (listen, SocketAddr::new(listen, 0)), None).unwrap()
     }
 
+    /// A member that has something to do with the hub.
+    pub(super) fn site_with_hub(&self, cluster: &str, hub: Hub) -> Site {
+        let (listen, leaf) = (fresh_ip(), self.leaf(cluster, 1));
+        let at = (listen, SocketAddr::new(listen, 0));
+        self.bind_with(cluster, self.identity(&leaf), at, None, hub).unwrap()
+    }
+
     fn try_site(
         &self,
         cluster: &str,
@@ -181,6 +189,17 @@ impl World {
         (listen, link): (IpAddr, SocketAddr),
         region: Option<RegionName>,
     ) -> std::io::Result<Site> {
+        self.bind_with(cluster, identity, (listen, link), region, Hub::default())
+    }
+
+    fn bind_with(
+        &self,
+        cluster: &str,
+        identity: Identity,
+        (listen, link): (IpAddr, SocketAddr),
+        region: Option<RegionName>,
+        hub: Hub,
+    ) -> std::io::Result<Site> {
         let config = CoreConfig {
             cluster: id(cluster),
             set: self.root.set().clone(),
@@ -190,6 +209,7 @@ impl World {
             region,
             access_log: std::num::NonZeroU32::new(1),
             tracer: self.tracer.clone(),
+            hub,
             span: info_span!("gateway", cluster),
         };
         let core = Core::bind(config, Metrics::new())?;

@@ -5,6 +5,7 @@
 mod config;
 mod datagram;
 mod driver;
+mod join;
 mod stream;
 
 use std::{
@@ -23,6 +24,7 @@ use rustls_pki_types::CertificateDer;
 use self::{config::Configs, driver::Endpoint};
 pub(super) use self::{
     datagram::Datagrams,
+    join::{JoinStream, dial as knock},
     stream::{RecvStream, SendStream},
 };
 use super::{CloseReason, ConnectError, Dropped, HANDSHAKE, StreamError, tls::Tls};

@@ -8,6 +8,7 @@ mod datagram;
 mod dial;
 mod half;
 mod io;
+mod join;
 mod pair;
 mod shared;
 mod stream;
@@ -28,9 +29,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::join::dial as knock;
 pub(super) use self::{
-    accept::Incoming,
+    accept::{Incoming, Shaken},
     datagram::Datagrams,
+    io::Secured,
     stream::{RecvStream, SendStream},
 };
 use self::{datagram::Sender, half::Requests, pair::Pairs, shared::Shared};
@@ -53,6 +56,7 @@ const DIALLED: u64 = 1;
 pub(super) struct Tcp {
     listener: TcpListener,
     address: SocketAddr,
+    /// What those get that dial, where there is no door.
     acceptor: Acceptor,
     tls: Arc<Tls>,
     pairs: Arc<Pairs>,
@@ -92,7 +96,7 @@ impl Tcp {
         loop {
             match self.listener.accept().await {
                 Ok((tcp, remote)) if !self.refusing.is_cancelled() => {
-                    let acceptor = self.acceptor.clone();
+                    let acceptor = self.acceptor();
                     let (pairs, tasks) = (Arc::clone(&self.pairs), self.tasks.clone());
                     return Incoming { tcp, remote, acceptor, pairs, tasks };
                 }
@@ -103,6 +107,13 @@ impl Tcp {
                 }
             }
         }
+    }
+
+    /// For the next one: with a door it is one that learns what that asks for.
+    fn acceptor(&self) -> Acceptor {
+        let own = self.tls.has_door().then(|| self.tls.server_of_one(&[FORWARD, BACK]).ok());
+        let own = own.flatten().map(|tls| Acceptor(TlsAcceptor::from(Arc::new(tls))));
+        own.unwrap_or_else(|| self.acceptor.clone())
     }
 
     /// Takes no more connections.

@@ -8,6 +8,7 @@ use quinn_proto::{
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 
+use super::join;
 use crate::{
     health::KEEP_ALIVE,
     transport::{
@@ -41,9 +42,16 @@ impl Configs {
 
     /// For being dialled.
     pub(super) fn server(&self) -> Result<ServerConfig, BoxedError> {
-        let tls = self.tls.server(&[ALPN])?;
-        let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-        server.transport_config(Arc::clone(&self.transport));
+        let tls = QuicServerConfig::try_from(self.tls.server(&[ALPN])?)?;
+        let mut server;
+        if self.tls.has_door() {
+            let transport;
+            (server, transport) = join::server(&self.tls, tls)?;
+            server.transport_config(Arc::new(transport));
+        } else {
+            server = ServerConfig::with_crypto(Arc::new(tls));
+            server.transport_config(Arc::clone(&self.transport));
+        }
         server.max_incoming(MAX_INCOMING);
         Ok(server)
     }

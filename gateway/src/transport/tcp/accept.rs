@@ -33,6 +33,17 @@ pub(in crate::transport) struct Incoming {
     pub(super) tasks: Tasks,
 }
 
+/// What has come of a handshake.
+pub(in crate::transport) enum Shaken {
+    /// Somebody who wants to join, and shows no certificate.
+    Joins(Box<Secured>),
+    /// A link, and what its peer was shown.
+    Link(Connection, Arc<InForce>),
+    /// Nothing: it waits for its other half, which has the link then; or it has hung up, as probes of load balancers do, and
+    /// diallers that have found another way.
+    Nothing,
+}
+
 /// Why one that dialled is refused: one word, and a sentence.
 type Refused = (Option<&'static str>, ConnectError);
 
@@ -41,30 +52,35 @@ impl Incoming {
         self.remote
     }
 
-    /// Completes the handshake. There is no connection where this one waits for its other half, which has it then; or where
-    /// it has hung up, as probes of load balancers do, and diallers that have found another way.
+    /// Completes the handshake.
     ///
     /// # Errors
     /// Why it is refused.
     pub(in crate::transport) async fn handshake(
         self,
         shown: Arc<InForce>,
-    ) -> Result<Option<(Connection, Arc<InForce>)>, Refused> {
+    ) -> Result<Shaken, Refused> {
         let deadline = tokio::time::Instant::now() + HANDSHAKE;
         let slow = || (Some("timeout"), unreachable("the handshake took too long"));
         let Self { tcp, remote, acceptor, pairs, tasks } = self;
         let begun = tokio::time::timeout_at(deadline, begin(tcp, remote, acceptor, shown)).await;
-        let Some((link, half)) = begun.map_err(|_| slow())?? else { return Ok(None) };
+        let (link, half) = match begun.map_err(|_| slow())?? {
+            Begun::Half(link, half) => (link, *half),
+            Begun::Joins(secured) => return Ok(Shaken::Joins(secured)),
+            Begun::Nothing => return Ok(Shaken::Nothing),
+        };
         match pairs.meet(&link, half) {
             Met::Both(both) => {
                 let shown = both.iter().min_by_key(|half| half.shown.serial);
                 let shown = shown.map(|half| Arc::clone(&half.shown));
                 let connected = tokio::time::timeout_at(deadline, connect(both, &tasks)).await;
                 match connected.map_err(|_| slow())? {
-                    Ok(connection) => Ok(shown.map(|shown| (connection, shown))),
+                    Ok(connection) => {
+                        Ok(shown.map_or(Shaken::Nothing, |shown| Shaken::Link(connection, shown)))
+                    }
                     Err(error) => {
                         tracing::debug!(%remote, "lost before it was a link: {error}");
-                        Ok(None)
+                        Ok(Shaken::Nothing)
                     }
                 }
             }
@@ -75,7 +91,7 @@ impl Incoming {
             Met::Waits(taken) => {
                 let _gone = Leaves { pairs, link };
                 match tokio::time::timeout_at(deadline, taken).await {
-                    Ok(_) => Ok(None),
+                    Ok(_) => Ok(Shaken::Nothing),
                     Err(_) => Err((Some("timeout"), unreachable("its other half did not come"))),
                 }
             }
@@ -95,21 +111,32 @@ impl Drop for Leaves {
     }
 }
 
+/// How far one connection alone has come.
+enum Begun {
+    /// It is known which link it belongs to.
+    Half(String, Box<Half>),
+    Joins(Box<Secured>),
+    Nothing,
+}
+
 /// Goes as far as one half alone can: until it is known which link it belongs to.
 async fn begin(
     tcp: TcpStream,
     remote: SocketAddr,
     acceptor: Acceptor,
     shown: Arc<InForce>,
-) -> Result<Option<(String, Half)>, Refused> {
+) -> Result<Begun, Refused> {
     let tls = match acceptor.0.accept(Socket::new(tcp)).await {
         Ok(tls) => Secured::new(tls),
         Err(error) if has_hung_up(&error) => {
             tracing::debug!(%remote, "hung up before its handshake was done: {error}");
-            return Ok(None);
+            return Ok(Begun::Nothing);
         }
         Err(error) => return Err((reason(&error), io::lost(&error))),
     };
+    if tls.joins() {
+        return Ok(Begun::Joins(Box::new(tls)));
+    }
     let chain = tls.chain();
     let (heard, lost) = (tls.heard(), Lost(tls.lost()));
     let begun = match tls.protocol() {
@@ -121,9 +148,10 @@ async fn begin(
         }
     };
     match begun {
-        Ok(None) => Ok(None),
+        Ok(None) => Ok(Begun::Nothing),
         Ok(Some((link, end))) if link.len() == NAME => {
-            Ok(Some((link, Half { end, chain, remote, heard, lost, shown })))
+            let half = Half { end, chain, remote, heard, lost, shown };
+            Ok(Begun::Half(link, Box::new(half)))
         }
         Ok(Some(_)) => {
             let why = "it does not name its link".to_owned();
@@ -132,7 +160,7 @@ async fn begin(
         // Who has a certificate may hang up: the other half may have found another replica, or QUIC may have done.
         Err(error) if error.is_io() => {
             tracing::debug!(%remote, "hung up before its link was known: {error}");
-            Ok(None)
+            Ok(Begun::Nothing)
         }
         Err(error) => Err((Some("protocol"), unreachable(&error))),
     }

@@ -24,7 +24,7 @@ use super::{
 use crate::transport::{ConnectError, HANDSHAKE, StreamError};
 
 /// The name that is asked for in a handshake. It is not sent and not checked: certificates name SPIFFE ids.
-const SERVER_NAME: &str = "landbridge";
+pub(super) const SERVER_NAME: &str = "landbridge";
 /// How often a second connection is dialled where a load balancer brings it to another replica than the first: of three
 /// replicas none is missed by a hundred dials but one.
 const TRIES: usize = 12;

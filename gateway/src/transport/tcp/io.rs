@@ -118,7 +118,7 @@ pub(super) fn lost(error: &io::Error) -> ConnectError {
 
 /// TLS whose handshake is done. HTTP/2 hands on only the text of an error: what it was is kept here.
 #[derive(Debug)]
-pub(super) struct Secured {
+pub(crate) struct Secured {
     tls: TlsStream<Socket>,
     lost: Arc<OnceLock<ConnectError>>,
 }

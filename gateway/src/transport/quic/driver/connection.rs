@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use quinn_proto::{
     ConnectionError, ConnectionEvent, ConnectionHandle, ConnectionStats, Dir, SendDatagramError,
-    StreamId, VarInt,
+    StreamId, VarInt, crypto::rustls::HandshakeData,
 };
 use tokio::sync::Notify;
 
@@ -432,5 +432,20 @@ impl Connection {
     /// What the peer has shown of itself.
     pub(in crate::transport::quic) fn peer_identity(&self) -> Option<Box<dyn Any>> {
         self.shared().with(|state| state.proto.crypto_session().peer_identity())
+    }
+
+    /// The application protocol that both ends have agreed upon.
+    pub(in crate::transport::quic) fn protocol(&self) -> Option<Vec<u8>> {
+        let data = self.shared().with(|state| state.proto.crypto_session().handshake_data())?;
+        data.downcast::<HandshakeData>().ok()?.protocol
+    }
+
+    /// Lets the peer have more under way from now on: so many bytes, and streams in both directions.
+    pub(in crate::transport::quic) fn widen(&self, window: VarInt, streams: VarInt) {
+        self.shared().with(|state| {
+            state.proto.set_receive_window(window);
+            state.proto.set_max_concurrent_streams(Dir::Bi, streams);
+            state.dirty = true;
+        });
     }
 }

@@ -67,7 +67,16 @@ impl SendStream {
         &mut self,
         bytes: &[u8],
     ) -> Result<usize, WriteError> {
-        poll_fn(|context| self.poll(context, |stream| stream.write(bytes))).await
+        poll_fn(|context| self.poll_write(context, bytes)).await
+    }
+
+    /// The same, asked for again when `context` is woken.
+    pub(in crate::transport::quic) fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize, WriteError>> {
+        self.poll(context, |stream| stream.write(bytes))
     }
 
     /// Writes all of `bytes`.
@@ -239,7 +248,7 @@ impl RecvStream {
         let mut filled = 0;
         while filled < buffer.len() {
             let rest = &mut buffer[filled..];
-            let read = poll_fn(|context| self.poll_bytes(context, rest)).await?;
+            let read = poll_fn(|context| self.poll_read(context, rest)).await?;
             match read {
                 Some(count) => filled += count,
                 None => break,
@@ -248,7 +257,9 @@ impl RecvStream {
         Ok(filled)
     }
 
-    fn poll_bytes(
+    /// Reads what is there into `buffer` and says how many bytes that were, none at the end; asked for again when `context` is
+    /// woken.
+    pub(in crate::transport::quic) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
         buffer: &mut [u8],
