@@ -66,7 +66,7 @@ pub(super) fn fresh_ip() -> IpAddr {
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     let [block, last] = next.to_be_bytes();
-    assert!(block < 2, "a process has 511 addresses");
+    assert!(block < 3, "a process has 767 addresses");
     IpAddr::V4(Ipv4Addr::new(127, 64 + (high & 0x3f) + 64 * block, low, last))
 }
 
