@@ -1,11 +1,13 @@
 //! What `landbridge` can be asked to do.
 
 mod api;
+mod check;
 mod component;
 mod controller;
 mod crds;
 mod demo;
-mod dns;
+mod diagnose;
+pub(crate) mod dns;
 mod gateway;
 mod init;
 mod install;
@@ -14,6 +16,8 @@ mod manifests;
 pub(crate) mod output;
 mod pki;
 mod probe;
+mod seeing;
+mod status;
 mod token;
 mod uninstall;
 mod verify;
@@ -41,12 +45,16 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Look whether a cluster is as it should be, or could be made a member, and say what to do where it is not.
+    Check(check::Arguments),
     /// Run a cluster's controller: exports, imports, and the exchange with the hub.
     Controller(Flags<config::controller::Settings>),
     /// Print the CustomResourceDefinitions of everything that Landbridge reads or writes.
     Crds(crds::Arguments),
     /// Show Landbridge on this machine: clusters, an export, calls through the tunnel, a cluster that dies.
     Demo(crate::demo::Arguments),
+    /// Follow the way of a call to one service, and name the first thing on it that is wrong.
+    Diagnose(diagnose::Arguments),
     /// Run a DNS server for clusterset.local, or tell the cluster's own DNS of it.
     Dns(dns::Arguments),
     /// Run an east-west gateway: the encrypted way to other clusters.
@@ -62,6 +70,8 @@ enum Command {
     /// Answer or make the calls of verify, in a pod.
     #[command(hide = true)]
     Probe(probe::Arguments),
+    /// Show how a cluster stands in its set: members, links, versions, exports, imports, certificates, problems.
+    Status(status::Arguments),
     /// Make, list and take back the tokens by which clusters join the set. Asks the hub.
     Token(token::Arguments),
     /// Take out of a cluster what init or join have put into it.
@@ -76,9 +86,11 @@ enum Command {
 /// What went wrong; [`Exit::of`] tells its kind.
 pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode> {
     match arguments.command {
+        Command::Check(arguments) => check::run(&arguments, out)?,
         Command::Controller(flags) => component::run(&flags)?,
         Command::Crds(arguments) => crds::run(&arguments, out)?,
         Command::Demo(arguments) => return demo::run(arguments),
+        Command::Diagnose(arguments) => diagnose::run(&arguments, out)?,
         Command::Dns(arguments) => dns::run(&arguments, out)?,
         Command::Gateway(flags) => component::run(&flags)?,
         Command::Init(arguments) => init::run(&arguments, out)?,
@@ -86,6 +98,7 @@ pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode>
         Command::Manifests(arguments) => manifests::run(&arguments, out)?,
         Command::Pki(arguments) => pki::run(&arguments, out)?,
         Command::Probe(arguments) => probe::run(&arguments, out)?,
+        Command::Status(arguments) => status::run(&arguments, out)?,
         Command::Token(arguments) => token::run(&arguments, out)?,
         Command::Uninstall(arguments) => uninstall::run(&arguments, out)?,
         Command::Verify(arguments) => verify::run(&arguments, out)?,

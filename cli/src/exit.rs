@@ -7,6 +7,7 @@
 //! | 2 | usage or configuration is wrong: nothing was started |
 //! | 3 | a Kubernetes API cannot be reached, or refuses |
 //! | 4 | an address to listen on is taken, or is not this machine's |
+//! | 5 | what was looked at is not as it should be |
 //! | 130 | ended by a second signal, without waiting for what was under way |
 
 use std::{error::Error, io, net::SocketAddr, process::ExitCode, time::Duration};
@@ -15,7 +16,7 @@ use crate::config::Problems;
 
 /// The same table for `--help`.
 pub(crate) const HELP: &str = "Exit codes: 0 done, 1 failed while running, 2 usage or configuration is wrong, \
-     3 a Kubernetes API cannot be reached or refuses, 4 an address to listen on is taken, 130 ended by a second signal.";
+     3 a Kubernetes API cannot be reached or refuses, 4 an address to listen on is taken, 5 what was looked at is not as it should be, 130 ended by a second signal.";
 
 /// How the process ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,6 +26,7 @@ pub(crate) enum Exit {
     Interrupted,
     Kubernetes,
     Success,
+    Unwell,
     Usage,
 }
 
@@ -37,6 +39,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Kubernetes => 3,
             Self::Address => 4,
+            Self::Unwell => 5,
             Self::Interrupted => 130,
         }
     }
@@ -48,11 +51,14 @@ impl Exit {
                 Some(Self::Usage)
             } else if cause.is::<kube::Error>()
                 || cause.is::<Box<kube::Error>>()
+                || cause.is::<Refused>()
                 || cause.is::<Unanswered>()
             {
                 Some(Self::Kubernetes)
             } else if cause.is::<AddressTaken>() {
                 Some(Self::Address)
+            } else if cause.is::<Unwell>() {
+                Some(Self::Unwell)
             } else {
                 match cause.downcast_ref::<io::Error>()?.kind() {
                     io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable => {
@@ -97,6 +103,16 @@ pub(crate) fn address_taken(address: SocketAddr, problem: &io::Error) -> anyhow:
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {0:?}: is the server of the kubeconfig up and reachable from here?")]
 pub(crate) struct Unanswered(pub(crate) Duration);
+
+/// A Kubernetes API that does not let whoever asks know what he has to know.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Refused(pub(crate) String);
+
+/// What was looked at, and was told, is not as it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unwell(pub(crate) String);
 
 /// An error with its causes on one line. A cause that the line tells already is not told again.
 pub(crate) fn line(error: &(dyn Error + 'static)) -> String {

@@ -9,6 +9,7 @@
 //! | `init` | how a cluster becomes the hub of a set |
 //! | `manifests` | the objects that make a cluster a member |
 //! | `verify`, `probe` | whether each cluster calls each other by name |
+//! | `seen` | what there is of Landbridge in a cluster, and what that means |
 //! | `admin` | metrics, health and state over HTTP |
 //! | `kubernetes` | clients, and who a cluster is |
 //! | `telemetry` | logs |
@@ -26,6 +27,7 @@ mod init;
 mod kubernetes;
 mod manifests;
 mod probe;
+mod seen;
 mod shutdown;
 mod telemetry;
 mod traces;

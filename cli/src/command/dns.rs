@@ -3,7 +3,7 @@
 
 mod cluster;
 
-pub(crate) use cluster::{ZONE, disable, enable};
+pub(crate) use cluster::{SERVICE, ZONE, disable, enable};
 
 use std::io::Write;
 

@@ -14,7 +14,7 @@ use super::Key;
 
 /// The oldest minor version that serves all that is applied: ValidatingAdmissionPolicies of `admissionregistration.k8s.io/v1`,
 /// and pods that sleep before they end.
-const OLDEST: (u32, u32) = (1, 30);
+pub(crate) const OLDEST: (u32, u32) = (1, 30);
 
 /// How a check went.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

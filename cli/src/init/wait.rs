@@ -17,7 +17,7 @@ use crate::manifests::LINK_SERVICE;
 /// How often a cluster is asked: a pod takes seconds to start.
 const ASKED: Duration = Duration::from_millis(500);
 /// What our pods are told by.
-const OURS: &str = "app.kubernetes.io/name=landbridge";
+pub(crate) const OURS: &str = "app.kubernetes.io/name=landbridge";
 
 /// Waits until all Deployments of ours are ready; `tell` hears what is still waited for.
 ///

@@ -10,6 +10,7 @@ mod logs;
 mod manifests;
 mod pki;
 mod running;
+mod seeing;
 mod settings;
 mod token;
 mod verify;

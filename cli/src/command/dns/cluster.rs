@@ -31,7 +31,7 @@ const NAMESPACE: &str = "kube-system";
 const CONFIG_MAP: &str = "coredns";
 const KEY: &str = "Corefile";
 /// What our own server is behind.
-const SERVICE: &str = "landbridge-dns";
+pub(crate) const SERVICE: &str = "landbridge-dns";
 const PORT: u16 = 53;
 /// What is said of a Corefile that has no stanza of ours, and of one that has none now.
 const DISABLED: (&str, &str) = ("nothing of ours is in it", "the Corefile is as it was before");

@@ -1,0 +1,173 @@
+//! `landbridge status` and `landbridge check` against an API: what is shown, and with which code they end.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    process::Output,
+    thread,
+};
+
+use serde_json::{Value, json};
+
+use crate::{err, landbridge, out, running::Surroundings};
+
+fn at(cluster: &Surroundings, arguments: &[&str]) -> Output {
+    let kubeconfig = cluster.folder.path().join("kubeconfig").display().to_string();
+    landbridge(&[arguments, &["--kubeconfig", &kubeconfig]].concat())
+}
+
+/// paris beside tokyo, as their controllers and gateways have left it; nothing runs.
+pub(crate) async fn member() -> Surroundings {
+    let cluster = Surroundings::new().await;
+    let create = |object: Value| drop(cluster.cluster.store().create(object).unwrap());
+    for name in ["landbridge-system", "shop"] {
+        create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+    }
+    for (name, value) in [("cluster.clusterset.k8s.io", "paris"), ("clusterset.k8s.io", "prod")] {
+        create(json!({"apiVersion": "about.k8s.io/v1beta1", "kind": "ClusterProperty",
+            "metadata": {"name": name}, "spec": {"value": value}}));
+    }
+    create(
+        json!({"apiVersion": "landbridge.dev/v1alpha1", "kind": "Peer", "metadata": {"name": "tokyo"},
+        "spec": {"generation": 1, "network": "tokyo", "gateways": [{"address": "198.51.100.7:4433"}]}}),
+    );
+    let mut peer =
+        (*cluster.cluster.store().get(("landbridge.dev/v1alpha1", "Peer"), ("", "tokyo")).unwrap())
+            .clone();
+    peer["status"] = json!({"links": {"gw-0": {"state": "Refused", "lastError": "not listed"}},
+        "conditions": [{"type": "Connected", "status": "False", "reason": "NotListed", "message": "not listed",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+    cluster.cluster.store().update_status(peer).unwrap();
+    create(json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"namespace": "kube-system", "name": "coredns"}, "data": {"Corefile": ".:53 {\n}\n"}}));
+    create(json!({"apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceExport",
+        "metadata": {"namespace": "shop", "name": "web"}}));
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_shows_what_is_there_and_what_is_wrong() {
+    let cluster = member().await;
+    let text = out(&at(&cluster, &["status"]));
+    assert!(text.starts_with("paris, member of set prod, on Kubernetes v"), "{text}");
+    assert!(
+        text.contains("tokyo     0 of 1     -      -            -       not listed\n"),
+        "{text}"
+    );
+    assert!(text.contains("1 export, 1 not ready; no imports\n"), "{text}");
+    assert!(text.contains("  WRONG   links      tokyo: not listed (NotListed)\n"), "{text}");
+    assert!(text.contains("CoreDNS is not told of our server"), "{text}");
+    let told: Value = serde_json::from_str(&out(&at(&cluster, &["status", "-o", "json"]))).unwrap();
+    assert_eq!((&told["cluster"], &told["isHub"]), (&json!("paris"), &json!(false)));
+    assert_eq!(told["links"][0]["lastError"], "not listed");
+    let problem =
+        &told["problems"].as_array().unwrap().iter().find(|one| one["check"] == "links").unwrap();
+    assert_eq!(problem["page"], "docs/checks.md#links");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_that_finds_something_ends_with_a_code_of_its_own() {
+    let cluster = member().await;
+    let answer = at(&cluster, &["check"]);
+    assert_eq!(answer.status.code(), Some(5), "{}", err(&answer));
+    assert_eq!(err(&answer), "error: gateways, links, exports, dns are not as they should be\n");
+    let text = String::from_utf8(answer.stdout).unwrap();
+    assert!(text.contains("→ run `landbridge dns enable`\n"), "{text}");
+    let answer = at(&cluster, &["check", "-o", "json"]);
+    let told: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let levels = told.as_array().unwrap().iter().filter(|one| one["check"] == "links");
+    assert_eq!(levels.map(|one| &one["level"]).collect::<Vec<_>>(), ["wrong"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_is_no_member_has_no_state() {
+    let cluster = Surroundings::new().await;
+    let answer = at(&cluster, &["status"]);
+    assert_eq!(answer.status.code(), Some(2), "{}", err(&answer));
+    assert!(
+        err(&answer)
+            .starts_with("error: this cluster is no member of a set: `landbridge init` makes it"),
+        "{}",
+        err(&answer)
+    );
+    cluster.cluster.pause().await;
+    for command in ["status", "check"] {
+        let answer = at(&cluster, &[command]);
+        assert_eq!(answer.status.code(), Some(3), "{}", err(&answer));
+    }
+}
+
+/// Answers every request as an API server answers somebody who has no rights.
+fn forbidding() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 4096];
+            let length = stream.read(&mut head).unwrap_or_default();
+            let asked = String::from_utf8_lossy(&head[..length]).into_owned();
+            let (status, body) = if asked.starts_with("GET /version") {
+                let version = json!({"major": "1", "minor": "34", "gitVersion": "v1.34.2", "gitCommit": "", "gitTreeState": "",
+                    "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
+                ("200 OK", version)
+            } else {
+                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden",
+                    "message": "forbidden", "code": 403});
+                ("403 Forbidden", status)
+            };
+            let body = body.to_string();
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    json!({"apiVersion": "v1", "kind": "Config", "current-context": "a",
+        "clusters": [{"name": "a", "cluster": {"server": format!("http://{address}")}}],
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}], "users": [{"name": "a", "user": {}}]})
+    .to_string()
+}
+
+#[test]
+fn who_may_read_nothing_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, forbidding()).unwrap();
+    for command in ["status", "check"] {
+        let answer = landbridge(&[command, "--kubeconfig", &kubeconfig.display().to_string()]);
+        assert_eq!(answer.status.code(), Some(3), "{}", err(&answer));
+        assert_eq!(
+            err(&answer),
+            "error: you may not list clusterproperties.about.k8s.io, list deployments.apps, list peers.landbridge.dev, list serviceimports.multicluster.x-k8s.io: ask an administrator of the cluster for rights to read that, or to run this\n"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_thing_in_the_way_of_a_service_is_named() {
+    let cluster = member().await;
+    let answer = at(&cluster, &["diagnose", "shop/web"]);
+    assert_eq!(answer.status.code(), Some(5), "{}", err(&answer));
+    assert_eq!(
+        err(&answer),
+        "error: shop/web is not reached: no controller has told of the ServiceExport here\n"
+    );
+    let text = String::from_utf8(answer.stdout).unwrap();
+    assert!(text.starts_with("shop/web\n  WRONG   export "), "{text}");
+    assert!(text.contains("  WRONG   import     there is none\n"), "{text}");
+    assert!(text.contains("  WRONG   dns        CoreDNS is not told of our server"), "{text}");
+    let told: Value =
+        serde_json::from_slice(&at(&cluster, &["diagnose", "shop/web", "-o", "json"]).stdout)
+            .unwrap();
+    assert_eq!((&told[0]["step"], &told[0]["verdict"]), (&json!("export"), &json!("wrong")));
+    for (service, told) in [
+        ("web", "error: invalid value 'web' for '<NAMESPACE/SERVICE>'"),
+        ("shop/Web", "error: invalid value 'shop/Web' for '<NAMESPACE/SERVICE>'"),
+    ] {
+        let answer = at(&cluster, &["diagnose", service]);
+        assert_eq!(answer.status.code(), Some(2), "{}", err(&answer));
+        assert!(err(&answer).starts_with(told), "{}", err(&answer));
+    }
+}
