@@ -9,6 +9,7 @@ mod demo;
 mod diagnose;
 pub(crate) mod dns;
 mod gateway;
+mod gather;
 mod init;
 mod install;
 mod join;
@@ -57,6 +58,8 @@ enum Command {
     Diagnose(diagnose::Arguments),
     /// Run a DNS server for clusterset.local, or tell the cluster's own DNS of it.
     Dns(dns::Arguments),
+    /// Gather what there is to see of Landbridge in a cluster into one archive, without what is secret.
+    Gather(gather::Arguments),
     /// Run an east-west gateway: the encrypted way to other clusters.
     Gateway(Flags<config::gateway::Settings>),
     /// Make a cluster the hub of a set and its first member, or change what differs from that.
@@ -92,6 +95,7 @@ pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode>
         Command::Demo(arguments) => return demo::run(arguments),
         Command::Diagnose(arguments) => diagnose::run(&arguments, out)?,
         Command::Dns(arguments) => dns::run(&arguments, out)?,
+        Command::Gather(arguments) => gather::run(&arguments, out)?,
         Command::Gateway(flags) => component::run(&flags)?,
         Command::Init(arguments) => init::run(&arguments, out)?,
         Command::Join(arguments) => join::run(&arguments, out)?,

@@ -7,17 +7,20 @@
 //!
 //! | module | question it answers |
 //! | --- | --- |
-//! | [`ask`], [`components`] | what do a cluster's API, and what runs in it, say? |
+//! | [`ask`], [`components`], [`logs`] | what do a cluster's API, and what runs in it, say? |
 //! | [`metrics`], [`certificates`], [`selects`] | what does a text, a certificate, a selector mean? |
 //! | [`checks`] | what is wrong, and what is to be done? |
 //! | [`report`] | how are members, links, exports, imports and certificates? |
 //! | [`walk`] | where does a call to one service end? |
+//! | [`archive`] | what goes into an archive, and what does not? |
 //! | [`shown`] | what are people told of it? |
 
+pub(crate) mod archive;
 pub(crate) mod ask;
 pub(crate) mod certificates;
 pub(crate) mod checks;
 mod components;
+pub(crate) mod logs;
 pub(crate) mod metrics;
 pub(crate) mod report;
 pub(crate) mod selects;

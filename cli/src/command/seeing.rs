@@ -11,7 +11,7 @@ use crate::{
     config::common::Reach,
     exit::{Refused, Usage},
     kubernetes,
-    seen::{Asked, Facts, Unread, ask, ask::Depth},
+    seen::{Asked, Facts, Unread, archive::Logs, ask, ask::Depth, known, logs},
 };
 
 /// Which cluster is asked, and which hub.
@@ -56,6 +56,17 @@ impl Whom {
     pub(super) async fn slices(&self, namespace: &str) -> Result<Asked<Vec<EndpointSlice>>> {
         let api = Api::namespaced(self.api.client().await?, namespace);
         Ok(ask::list(api, ListParams::default()).await)
+    }
+}
+
+impl Whom {
+    /// What the pods of Landbridge have logged last.
+    ///
+    /// # Errors
+    /// Where no client can be made.
+    pub(super) async fn logs(&self, facts: &Facts) -> Result<Logs> {
+        let client = self.api.client().await?;
+        Ok(logs::all(&client, known(&facts.pods)).await)
     }
 }
 

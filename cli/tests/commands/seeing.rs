@@ -171,3 +171,34 @@ async fn the_first_thing_in_the_way_of_a_service_is_named() {
         assert!(err(&answer).starts_with(told), "{}", err(&answer));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_is_written_once_and_has_no_secret() {
+    let cluster = member().await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": "landbridge-system", "name": "landbridge-hub"},
+        "data": {"token": "czNjcmV0LXMzY3JldA=="}});
+    cluster.cluster.store().create(secret).unwrap();
+    let path = cluster.folder.path().join("all.tar.gz");
+    let file = path.display().to_string();
+    let told = out(&at(&cluster, &["gather", "--out", &file]));
+    assert!(told.starts_with(&format!("{file}: ")) && told.contains(" files, "), "{told}");
+    let mut archive =
+        tar::Archive::new(flate2::read::GzDecoder::new(std::fs::File::open(&path).unwrap()));
+    let mut names = Vec::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        names.push(entry.path().unwrap().display().to_string());
+        let mut text = String::new();
+        entry.read_to_string(&mut text).unwrap();
+        assert!(!text.contains("s3cret") && !text.contains("czNjcmV0"), "{names:?}");
+    }
+    let is_there = |end: &str| {
+        names.iter().any(|name| name.starts_with("landbridge-paris-2") && name.ends_with(end))
+    };
+    for end in ["/README.txt", "/status.txt", "/checks.txt", "/objects/peers.yaml"] {
+        assert!(is_there(end), "{end}: {names:?}");
+    }
+    let again = at(&cluster, &["gather", "--out", &file]);
+    assert_eq!(again.status.code(), Some(2), "{}", err(&again));
+    assert!(err(&again).contains("name another with --out"), "{}", err(&again));
+}

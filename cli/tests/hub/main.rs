@@ -3,6 +3,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod seeing;
+
 use std::{
     fs,
     process::{Command, Output},
