@@ -22,7 +22,7 @@ use crate::{
     caller::Caller,
     credentials::{Credentials, Keeper},
     door::Door,
-    hub::Hub,
+    hub::{self, Access},
     links::{self, Link, Links},
     listen::{self, Listeners},
     metrics::Metrics,
@@ -69,7 +69,8 @@ pub(crate) struct Core {
     pub(crate) listeners: Listeners,
     /// Who is being let in that has no certificate yet.
     pub(crate) door: Arc<Door>,
-    pub(crate) hub: Hub,
+    /// What the hub gives, to peers or to the controller here.
+    pub(crate) hub: Access,
     pub(crate) metrics: Metrics,
     pub(crate) tracer: Tracer,
     /// The connections and flows that are open.
@@ -111,7 +112,7 @@ pub(crate) struct CoreConfig {
     pub(crate) region: Option<RegionName>,
     pub(crate) access_log: LogConfig,
     pub(crate) tracer: Tracer,
-    pub(crate) hub: Hub,
+    pub(crate) hub: Access,
     pub(crate) span: Span,
 }
 
@@ -129,10 +130,10 @@ impl Core {
         );
         let tasks = Tasks::new(config.span);
         let trust = Arc::new(trust);
-        let has_door = config.hub.authority.is_some();
+        let has_door = config.hub.authority().is_some();
         let of_links = Arc::clone(&credentials);
         let transport = Transport::bind(config.link, of_links, trust, &tasks, has_door)?;
-        let room = Room::take();
+        let (room, stop) = (Room::take(), CancellationToken::new());
         let (refused, to_tell) = mpsc::channel(refusals::MOST_WAITING);
         Ok(Arc::new(Self {
             cluster: config.cluster,
@@ -159,9 +160,10 @@ impl Core {
             outbound_flows: Arc::new(Semaphore::new(MAX_OUTBOUND_FLOWS)),
             inbound_flows: Arc::new(Semaphore::new(room.bounds.inbound_flows)),
             room,
-            leaving: CancellationToken::new(),
-            draining: CancellationToken::new(),
-            stop: CancellationToken::new(),
+            // Whoever waits for one of them does not outlive a gateway that ends without a word.
+            leaving: stop.child_token(),
+            draining: stop.child_token(),
+            stop,
             tasks,
         }))
     }
@@ -175,6 +177,7 @@ impl Core {
         self.tasks.spawn("renew-certificates", Keeper::new(self).run());
         self.tasks.spawn("listen", listen::manage(Arc::clone(self)));
         self.tasks.spawn("hold-policies", open::hold_policies(Arc::clone(self)));
+        hub::start(self);
     }
 
     /// A policy does not allow a call. Where too many wait to be told of, metrics and logs have to do.

@@ -94,13 +94,13 @@ pub(crate) async fn knocks(core: &Arc<Core>, joining: Joining, from: SocketAddr)
         result = serve(core, joining, from) => result,
         () = core.stop.cancelled() => return,
     };
-    core.metrics.join(result);
+    core.metrics.hub.join(result);
     tracing::info!(%from, over, result, "somebody without a certificate has knocked");
 }
 
 /// One word for what has come of it.
 async fn serve(core: &Arc<Core>, joining: Joining, from: SocketAddr) -> &'static str {
-    let Some(authority) = &core.hub.authority else {
+    let Some(authority) = core.hub.authority() else {
         joining.refuse(CloseReason::NotListed);
         return "no_authority";
     };

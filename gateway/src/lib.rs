@@ -67,6 +67,6 @@ mod udp;
 mod verifier;
 mod wire;
 
-pub use hub::{Hub, NoTarget, Target};
+pub use hub::{Hub, NoTarget, Target, Through};
 pub use run::{Config, Gateway, Handle, Operation, Register, RunError, StartError};
 pub use spans::Tracer;

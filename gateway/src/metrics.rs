@@ -1,5 +1,7 @@
 //! What a gateway counts.
 
+mod hub;
+
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
@@ -18,6 +20,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub(crate) use self::hub::HubMetrics;
 use crate::open::Tally;
 
 /// The most services that are counted apart: as many as a cluster imports by default, in which ten series each are a page that
@@ -115,7 +118,8 @@ pub(crate) struct Metrics {
     cuts: Family<ReasonLabel, Counter>,
     access_log_drops: Counter,
     handshakes: Family<ReasonLabel, Counter>,
-    joins: Family<ResultLabel, Counter>,
+    /// What is counted of the hub.
+    pub(crate) hub: HubMetrics,
     links: Family<LinkLabels, Gauge>,
     suspicions: Counter,
     certificate_expires: Family<CertificateLabel, Gauge>,
@@ -145,6 +149,7 @@ impl Metrics {
         metrics.register_flows(below);
         metrics.register_links(below);
         metrics.register_listeners(below);
+        metrics.hub.register(below);
         metrics
     }
 
@@ -192,8 +197,6 @@ impl Metrics {
 
     fn register_links(&self, to: &mut Registry) {
         to.register("handshake_refusals", "Peers that were refused", self.handshakes.clone());
-        let joins = self.joins.clone();
-        to.register("joins", "Those that have knocked without a certificate", joins);
         to.register(
             "links",
             "Links to peers, by state and by what carries them",
@@ -245,7 +248,7 @@ impl Metrics {
             cuts: Family::default(),
             access_log_drops: Counter::default(),
             handshakes: Family::default(),
-            joins: Family::default(),
+            hub: HubMetrics::default(),
             links: Family::default(),
             suspicions: Counter::default(),
             certificate_expires: Family::default(),
@@ -379,11 +382,6 @@ impl Metrics {
         self.handshakes.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// Somebody without a certificate has knocked.
-    pub(crate) fn join(&self, result: &'static str) {
-        self.joins.get_or_create(&ResultLabel { result }).inc();
-    }
-
     pub(crate) fn suspicion(&self) {
         self.suspicions.inc();
     }
@@ -426,11 +424,6 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn handshake_refusals(&self, reason: &'static str) -> u64 {
         self.handshakes.get_or_create(&ReasonLabel { reason }).get()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn joins(&self, result: &'static str) -> u64 {
-        self.joins.get_or_create(&ResultLabel { result }).get()
     }
 
     #[cfg(test)]

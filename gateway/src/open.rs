@@ -23,6 +23,7 @@ pub(crate) use self::log::LogConfig;
 use crate::{
     caller::Caller,
     core::Core,
+    hub,
     metrics::{Direction, Metrics},
     snapshot::Snapshot,
     spans::CallSpan,
@@ -165,6 +166,17 @@ impl Opened {
                 entry.cut.cancel();
             }
         }
+    }
+
+    /// A stream to the hub has ended, which has carried something for so long; or it was refused.
+    pub(crate) fn hub(
+        &self,
+        about: &hub::About,
+        carried: Option<(&Tally, Duration)>,
+        outcome: &'static str,
+    ) {
+        let carried = carried.map(|(tally, duration)| (tally.read(), duration));
+        self.log.hub(about, carried, outcome, &self.metrics);
     }
 
     /// What is open, the oldest first.

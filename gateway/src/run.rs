@@ -27,7 +27,7 @@ use tracing::{Instrument, info_span};
 
 use crate::{
     core::{Core, CoreConfig},
-    hub::Hub,
+    hub::{Access, Hub},
     metrics::Metrics,
     pki::Identity,
     refusals,
@@ -101,6 +101,16 @@ pub enum StartError {
         /// What the system says.
         problem: io::Error,
     },
+    /// A socket for those who want something of the hub cannot be had.
+    #[error(
+        "cannot listen on {address} for the controller's way to the hub: {problem}; choose another address or end who holds it"
+    )]
+    BindHub {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        problem: io::Error,
+    },
     /// The certificate is another cluster's or another replica's.
     #[error(
         "the certificate is of {found}, but this gateway is {name} of {cluster} in {set}: issue one for it"
@@ -162,6 +172,8 @@ impl Gateway {
             });
         }
         let bind = |problem| StartError::Bind { address: config.link, problem };
+        let hub = Access::bind(config.operation.hub.clone(), config.system_namespace.clone())
+            .map_err(|(address, problem)| StartError::BindHub { address, problem })?;
         let core_config = CoreConfig {
             cluster: config.cluster.clone(),
             set: config.set.clone(),
@@ -171,7 +183,7 @@ impl Gateway {
             region: config.operation.region.clone(),
             access_log: config.operation.access_log_one_in,
             tracer: config.operation.tracer.clone(),
-            hub: config.operation.hub.clone(),
+            hub,
             span: info_span!("gateway", cluster = %config.cluster, name = %config.name),
         };
         let core = Core::bind(core_config, Metrics::register(registry)).map_err(bind)?;
@@ -398,6 +410,7 @@ impl Handle {
             "callers": snapshot.callers.len(),
             "peers": self.peers(),
             "connections": self.core.open_connections(),
+            "hub": self.core.hub.shown(),
             "room": {"descriptors": bounds.descriptors, "outbound": bounds.outbound, "toPods": bounds.to_pods},
             "problems": problems.collect::<Vec<_>>(),
         })

@@ -1,7 +1,7 @@
 //! The receiving side: a peer's gateway has opened a stream.
 //!
-//! A stream reaches a ready endpoint of a Service that this cluster exports, and nothing else, whatever its header
-//! says. Which cluster calls stands in the peer's certificate; what the header tells of the caller is believed about
+//! A stream reaches a ready endpoint of a Service that this cluster exports, or at the hub what that gives its members, and
+//! nothing else, whatever its header says. Which cluster calls stands in the peer's certificate; what the header tells of the caller is believed about
 //! that cluster alone.
 
 use std::{
@@ -17,6 +17,7 @@ use crate::{
     caller::Caller,
     copy::{self, Counters, Prefix},
     core::Core,
+    hub,
     links::Link,
     metrics::{Direction, Open},
     open::{About, Guard},
@@ -32,7 +33,7 @@ use crate::{
     spans::CallSpan,
     transport::{RecvStream, SendStream, StreamError},
     udp,
-    wire::{self, Answer, Header, Refusal, WireError},
+    wire::{self, Answer, Header, Refusal, Request, WireError},
 };
 
 /// How long a header may take: it fits one datagram, so only a slow or hostile peer needs more than a round trip.
@@ -87,7 +88,12 @@ async fn serve(
 ) {
     let peer = link.peer();
     let header = match told_header(core, link, &mut recv).await {
-        Ok(header) => header,
+        Ok(Request::Service(header)) => header,
+        Ok(Request::Hub(service)) => {
+            // These have bounds of their own, and nobody who goes waits for their end.
+            drop(place);
+            return hub::serve(core, link, service, (send, recv)).await;
+        }
         Err(Some(refusal)) => return refuse(core, send, refusal).await,
         Err(None) => return,
     };
@@ -202,7 +208,7 @@ async fn told_header(
     core: &Core,
     link: &Link,
     recv: &mut RecvStream,
-) -> Result<Header, Option<Refusal>> {
+) -> Result<Request, Option<Refusal>> {
     let peer = link.peer();
     match timeout(HEADER, read_header(recv)).await {
         Ok(Ok(header)) => Ok(header),
@@ -235,7 +241,7 @@ fn admit(snapshot: &Snapshot, header: &Header, caller: &Caller) -> Result<(), Re
     exported.admit(caller, header.port, header.endpoint.as_ref())
 }
 
-async fn refuse(core: &Core, mut send: SendStream, refusal: Refusal) {
+pub(crate) async fn refuse(core: &Core, mut send: SendStream, refusal: Refusal) {
     core.metrics.refused(refusal.reason());
     // A peer that does not wait for the answer, or does not take it, does not need it.
     let answer = wire::encode_answer(&Answer::Refused(refusal));
@@ -261,12 +267,12 @@ impl From<WireError> for HeaderError {
     }
 }
 
-async fn read_header(recv: &mut RecvStream) -> Result<Header, HeaderError> {
+async fn read_header(recv: &mut RecvStream) -> Result<Request, HeaderError> {
     let mut prefix = [0; wire::PREFIX];
     recv.read_exact(&mut prefix).await?;
     let mut bytes = vec![0; wire::decode_prefix(prefix)?];
     recv.read_exact(&mut bytes).await?;
-    Ok(wire::decode_header(&bytes)?)
+    Ok(wire::decode_request(prefix[0], &bytes)?)
 }
 
 /// A pod that has accepted.

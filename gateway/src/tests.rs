@@ -8,6 +8,7 @@ mod choice;
 mod door;
 mod failure;
 mod fallback;
+mod hub;
 mod older;
 mod over_tcp;
 mod renewal;

@@ -1,7 +1,7 @@
 //! Pure: what two gateways say to each other on a stream before a connection's own bytes.
 //!
 //! ```text
-//! stream, caller to server   [version][length: u16][header]   payload…
+//! stream, caller to server   [version][length: u16][header]   payload…   (of a service, or to the hub)
 //! stream, server to caller   [version][code][length: u8][text] payload…
 //! control stream, each way   [kind][length: u16][body] …
 //! datagram of a UDP flow      [flow: varint] payload
@@ -13,12 +13,14 @@
 pub(crate) mod bytes;
 mod control;
 mod flow;
+mod hub;
 
 use landbridge_model::{Hostname, Namespace, PortKey, Protocol, ServiceKey, ServiceName};
 use thiserror::Error;
 
 pub(crate) use control::{Control, MAX_CONTROL, decode_control, encode_control};
 pub(crate) use flow::{FRAME_PREFIX, MAX_PAYLOAD, decode_datagram, encode_datagram, encode_frame};
+pub(crate) use hub::{HubService, encode_hub};
 
 use self::bytes::{Reader, Writer};
 use crate::caller::{ObjectName, Source, Workload};
@@ -27,8 +29,10 @@ use crate::caller::{ObjectName, Source, Workload};
 pub(crate) const VERSION: u8 = 1;
 /// The version of headers of UDP flows. The fields are the same; who reads it also knows what a flow is.
 const VERSION_FLOWS: u8 = 2;
+/// The version of headers of streams to the hub: who reads it also knows that kind.
+pub(crate) const VERSION_HUB: u8 = 3;
 /// Every version that this build reads.
-pub(crate) const SPOKEN: &[u8] = &[VERSION, VERSION_FLOWS];
+pub(crate) const SPOKEN: &[u8] = &[VERSION, VERSION_FLOWS, VERSION_HUB];
 /// Version and length: what comes before the header's own bytes.
 pub(crate) const PREFIX: usize = 3;
 /// The longest header: its fields at their longest are 800 bytes, the rest is room for later ones.
@@ -134,7 +138,28 @@ pub(crate) fn decode_prefix(prefix: [u8; PREFIX]) -> Result<usize, WireError> {
     if SPOKEN.contains(&prefix[0]) { Ok(length) } else { Err(WireError::Version(prefix[0])) }
 }
 
-/// Reads a header without its prefix.
+/// What a stream is for, whatever that is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Request {
+    /// Something that the hub gives.
+    Hub(HubService),
+    /// A service.
+    Service(Header),
+}
+
+/// Reads what follows the prefix of a stream whose version is `version`: each version has its kind of streams.
+///
+/// # Errors
+/// [`WireError`] says which field is at fault.
+pub(crate) fn decode_request(version: u8, bytes: &[u8]) -> Result<Request, WireError> {
+    if version == VERSION_HUB {
+        hub::decode_hub(bytes).map(Request::Hub)
+    } else {
+        decode_header(bytes).map(Request::Service)
+    }
+}
+
+/// Reads a service's header without its prefix.
 ///
 /// # Errors
 /// [`WireError`] says which field is at fault.
@@ -243,6 +268,8 @@ pub(crate) enum Refusal {
     Malformed,
     /// The service is exported but has no ready endpoint for this port.
     NoEndpoint,
+    /// This cluster is no hub, or its gateways are not told where what it gives is.
+    NotHub,
     /// This cluster does not export that service and port.
     NotExported,
     /// This gateway has just begun and has not read what its cluster exports.
@@ -263,6 +290,7 @@ impl Refusal {
             Self::Draining => "draining",
             Self::Malformed => "malformed",
             Self::NoEndpoint => "no_endpoint",
+            Self::NotHub => "not_hub",
             Self::NotExported => "not_exported",
             Self::NotReady => "not_ready",
             Self::Overloaded => "overloaded",
@@ -281,6 +309,7 @@ impl Refusal {
             Self::NotExported => 6,
             Self::Overloaded => 7,
             Self::UnsupportedVersion(_) => 8,
+            Self::NotHub => 9,
         }
     }
 }
@@ -330,6 +359,7 @@ pub(crate) fn decode_answer(code: u8, text: &[u8]) -> Answer {
         6 => Refusal::NotExported,
         7 => Refusal::Overloaded,
         8 => Refusal::UnsupportedVersion(text.to_vec()),
+        9 => Refusal::NotHub,
         _ => Refusal::Denied,
     })
 }

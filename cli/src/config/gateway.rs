@@ -144,7 +144,7 @@ impl super::Settings for Settings {
             reader.optional(&ACCESS_LOG_ONE_IN, |text| value::number(text, u32::MAX));
         let collector = reader.optional(&TRACE_COLLECTOR, Collector::parse);
         let one_in = reader.required(&TRACE_ONE_IN, |text| value::number(text, u32::MAX));
-        let hub = hub::read(reader);
+        let hub = hub::read(reader, ipv6);
         let register = reader.required(&REGISTER, value::boolean);
         let admin = reader.optional(&ADMIN_LISTEN, |text| value::socket_or_any(text, ipv6));
         if let (Some(true), false) = (register, listen.is_empty()) {
@@ -396,6 +396,33 @@ mod tests {
         }
         let told = check("--name=gw-0 --listen=::1 --config=/tls.crt").unwrap_err();
         assert!(told.contains("is not a YAML mapping"), "{told}");
+    }
+
+    #[test]
+    fn the_hub_is_told_where_its_api_is_and_a_member_how_it_gets_there() {
+        let own = "--name=gw-0 --listen=10.244.1.10";
+        let hub = check(&format!(
+            "{own} --hub-api=kubernetes.default.svc:443 --authority=landbridge-authority.landbridge-system.svc:8443"
+        ));
+        let hub = hub.unwrap().hub;
+        assert_eq!(hub.api.unwrap().to_string(), "kubernetes.default.svc:443");
+        assert_eq!(hub.authority.unwrap().port(), 8443);
+        assert_eq!(hub.through, None);
+        let member =
+            check(&format!("{own} --hub=paris --hub-listen=any:6443 --authority-listen=any:6444"));
+        let through = member.unwrap().hub.through.unwrap();
+        assert_eq!(through.cluster.as_str(), "paris");
+        assert_eq!(through.api.unwrap().to_string(), "[::]:6443");
+        assert_eq!(through.authority.unwrap().port(), 6444);
+        for (wrong, says) in [
+            ("--hub-api=https://paris", "--hub-api \"https://paris\": is no HOST:PORT"),
+            ("--hub-listen=any:6443", "--hub-listen \"any:6443\": needs --hub"),
+            ("--hub=paris", "--hub \"paris\": leads nowhere"),
+            ("--hub=Paris --hub-listen=any:6443", "--hub \"Paris\""),
+        ] {
+            let told = check(&format!("{own} {wrong}")).unwrap_err();
+            assert!(told.contains(says), "{told}");
+        }
     }
 
     #[test]

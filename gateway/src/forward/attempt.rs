@@ -163,6 +163,7 @@ pub(crate) fn scope(refusal: &Refusal) -> Scope {
         }
         Refusal::Draining
         | Refusal::Malformed
+        | Refusal::NotHub
         | Refusal::NotReady
         | Refusal::Overloaded
         | Refusal::UnsupportedVersion(_) => Scope::Link,

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::About;
-use crate::metrics::Metrics;
+use crate::{hub, metrics::Metrics};
 
 /// The most lines a second: 300 bytes each, what a log collector takes without trouble.
 const MOST: u32 = 2_000;
@@ -57,6 +57,45 @@ impl Log {
         is_refusal || self.since.fetch_add(1, Ordering::Relaxed).is_multiple_of(every.get())
     }
 
+    /// Whether there is to be a line, and room for it.
+    fn takes(&self, is_refusal: bool, metrics: &Metrics) -> bool {
+        if !self.is_due(is_refusal) {
+            return false;
+        }
+        let has_room =
+            self.budget.lock().unwrap_or_else(PoisonError::into_inner).takes(Instant::now());
+        if !has_room {
+            metrics.access_log_dropped();
+        }
+        has_room
+    }
+
+    /// A line of a stream to the hub.
+    pub(super) fn hub(
+        &self,
+        about: &hub::About,
+        carried: Option<((u64, u64), Duration)>,
+        outcome: &'static str,
+        metrics: &Metrics,
+    ) {
+        if !self.takes(carried.is_none(), metrics) {
+            return;
+        }
+        let ((sent, received), duration) = carried.unwrap_or_default();
+        tracing::info!(
+            target: "landbridge_gateway::access",
+            direction = about.direction.as_str(),
+            hub = about.service.as_str(),
+            cluster = %about.peer,
+            client = about.client.map_or_else(|| "-".to_owned(), |client| client.to_string()),
+            sent,
+            received,
+            milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            outcome,
+            "access"
+        );
+    }
+
     pub(super) fn line(
         &self,
         about: &About,
@@ -66,11 +105,8 @@ impl Log {
         metrics: &Metrics,
     ) {
         let About { direction, caller, service, port, endpoint, cluster, pod } = about;
-        if !self.is_due(duration.is_zero()) {
+        if !self.takes(duration.is_zero(), metrics) {
             return;
-        }
-        if !self.budget.lock().unwrap_or_else(PoisonError::into_inner).takes(Instant::now()) {
-            return metrics.access_log_dropped();
         }
         let text = |given: Option<String>| given.unwrap_or_else(|| "-".to_owned());
         tracing::info!(

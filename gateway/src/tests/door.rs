@@ -44,7 +44,7 @@ async fn authority() -> SocketAddr {
 /// paris is the hub, and berlin a member of it that serves `shop/web` there too.
 fn hub(world: &World, authority: SocketAddr) -> Site {
     let authority = Some(authority.to_string().parse().unwrap());
-    world.site_with_hub("paris", Hub { authority })
+    world.site_with_hub("paris", Hub { authority, ..Hub::default() })
 }
 
 async fn knock(at: SocketAddr) -> Result<impl AsyncRead + AsyncWrite + Unpin, String> {
@@ -76,7 +76,7 @@ async fn who_has_no_certificate_is_brought_to_the_authority() {
     let heard = ask(&mut stream, &large).await;
     assert_eq!(heard.len(), large.len() + 8);
     assert!(heard.ends_with(b" was all"));
-    until("counted", || paris.core.metrics.joins("done") == 1).await;
+    until("counted", || paris.core.metrics.hub.joins("done") == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -246,10 +246,10 @@ async fn who_says_too_much_is_cut_off() {
     let too_much = vec![0; 300 << 10];
     let mut stream = knock(at).await.unwrap();
     assert!(ask(&mut stream, &too_much).await.len() <= 256 << 10);
-    until("counted", || paris.core.metrics.joins("too_large") == 1).await;
+    until("counted", || paris.core.metrics.hub.joins("too_large") == 1).await;
     let mut stream = over_tcp(at, &[ALPN_JOIN]).await.unwrap();
     assert!(ask(&mut stream, &too_much).await.len() <= 256 << 10);
-    until("counted", || paris.core.metrics.joins("too_large") == 2).await;
+    until("counted", || paris.core.metrics.hub.joins("too_large") == 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -269,7 +269,7 @@ async fn who_only_stands_there_leaves_room_for_others() {
         Ok(mut third) => assert_eq!(ask(&mut third, b"third").await, b""),
         Err(told) => assert!(told.contains("too many connections"), "{told}"),
     }
-    until("counted", || paris.core.metrics.joins("too_many") == 1).await;
+    until("counted", || paris.core.metrics.hub.joins("too_many") == 1).await;
     // From another address there is room.
     let connection = over_quic(at, &[ALPN_JOIN]).await.unwrap();
     let (mut send, mut recv) = connection.open_bi().await.unwrap();
@@ -278,7 +278,7 @@ async fn who_only_stands_there_leaves_room_for_others() {
     let heard = tokio::time::timeout(LONG, recv.read_to_end(1 << 20)).await.unwrap().unwrap();
     assert_eq!(heard, b"fourth was all");
     assert_eq!(ask(&mut inside.remove(0), b"y").await, b"y was all");
-    until("a place is free", || paris.core.metrics.joins("done") == 2).await;
+    until("a place is free", || paris.core.metrics.hub.joins("done") == 2).await;
     let mut again = knock(at).await.unwrap();
     assert_eq!(ask(&mut again, b"again").await, b"again was all");
 }
@@ -290,7 +290,7 @@ async fn an_authority_that_is_away_is_told() {
     let paris = hub(&world, nobody);
     let mut stream = knock(paris.link_address()).await.unwrap();
     assert_eq!(ask(&mut stream, b"is anybody there?").await, b"");
-    until("counted", || paris.core.metrics.joins("authority_away") == 1).await;
+    until("counted", || paris.core.metrics.hub.joins("authority_away") == 1).await;
 }
 
 /// With a door, links are what they are without one.

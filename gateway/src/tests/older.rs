@@ -24,7 +24,7 @@ const HEADER: &[u8] = b"\x01\x00\x12\x01\x06\x00\x50\x04shop\x03web\x00\x00\x00\
 const CONNECTED: [u8; 3] = [1, 0, 0];
 
 /// Dials as the first release did: two streams for control, no datagrams.
-async fn dial(to: SocketAddr, identity: &Identity) -> Connection {
+pub(super) async fn dial(to: SocketAddr, identity: &Identity) -> Connection {
     let mut tls = rustls::ClientConfig::builder_with_provider(transport::provider())
         .with_protocol_versions(&[&TLS13])
         .unwrap()

@@ -251,7 +251,7 @@ async fn noise_in_a_header_hurts_only_its_stream() {
     let huge = [1, 0xff, 0xff];
     assert_eq!(say(&berlin, &huge).await, Answer::Refused(Refusal::Malformed));
     let future = [9, 0, 0];
-    let spoken = Refusal::UnsupportedVersion(vec![1, 2]);
+    let spoken = Refusal::UnsupportedVersion(vec![1, 2, 3]);
     assert_eq!(say(&berlin, &future).await, Answer::Refused(spoken));
     assert_eq!(paris.core.metrics.refusals("malformed"), 2);
     let stands = berlin.core.links.get(&id("paris"), link).is_some();

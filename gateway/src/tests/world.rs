@@ -13,8 +13,8 @@ use std::{
 
 use landbridge_api::access::AccessRule;
 use landbridge_model::{
-    AllottedPort, ClusterId, ClusterSetId, GatewayAddress, Hostname, NetworkName, Peer, PortKey,
-    PortName, Protocol, RegionName, ServiceKey, Target, Timestamp,
+    AllottedPort, ClusterId, ClusterSetId, GatewayAddress, Hostname, Namespace, NetworkName, Peer,
+    PortKey, PortName, Protocol, RegionName, ServiceKey, Target, Timestamp,
 };
 use opentelemetry::global::BoxedTracer;
 use tokio::{
@@ -28,7 +28,7 @@ use crate::{
     caller::Workload,
     core::{Core, CoreConfig},
     health::LinkState,
-    hub::Hub,
+    hub::{Access, Hub},
     metrics::Metrics,
     pki::{Identity, Leaf, Root},
     snapshot::{Callers, ExportedPort, ExportedService, ReadyEndpoint, Route, Snapshot},
@@ -200,6 +200,8 @@ impl World {
         region: Option<RegionName>,
         hub: Hub,
     ) -> std::io::Result<Site> {
+        let system = Namespace::parse("landbridge-system").unwrap();
+        let hub = Access::bind(hub, system).map_err(|(_, error)| error)?;
         let config = CoreConfig {
             cluster: id(cluster),
             set: self.root.set().clone(),

@@ -85,12 +85,15 @@ fn check(bytes: &[u8], name: &str) -> bool {
     let Some(body) = rest.get(..length) else {
         return false;
     };
-    let Ok(header) = decode_header(body) else {
+    let Ok(request) = decode_request(prefix[0], body) else {
         return false;
     };
-    let again = encode_header(&header);
+    let again = match &request {
+        Request::Hub(service) => encode_hub(*service),
+        Request::Service(header) => encode_header(header),
+    };
     assert!(again.len() <= PREFIX + MAX_HEADER, "{name}: {} bytes", again.len());
-    assert_eq!(decode_header(&again[PREFIX..]), Ok(header), "{name}");
+    assert_eq!(decode_request(again[0], &again[PREFIX..]), Ok(request), "{name}");
     true
 }
 
