@@ -95,7 +95,7 @@ pub(crate) fn all(settings: &Settings) -> serde_json::Result<Vec<Value>> {
         all.extend(values(crds::all())?);
     }
     all.extend(roles::all());
-    all.extend(values(network::policies())?);
+    all.extend(values(network::policies(settings))?);
     all.extend(values(network::services(settings))?);
     all.extend(values(workloads::budgets())?);
     all.extend(values(Part::ALL.map(|part| workloads::deployment(part, settings)))?);
@@ -211,6 +211,54 @@ mod tests {
         let missing = ["--member-cert", "--member-key", "--tls-ca"];
         assert!(told.starts_with("3 settings are wrong"), "{told}");
         assert!(missing.iter().all(|flag| told.contains(flag)), "{told}");
+    }
+
+    #[test]
+    fn a_member_reaches_the_hub_through_its_gateways_where_it_is_told_which_that_is() {
+        let flags = |settings: &Settings| -> Vec<String> {
+            let gateway = of("Deployment", settings).remove(2);
+            let flags = gateway["spec"]["template"]["spec"]["containers"][0]["args"].clone();
+            serde_json::from_value(flags).unwrap()
+        };
+        let service = |settings: &Settings| {
+            let services = of("Service", settings);
+            services.into_iter().find(|one| one["metadata"]["name"] == "landbridge-hub")
+        };
+        let allowed = |settings: &Settings| {
+            let policy = of("NetworkPolicy", settings).remove(2);
+            let rules = policy["spec"]["ingress"].as_array().unwrap().clone();
+            rules.into_iter().find(|rule| rule["ports"][0]["port"] == 6443)
+        };
+        let told = |flags: &[String], flag: &str| flags.iter().any(|one| one.starts_with(flag));
+        let plain = settings("nodeport");
+        assert!(service(&plain).is_none() && allowed(&plain).is_none());
+        for flag in ["--hub", "--authority"] {
+            assert!(!told(&flags(&plain), flag));
+        }
+        let hub = Settings { own_hub: true, ..plain.clone() };
+        assert!(service(&hub).is_none() && allowed(&hub).is_none());
+        assert!(told(&flags(&hub), "--hub-api=kubernetes.default.svc:443"));
+        assert!(told(&flags(&hub), "--authority=landbridge-authority.landbridge-system.svc:8443"));
+        let paris = landbridge_model::ClusterId::parse("paris").ok();
+        let member = Settings { hub: paris, ..plain };
+        let all = flags(&member);
+        for flag in ["--hub=paris", "--hub-listen=any:6443", "--authority-listen=any:6444"] {
+            assert!(told(&all, flag), "{all:?}");
+        }
+        let gateway = of("Deployment", &member).remove(2);
+        let ports = gateway["spec"]["template"]["spec"]["containers"][0]["ports"].clone();
+        for port in service(&member).unwrap()["spec"]["ports"].as_array().unwrap() {
+            let is_it = |one: &Value| {
+                one["name"] == port["targetPort"] && one["containerPort"] == port["port"]
+            };
+            assert!(ports.as_array().unwrap().iter().any(is_it), "{port}");
+        }
+        // Nobody but the controller, and not its namespace's others.
+        let from = &allowed(&member).unwrap()["from"];
+        assert_eq!(from.as_array().unwrap().len(), 1);
+        let labels = &from[0]["podSelector"]["matchLabels"];
+        assert_eq!(labels["app.kubernetes.io/component"], "controller");
+        assert!(from[0]["namespaceSelector"].is_null());
     }
 
     #[test]

@@ -48,6 +48,10 @@ pub(crate) struct Arguments {
     /// Clusters with the same network name reach each other's pods directly [default: the id, a network of its own].
     #[arg(long, value_name = "NAME")]
     network: Option<NetworkName>,
+    /// The member that is the hub, where this cluster's controller reaches the hub's API through the gateways' link to it. Its
+    /// kubeconfig then names https://landbridge-hub.landbridge-system.svc:6443.
+    #[arg(long, value_name = "ID")]
+    hub: Option<ClusterId>,
     /// The region of the cluster, for locality.
     #[arg(long, value_name = "NAME")]
     region: Option<String>,
@@ -115,6 +119,7 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
         dns: dns.clone(),
         expose: *expose,
         generation: arguments.generation,
+        hub: arguments.hub.clone(),
         image: arguments.image.clone(),
         link_port,
         network,

@@ -152,6 +152,7 @@ impl Choice {
             dns: Vec::new(),
             expose,
             generation,
+            hub: None,
             image: image.clone(),
             link_port,
             network,

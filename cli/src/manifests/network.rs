@@ -22,6 +22,14 @@ use super::{
 
 /// What components listen on, beside their admin endpoints. Above 1024, so that nobody needs a privilege.
 pub(super) const DNS_PORT: u16 = 1053;
+/// Where gateways listen for their controller, which wants the hub's API, or the set's authority there.
+pub(super) const HUB_PORT: u16 = 6443;
+pub(super) const AUTHORITY_PORT: u16 = 6444;
+/// The names of those ports.
+pub(super) const PORT_HUB: &str = "hub";
+pub(super) const PORT_AUTHORITY: &str = "authority";
+/// Where the controller finds both.
+const HUB_SERVICE: &str = "landbridge-hub";
 /// Where peers reach gateways, by whatever way it is.
 pub(crate) const LINK_SERVICE: &str = "landbridge-link";
 const UDP: &str = "UDP";
@@ -31,6 +39,7 @@ const TCP: &str = "TCP";
 pub(super) fn services(settings: &Settings) -> Vec<Service> {
     let mut all = vec![dns(settings), gateways()];
     all.extend(link(settings));
+    all.extend(settings.hub.as_ref().map(|_| hub()));
     all
 }
 
@@ -85,6 +94,27 @@ fn gateways() -> Service {
     }
 }
 
+/// Where the controller finds the hub, whose certificates name no address of this cluster.
+fn hub() -> Service {
+    let port = |name: &str, number: u16| ServicePort {
+        name: Some(name.into()),
+        port: number.into(),
+        protocol: Some(TCP.into()),
+        target_port: Some(IntOrString::String(name.into())),
+        ..ServicePort::default()
+    };
+    Service {
+        metadata: Part::Gateway.metadata(HUB_SERVICE),
+        spec: Some(ServiceSpec {
+            ports: Some(vec![port(PORT_HUB, HUB_PORT), port(PORT_AUTHORITY, AUTHORITY_PORT)]),
+            selector: Some(Part::Gateway.labels()),
+            type_: Some("ClusterIP".into()),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
 /// Where peers reach them: Services of their own, since a load balancer must not publish the other port. Many load balancers
 /// take no two protocols, so that each has one of its own there; a node's port is one number for both, in one Service.
 fn link(settings: &Settings) -> Vec<Service> {
@@ -130,26 +160,28 @@ fn link_service(name: &str, type_: &str, ports: Vec<ServicePort>) -> Service {
 }
 
 /// Who may call what. Where they call is not limited: an API server, a peer and a pod may be anywhere.
-pub(super) fn policies() -> [NetworkPolicy; 3] {
+pub(super) fn policies(settings: &Settings) -> [NetworkPolicy; 3] {
     let allotted = |protocol| ports(protocol, AllottedPort::FIRST, AllottedPort::LAST);
     let anybody = |ports| NetworkPolicyIngressRule { from: None, ports: Some(ports) };
+    // Peers come from outside, and whoever runs on a node is no pod.
+    let of_gateways =
+        anybody(vec![port(UDP, LINK_PORT), port(TCP, LINK_PORT), allotted(TCP), allotted(UDP)]);
+    let controller = || NetworkPolicyIngressRule {
+        from: Some(vec![NetworkPolicyPeer {
+            pod_selector: Some(Part::Controller.selector()),
+            ..NetworkPolicyPeer::default()
+        }]),
+        ports: Some(vec![port(TCP, HUB_PORT), port(TCP, AUTHORITY_PORT)]),
+    };
+    let to_the_hub = settings.hub.as_ref().map(|_| controller());
     [
-        policy(Part::Controller, None),
-        policy(Part::Dns, Some(anybody(vec![port(UDP, DNS_PORT), port(TCP, DNS_PORT)]))),
-        // Peers come from outside, and whoever runs on a node is no pod.
-        policy(
-            Part::Gateway,
-            Some(anybody(vec![
-                port(UDP, LINK_PORT),
-                port(TCP, LINK_PORT),
-                allotted(TCP),
-                allotted(UDP),
-            ])),
-        ),
+        policy(Part::Controller, vec![]),
+        policy(Part::Dns, vec![anybody(vec![port(UDP, DNS_PORT), port(TCP, DNS_PORT)])]),
+        policy(Part::Gateway, [of_gateways].into_iter().chain(to_the_hub).collect()),
     ]
 }
 
-fn policy(part: Part, own: Option<NetworkPolicyIngressRule>) -> NetworkPolicy {
+fn policy(part: Part, own: Vec<NetworkPolicyIngressRule>) -> NetworkPolicy {
     // Metrics, and what the controller asks a gateway, are for pods of this cluster. A kubelet may always ask its own.
     let pods = NetworkPolicyPeer {
         namespace_selector: Some(LabelSelector::default()),

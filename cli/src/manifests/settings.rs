@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) network: NetworkName,
     /// Whether this cluster is the hub: then its controller needs no other way there.
     pub(crate) own_hub: bool,
+    /// The member that is the hub, where its API is reached through the gateways' link to it.
+    pub(crate) hub: Option<ClusterId>,
     pub(crate) region: Option<String>,
     pub(crate) generation: u64,
     pub(crate) image: String,
@@ -155,6 +157,7 @@ pub(crate) mod testing {
             dns: vec!["10.96.0.11".parse().unwrap()],
             expose,
             generation: 1,
+            hub: None,
             image: "registry.example/landbridge:1".into(),
             link_port: expose.usual_port(),
             network: NetworkName::parse("paris").unwrap(),

@@ -21,7 +21,7 @@ use landbridge_api::wellknown::{GATEWAY_PORT_LINK, GATEWAY_PORT_LINK_TCP};
 
 use super::{
     Part,
-    network::DNS_PORT,
+    network::{AUTHORITY_PORT, DNS_PORT, HUB_PORT, PORT_AUTHORITY, PORT_HUB},
     settings::{Expose, LINK_PORT, Settings},
 };
 
@@ -29,6 +29,10 @@ use super::{
 const REPLICAS: i32 = 2;
 /// The user of the image, who owns nothing.
 const USER: i64 = 65532;
+/// Where every cluster has its own API, by a name that its certificate has.
+const API: &str = "kubernetes.default.svc:443";
+/// The set's authority, which runs in the hub's cluster.
+const AUTHORITY: &str = "landbridge-authority.landbridge-system.svc:8443";
 /// Where Secrets are mounted, each in a folder of its own.
 const SECRETS: &str = "/etc/landbridge";
 /// How long a pod that ends goes on as before: in that time every node hears that it is not to be called any more.
@@ -221,10 +225,26 @@ fn arguments(part: Part, settings: &Settings) -> Vec<String> {
             flags.push(("member-cert", MEMBER.file("member.pem")));
             flags.push(("member-key", MEMBER.file("member-key.pem")));
             flags.push(("tls-ca", MEMBER.file("root.pem")));
+            flags.extend(to_the_hub(settings));
         }
     }
     let flags = flags.into_iter().map(|(flag, value)| format!("--{flag}={value}"));
     [part.word().to_owned()].into_iter().chain(flags).collect()
+}
+
+/// At the hub, what its gateways bring members to; in a member, the way there.
+fn to_the_hub(settings: &Settings) -> Vec<(&'static str, String)> {
+    let mut flags = Vec::new();
+    if settings.own_hub {
+        flags.push(("hub-api", API.into()));
+        flags.push(("authority", AUTHORITY.into()));
+    }
+    if let Some(hub) = &settings.hub {
+        flags.push(("hub", hub.to_string()));
+        flags.push(("hub-listen", format!("any:{HUB_PORT}")));
+        flags.push(("authority-listen", format!("any:{AUTHORITY_PORT}")));
+    }
+    flags
 }
 
 fn ports(part: Part, settings: &Settings) -> Vec<ContainerPort> {
@@ -244,6 +264,9 @@ fn ports(part: Part, settings: &Settings) -> Vec<ContainerPort> {
                 host_port: (settings.expose == Expose::HostPort).then(|| settings.link_port.into()),
                 ..port(name, protocol, LINK_PORT)
             }));
+            let to_the_hub = [(PORT_HUB, HUB_PORT), (PORT_AUTHORITY, AUTHORITY_PORT)];
+            let to_the_hub = to_the_hub.into_iter().filter(|_| settings.hub.is_some());
+            ports.extend(to_the_hub.map(|(name, number)| port(name, "TCP", number)));
         }
     }
     ports

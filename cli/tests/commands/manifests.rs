@@ -20,7 +20,7 @@ const PARIS: [&str; 7] = [
 /// Examples, and what they are made with beside what all have.
 const EXAMPLES: [(&str, &[&str]); 3] = [
     ("hostport", &["--expose=hostport", "--advertise=192.0.2.11", "--advertise=192.0.2.12"]),
-    ("loadbalancer", &["--expose=loadbalancer", "--advertise=198.51.100.7"]),
+    ("loadbalancer", &["--expose=loadbalancer", "--advertise=198.51.100.7", "--hub=london"]),
     ("nodeport", &["--expose=nodeport", "--advertise=192.0.2.11", "--network=europe"]),
 ];
 
