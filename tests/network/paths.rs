@@ -45,11 +45,10 @@ fn the_same_address_means_each_clusters_own_pod() {
     assert_eq!(berlin.ask_udp().unwrap(), "paris");
 }
 
-/// The bar: "one side may sit behind NAT". Nobody can dial it, and it has no open port: it serves and calls.
-#[test]
-fn a_cluster_that_nobody_can_dial_serves_and_calls() {
-    let (root, switch, nat) = (root(), switch(), Space::new(&[]));
-    nat.cable(("wan", &format!("{NAT}/24")), &switch, "nat");
+/// A NAT on a switch, and a place for a cluster behind it, where nobody can dial it.
+fn behind_nat(switch: &Space) -> (Space, Space) {
+    let nat = Space::new(&[]);
+    nat.cable(("wan", &format!("{NAT}/24")), switch, "nat");
     switch.plug("nat");
     let home = Site::apart();
     home.cable(("wan", "192.168.0.2/24"), &nat, "lan");
@@ -57,6 +56,43 @@ fn a_cluster_that_nobody_can_dial_serves_and_calls() {
     home.ip(&["route", "add", "default", "via", "192.168.0.1"]);
     nat.exec(&["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]);
     nat.exec(&["nft", "add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; add rule ip nat out oif wan masquerade fully-random"]);
+    (nat, home)
+}
+
+/// The bar: "no cluster's Kubernetes API is exposed to the others", and "one side may sit behind NAT". The hub's API listens on
+/// its own cluster's loopback alone.
+#[test]
+fn a_member_behind_nat_reaches_the_hubs_api_through_its_link() {
+    let (root, switch) = (root(), switch());
+    let (_nat, home) = behind_nat(&switch);
+    let home = Site::start_with(&root, "home", home, Site::member_of("cloud"));
+    let cloud = Site::space(&switch, &format!("{PARIS}/24"), "cloud");
+    let cloud = Site::start_with(&root, "cloud", cloud, Site::hub());
+    cloud.serves_an_api();
+    cloud.knows("home", &[]);
+    home.knows("cloud", &[PARIS]);
+    home.linked("cloud");
+    let mut watch = home.reaches_the_hub().unwrap();
+    watch.write_all(b"news?").unwrap();
+    watch.read_exact(&mut [0; 5]).unwrap();
+    switch.ip(&["link", "set", "nat", "down"]);
+    let ended = watch.read(&mut [0; 5]);
+    assert!(
+        ended.is_err(),
+        "a watch over a link that is lost is told from one that has ended: {ended:?}"
+    );
+    until("the link is gone", || home.links("cloud").is_empty());
+    assert!(home.reaches_the_hub().is_err());
+    switch.ip(&["link", "set", "nat", "up"]);
+    until("the hub is reached again", || home.reaches_the_hub().is_ok());
+    assert_eq!(cloud.gateway.snapshot()["hub"]["api"], "127.0.0.1:16443");
+}
+
+/// The bar: "one side may sit behind NAT". Nobody can dial it, and it has no open port: it serves and calls.
+#[test]
+fn a_cluster_that_nobody_can_dial_serves_and_calls() {
+    let (root, switch) = (root(), switch());
+    let (_nat, home) = behind_nat(&switch);
     let home = Site::start(&root, "home", home);
     let cloud = site(&root, "cloud", &switch, PARIS);
     // The cloud tries as well, at the only address that it sees. The NAT lends ports of its own choice: nobody is there.

@@ -15,7 +15,7 @@ use landbridge_api::wellknown::{
     GATEWAYS, IMPORT, KUBE_SERVICE_NAME, LANDBRIDGE, MANAGED_BY, SERVICE_NAME, SOURCE_CLUSTER,
 };
 use landbridge_embedded::{Cluster, ClusterConfig, Store};
-use landbridge_gateway::{Config, Gateway, Handle, pki};
+use landbridge_gateway::{Config, Gateway, Handle, Hub, Operation, Through, pki};
 use landbridge_model::{ClusterId, Hostname, Namespace, ServiceKey, Timestamp, derived};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -31,6 +31,9 @@ const ADDRESSES: [&str; 2] = ["10.244.0.2/32", "10.244.0.10/32"];
 const TARGET: u16 = 8080;
 const SERVICE: u16 = 80;
 const ALLOTTED: u16 = 10_000;
+/// Where the hub has its API, and where a member's gateway listens for its controller: on both, nobody else can come there.
+const API: u16 = 16_443;
+const TO_THE_HUB: u16 = 6443;
 /// Where gateways are dialled.
 pub(crate) const LINK: u16 = 4433;
 /// How long a test waits for what should come soon: a machine may be busy.
@@ -57,6 +60,11 @@ pub(crate) struct Site {
 impl Site {
     /// Starts everything. `space` is where it is, and has a way to the others.
     pub(crate) fn start(root: &pki::Root, name: &'static str, space: Space) -> Self {
+        Self::start_with(root, name, space, Hub::default())
+    }
+
+    /// The same of a cluster that has something to do with the hub.
+    pub(crate) fn start_with(root: &pki::Root, name: &'static str, space: Space, hub: Hub) -> Self {
         let member = root.issue_member(&name.parse().unwrap(), now()).unwrap();
         let gateway: Hostname = "gw-0".parse().unwrap();
         let leaf = member.issue_gateway(1, &gateway, now()).unwrap();
@@ -71,7 +79,7 @@ impl Site {
             link: SocketAddr::from((Ipv4Addr::UNSPECIFIED, LINK)),
             identity,
             register: None,
-            operation: landbridge_gateway::Operation::default(),
+            operation: Operation { hub, ..Operation::default() },
         };
         let (stop, heard) = (CancellationToken::new(), Arc::default());
         let (tell, told) = mpsc::channel();
@@ -144,6 +152,44 @@ impl Site {
                 });
             }
         });
+    }
+
+    /// What the gateways of the hub are told of its API.
+    pub(crate) fn hub() -> Hub {
+        Hub { api: format!("127.0.0.1:{API}").parse().ok(), ..Hub::default() }
+    }
+
+    /// What the gateways of a member are told of the hub.
+    pub(crate) fn member_of(hub: &str) -> Hub {
+        let api = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, TO_THE_HUB)));
+        let cluster = ClusterId::parse(hub).unwrap();
+        let through = Some(Through { cluster, api, authority: None });
+        Hub { through, ..Hub::default() }
+    }
+
+    /// Something that stands for the hub's API: it says hello, and then back what it hears.
+    pub(crate) fn serves_an_api(&self) {
+        self.space.start(|| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, API)).unwrap();
+            for stream in listener.incoming().map_while(Result::ok) {
+                thread::spawn(move || {
+                    let (mut read, mut write) = (stream.try_clone().unwrap(), stream);
+                    let _ = write.write_all(b"hello");
+                    let _ = io::copy(&mut read, &mut write);
+                });
+            }
+        });
+    }
+
+    /// Connects as the controller of this cluster does to the hub's API, and waits for its hello.
+    pub(crate) fn reaches_the_hub(&self) -> io::Result<TcpStream> {
+        self.call(|| {
+            let to = SocketAddr::from((Ipv4Addr::LOCALHOST, TO_THE_HUB));
+            let mut stream = TcpStream::connect_timeout(&to, CALL)?;
+            stream.set_read_timeout(Some(CALL))?;
+            stream.read_exact(&mut [0; 5])?;
+            Ok(stream)
+        })
     }
 
     /// Lists a member that is dialled at `addresses`.
