@@ -49,7 +49,7 @@ fn namespace(running: &Running, name: &str) {
 }
 
 /// Says which ports a gateway listens on, as its admin endpoint does.
-async fn tell_listening(address: SocketAddr, handle: Handle, stop: CancellationToken) {
+pub(crate) async fn tell_listening(address: SocketAddr, handle: Handle, stop: CancellationToken) {
     let listener = TcpListener::bind(address).await.unwrap();
     tokio::spawn(stop.run_until_cancelled_owned(async move {
         while let Ok((mut stream, _)) = listener.accept().await {

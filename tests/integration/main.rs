@@ -7,6 +7,7 @@
 //! | [`controller`] | controllers and gateways that answer them; objects that no API would have taken |
 //! | [`leaving`] | a member that is removed and comes back, byte for byte |
 //! | [`life`] | gateways that die: what is withdrawn, how few writes that costs; an address range that is full |
+//! | [`membership`] | rotation, revocation and a hub that is away, under load: not one call fails |
 //! | [`soak`] | a gateway's day, squeezed: churn of everything under load, nothing stuck, misled or left over |
 //! | [`support`] | starts clusters on addresses of their own, waits, shows the state when a wait is in vain |
 //! | [`watch`] | `landbridge_api::watch` against malformed objects, pages, 410, and an API that goes and returns |
@@ -19,6 +20,7 @@ mod calls;
 mod controller;
 mod leaving;
 mod life;
+mod membership;
 mod soak;
 mod support;
 mod watch;

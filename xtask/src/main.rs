@@ -78,6 +78,8 @@ enum Soaked {
     Dns,
     /// Gateways: connections of all ages, while peers, certificates, policies and endpoints come and go.
     Gateway,
+    /// Members: rotation of everything, revocation, and a hub that is away, under load.
+    Membership,
 }
 
 #[derive(Debug, Subcommand)]
@@ -217,7 +219,8 @@ fn image(out: &Path, tag: &str, program: Option<PathBuf>) -> Result<()> {
 fn soak(component: Soaked, seconds: u64) -> Result<()> {
     let (name, place): (_, &[&str]) = match component {
         Soaked::Dns => ("DNS server", &["--lib", "soak_no_answer"]),
-        Soaked::Gateway => ("gateway", &["--test", "integration", "soak_no_call"]),
+        Soaked::Gateway => ("gateway", &["--test", "integration", "soak_no_call_is_stuck"]),
+        Soaked::Membership => ("set", &["--test", "integration", "soak_no_call_is_lost"]),
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = std::process::Command::new(cargo)
