@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Api, api::ListParams};
+use kube::{Api, Client, api::ListParams};
 
 use super::api::ApiArguments;
 use crate::{
@@ -40,7 +40,8 @@ impl Whom {
         } else {
             None
         };
-        let facts = ask::all(&client, hub.as_ref(), depth).await?;
+        let pods = self.impatient().await?;
+        let facts = ask::all(&client, &pods, hub.as_ref(), depth).await?;
         match nothing_told(&facts) {
             Some(denied) => Err(Refused(denied).into()),
             None => Ok(facts),
@@ -49,6 +50,14 @@ impl Whom {
 }
 
 impl Whom {
+    /// A client that asks once: 503 is what a pod answers that is not ready, and no reason to ask it again.
+    async fn impatient(&self) -> Result<Client> {
+        let (kubeconfig, context) = (self.api.kubeconfig.clone(), self.api.context.clone());
+        let mut config = kubernetes::config(&Reach { kubeconfig, context }).await?;
+        config.default_retry = false;
+        kubernetes::connect(config)
+    }
+
     /// All EndpointSlices of a namespace.
     ///
     /// # Errors

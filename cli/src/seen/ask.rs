@@ -46,11 +46,16 @@ pub(crate) enum Depth {
     Thorough,
 }
 
-/// Asks a cluster, and the hub where one is named.
+/// Asks a cluster, its pods by a client that takes their answers as they are, and the hub where one is named.
 ///
 /// # Errors
 /// An API that cannot be reached, or does not know who asks.
-pub(crate) async fn all(client: &Client, hub: Option<&Client>, depth: Depth) -> Result<Facts> {
+pub(crate) async fn all(
+    client: &Client,
+    pods: &Client,
+    hub: Option<&Client>,
+    depth: Depth,
+) -> Result<Facts> {
     // Whether anybody answers is known soon, and told as what it is.
     let server = answered(facts::server(client)).await?;
     let now = landbridge_model::Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
@@ -67,7 +72,7 @@ pub(crate) async fn all(client: &Client, hub: Option<&Client>, depth: Depth) -> 
         }),
     );
     all.hub = Box::pin(hub_of(hub.unwrap_or(client))).await;
-    let components = Box::pin(components::all(client, known(&own.pods), depth)).await;
+    let components = Box::pin(components::all(pods, known(&own.pods), depth)).await;
     let mut certificates = std::mem::take(&mut own.certificates);
     certificates.extend(certificates::of_gateways(&components, now));
     Ok(Facts {
@@ -283,7 +288,7 @@ pub(super) fn unread(error: &kube::Error, what: &str) -> Unread {
 }
 
 pub(super) fn late() -> Unread {
-    Unread::Trouble(format!("no answer within {} s", PATIENCE.as_secs()))
+    Unread::Trouble("there was no answer in time".to_owned())
 }
 
 impl Facts {

@@ -97,8 +97,21 @@ async fn a_cluster_that_is_no_member_has_no_state() {
     }
 }
 
-/// Answers every request as an API server answers somebody who has no rights.
-fn forbidding() -> String {
+/// What an API server says of its version.
+fn version() -> Value {
+    json!({"major": "1", "minor": "34", "gitVersion": "v1.34.2", "gitCommit": "", "gitTreeState": "", "buildDate": "",
+        "goVersion": "", "compiler": "", "platform": ""})
+}
+
+/// A refusal, as an API server words it.
+fn refusal(code: u16, reason: &str) -> (u16, String) {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": reason,
+        "code": code});
+    (code, status.to_string())
+}
+
+/// Something that answers as an API server would, by the path that is asked for; a kubeconfig for it.
+fn api_server(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> tempfile::TempDir {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -107,36 +120,81 @@ fn forbidding() -> String {
             let mut head = [0; 4096];
             let length = stream.read(&mut head).unwrap_or_default();
             let asked = String::from_utf8_lossy(&head[..length]).into_owned();
-            let (status, body) = if asked.starts_with("GET /version") {
-                let version = json!({"major": "1", "minor": "34", "gitVersion": "v1.34.2", "gitCommit": "", "gitTreeState": "",
-                    "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
-                ("200 OK", version)
-            } else {
-                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden",
-                    "message": "forbidden", "code": 403});
-                ("403 Forbidden", status)
-            };
-            let body = body.to_string();
+            let path = asked.split(' ').nth(1).unwrap_or_default();
+            let (code, body) = answer(path.split('?').next().unwrap_or_default());
             let _ = write!(
                 stream,
-                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                "HTTP/1.1 {code} .\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
                 body.len()
             );
         }
     });
-    json!({"apiVersion": "v1", "kind": "Config", "current-context": "a",
+    let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "a",
         "clusters": [{"name": "a", "cluster": {"server": format!("http://{address}")}}],
-        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}], "users": [{"name": "a", "user": {}}]})
-    .to_string()
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}], "users": [{"name": "a", "user": {}}]});
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("kubeconfig"), config.to_string()).unwrap();
+    folder
+}
+
+fn asking(server: &tempfile::TempDir, command: &str) -> Output {
+    let kubeconfig = server.path().join("kubeconfig").display().to_string();
+    landbridge(&[command, "--kubeconfig", &kubeconfig])
+}
+
+/// Through the API server, so that nobody has to be where pods are reached.
+#[test]
+fn pods_are_asked_what_they_run_and_what_they_wait_for() {
+    let server = api_server(|path| match path {
+        "/version" => (200, version().to_string()),
+        "/apis/about.k8s.io/v1beta1/clusterproperties" => {
+            let property = |name: &str, value: &str| {
+                json!({"apiVersion": "about.k8s.io/v1beta1", "kind": "ClusterProperty", "metadata": {"name": name},
+                    "spec": {"value": value}})
+            };
+            let items = [
+                property("cluster.clusterset.k8s.io", "paris"),
+                property("clusterset.k8s.io", "prod"),
+            ];
+            (200, json!({"kind": "ClusterPropertyList", "apiVersion": "about.k8s.io/v1beta1", "metadata": {}, "items": items}).to_string())
+        }
+        "/api/v1/namespaces/landbridge-system/pods" => {
+            let pod = json!({"metadata": {"name": "gw-0", "labels": {"app.kubernetes.io/component": "gateway"}},
+                "spec": {"containers": [{"name": "gateway", "ports": [{"name": "admin", "containerPort": 9403}]}]},
+                "status": {"phase": "Running"}});
+            (
+                200,
+                json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [pod]})
+                    .to_string(),
+            )
+        }
+        "/api/v1/namespaces/landbridge-system/pods/gw-0:9403/proxy/readyz" => {
+            (503, "not ready: it waits for its listeners\n".to_owned())
+        }
+        "/api/v1/namespaces/landbridge-system/pods/gw-0:9403/proxy/metrics" => {
+            let metrics = "landbridge_build_info{version=\"99.0.0\"} 1\nlandbridge_gateway_certificate_expires_in_seconds 3600\n";
+            (200, metrics.to_owned())
+        }
+        _ => refusal(404, "NotFound"),
+    });
+    let text = out(&asking(&server, "status"));
+    for told in [
+        "  WRONG   components     pod gw-0 is not ready: it waits for its listeners\n",
+        "  note    versions       99.0.0 runs, and this program is ",
+        "  note    certificates   certificate of gw-0 ends in ",
+    ] {
+        assert!(text.contains(told), "{told}\nis not in\n{text}");
+    }
 }
 
 #[test]
 fn who_may_read_nothing_is_told_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    std::fs::write(&kubeconfig, forbidding()).unwrap();
+    let server = api_server(|path| match path {
+        "/version" => (200, version().to_string()),
+        _ => refusal(403, "Forbidden"),
+    });
     for command in ["status", "check"] {
-        let answer = landbridge(&[command, "--kubeconfig", &kubeconfig.display().to_string()]);
+        let answer = asking(&server, command);
         assert_eq!(answer.status.code(), Some(3), "{}", err(&answer));
         assert_eq!(
             err(&answer),
