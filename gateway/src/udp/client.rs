@@ -6,13 +6,21 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use landbridge_model::{AllottedPort, ClusterId, Protocol, ServiceKey};
-use tokio::{net::UdpSocket, sync::OwnedSemaphorePermit, time::sleep_until};
+use tokio::{
+    net::UdpSocket,
+    sync::OwnedSemaphorePermit,
+    time::{sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{BURST, Listed, READ, Sink, readable, serve};
@@ -422,22 +430,37 @@ impl Flow {
             let counters = self.counters(&link, Direction::Outbound);
             self.turn(State::Link(listed, counters), sent);
             let mut nothing = [0];
+            let asks = AtomicBool::new(false);
+            let mut better = pin!(self.moves(&link, &asks));
+            let silent = async {
+                let _ = state.wait_for(|state| !state.takes_streams()).await;
+            };
             tokio::select! {
-                _ = recv.read_exact(&mut nothing) => return,
-                _ = state.wait_for(|state| !state.takes_streams()) => return,
-                better = self.moves(&link) => taken = better,
+                _ = recv.read_exact(&mut nothing) => {
+                    // A peer that has taken it over elsewhere ends it here, which may be heard first.
+                    if !asks.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let Ok(better) = timeout(MOVE, better).await else { return };
+                    taken = better;
+                }
+                () = silent => return,
+                better = &mut better => taken = better,
             }
         }
     }
 
-    /// Waits for a better link, and opens the flow there.
-    async fn moves(&self, link: &Arc<Link>) -> Taken {
+    /// Waits for a better link, and opens the flow there. Says whether it has asked for that and has no answer yet.
+    async fn moves(&self, link: &Arc<Link>, asks: &AtomicBool) -> Taken {
         loop {
             let better = self.aim.core.links.better_than(link).await;
             let header = self.aim.header(&self.aim.core.snapshots.load(), None);
             let header = wire::encode_header(&Header { flow: Some(self.name), ..header });
             let deadline = tokio::time::Instant::now() + MOVE;
-            match self.attempt(&better, &header, deadline).await {
+            asks.store(true, Ordering::Relaxed);
+            let answered = self.attempt(&better, &header, deadline).await;
+            asks.store(false, Ordering::Relaxed);
+            match answered {
                 Ok(taken) => return taken,
                 Err((why, _)) => {
                     tracing::debug!(client = %self.client, why, "a flow stays where it is");
