@@ -82,6 +82,11 @@ pub(crate) fn space() -> anyhow::Result<Space> {
     Ok(space)
 }
 
+/// The largest packet that the cable takes: Ethernet's, or with `--jumbo` what the networks of clouds carry.
+pub(crate) fn mtu() -> u16 {
+    if std::env::args().any(|arg| arg == "--jumbo") { 9_000 } else { 1_500 }
+}
+
 /// A namespace with a switch.
 pub(crate) fn switch() -> anyhow::Result<Space> {
     Ok(Space::switch(PREFIX)?)
@@ -99,6 +104,9 @@ impl Ground {
         let (berlin, paris) = (space()?, space()?);
         berlin.cable(("wan", &format!("{BERLIN}/24")), &paris, "wan")?;
         paris.ip(&["address", "add", &format!("{PARIS}/24"), "dev", "wan"])?;
+        for side in [&berlin, &paris] {
+            side.ip(&["link", "set", "wan", "mtu", &mtu().to_string()])?;
+        }
         Ok(Self { berlin, paris, folder: Folder::new()? })
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! One stream, eight, and eight where everything has one core. The CPU time is that of both ends together.
 //!
+//! `--jumbo` makes the cable carry packets of 9,000 bytes, as the networks of clouds do.
+//!
 //! Unfair: clients, pods and both ends share two cores, so that a faster system also feeds its own load; the cable is a
 //! veth pair, which loses nothing and sends segments of 64 KiB where TCP asks for it.
 
@@ -56,6 +58,7 @@ fn main() -> anyhow::Result<()> {
                 report.row([
                     ("system", json!(name)),
                     ("round", json!(round)),
+                    ("MTU", json!(ground::mtu())),
                     ("streams", json!(case.streams)),
                     ("cores", json!(if case.alone { 1 } else { 2 })),
                     ("Gbit/s", json!(bulk.rate())),

@@ -15,13 +15,14 @@ use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
     ClientConfig, ConnectError, ConnectionError, ConnectionEvent, ConnectionHandle, DatagramEvent,
-    EndpointConfig, EndpointEvent, ServerConfig, Transmit, VarInt,
+    EndpointEvent, ServerConfig, Transmit, VarInt,
 };
 use quinn_udp::RecvMeta;
 use tokio::sync::Notify;
 use tracing::{Instrument, Span};
 
 use super::{
+    super::config,
     connection::{self, Connecting, Shared},
     lock, receive,
     socket::{self, Socket},
@@ -91,7 +92,7 @@ impl Endpoint {
         server: Option<ServerConfig>,
     ) -> io::Result<Self> {
         let socket = Socket::new(socket)?;
-        let config = Arc::new(EndpointConfig::default());
+        let config = Arc::new(config::endpoint());
         let find_size = !socket.may_fragment();
         let proto = quinn_proto::Endpoint::new(config, server.map(Arc::new), find_size, None);
         let inner = Arc::new(Inner {

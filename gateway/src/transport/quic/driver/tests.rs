@@ -161,7 +161,9 @@ async fn what_is_written_arrives_in_order_and_whole() {
         echo(&pair.near, &pair.far, noise(size)).await;
         echo(&pair.far, &pair.near, noise(size)).await;
     }
-    assert!(pair.near.stats().path.current_mtu > 1_200, "the path's size was not found out");
+    // The loopback device takes jumbo frames and more.
+    let size = pair.near.stats().path.current_mtu;
+    assert!(size > 8_900, "the path's size was not found out: {size}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
