@@ -10,6 +10,7 @@
 //! | [`older`] | a cluster that serves v1alpha1 alone, and its upgrade |
 //! | [`others`] | imports and slices of another implementation |
 //! | [`people`] | the roles for people: who may export, and that nobody writes imports |
+//! | [`rights`] | what a member may do on the hub, verb by verb, and that it poses as no other |
 //! | [`quota`] | a hub that takes no more of a member than its quota says |
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -25,6 +26,7 @@ mod older;
 mod others;
 mod people;
 mod quota;
+mod rights;
 mod world;
 
 use landbridge_xtask::{
