@@ -49,6 +49,9 @@ pub struct MemberSpec {
     /// Whether everything that it exports is withheld.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspended: bool,
+    /// Whether other members send it no new calls while another one serves. What is open goes on, and its own pods call as ever.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drained: bool,
 }
 
 /// The address ranges of a cluster, in CIDR notation.
@@ -199,6 +202,7 @@ pub struct ZoneEndpoints {
     printcolumn = r#"{"name":"Network","type":"string","jsonPath":".spec.network"}"#,
     printcolumn = r#"{"name":"Connected","type":"string","jsonPath":".status.conditions[?(@.type==\"Connected\")].status"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Connected\")].reason"}"#,
+    printcolumn = r#"{"name":"Drained","type":"boolean","priority":1,"jsonPath":".spec.drained"}"#,
     printcolumn = r#"{"name":"Gateways","type":"string","priority":1,"jsonPath":".spec.gateways[*].address"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
@@ -212,6 +216,9 @@ pub struct PeerSpec {
     /// Its region: of several clusters that serve a port, those of the own region are called first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// Whether it gets no new calls while another member serves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drained: bool,
     /// Where its gateways are reached; none where it can only dial.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gateways: Vec<GatewayEndpoint>,

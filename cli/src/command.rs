@@ -8,15 +8,19 @@ mod crds;
 mod demo;
 mod diagnose;
 pub(crate) mod dns;
+mod drain;
 mod gateway;
 mod gather;
+mod hub;
 mod init;
 mod install;
 mod join;
+mod leave;
 mod manifests;
 pub(crate) mod output;
 mod pki;
 mod probe;
+mod revoke;
 mod seeing;
 mod status;
 mod token;
@@ -58,14 +62,20 @@ enum Command {
     Diagnose(diagnose::Arguments),
     /// Run a DNS server for clusterset.local, or tell the cluster's own DNS of it.
     Dns(dns::Arguments),
+    /// Send a member no new calls while another one serves; what is open goes on. Asks the hub.
+    Drain(drain::Arguments),
     /// Gather what there is to see of Landbridge in a cluster into one archive, without what is secret.
     Gather(gather::Arguments),
     /// Run an east-west gateway: the encrypted way to other clusters.
     Gateway(Flags<config::gateway::Settings>),
+    /// Keep the hub's state in a file, encrypted, and bring it back.
+    Hub(hub::Arguments),
     /// Make a cluster the hub of a set and its first member, or change what differs from that.
     Init(init::Arguments),
     /// Make a cluster a member of the set that a token is of.
     Join(join::Arguments),
+    /// Take a member out of its set, from its own side, with all that it gave, and uninstall it.
+    Leave(leave::Arguments),
     /// Print the objects that make a cluster a member: what runs in it, how it is reached, what it may do.
     Manifests(manifests::Arguments),
     /// Make the certificates by which gateways know each other.
@@ -73,14 +83,23 @@ enum Command {
     /// Answer or make the calls of verify, in a pod.
     #[command(hide = true)]
     Probe(probe::Arguments),
+    /// Take away what a member has left that was destroyed, so that it is one no more. Asks the hub.
+    Remove(revoke::Arguments),
+    /// Cut a member off: it is one no more, at once, and nothing that it has lets it in again. Asks the hub.
+    Revoke(revoke::Arguments),
     /// Show how a cluster stands in its set: members, links, versions, exports, imports, certificates, problems.
     Status(status::Arguments),
     /// Make, list and take back the tokens by which clusters join the set. Asks the hub.
     Token(token::Arguments),
+    /// Send a member that was drained its calls as before. Asks the hub.
+    Undrain(drain::Arguments),
     /// Take out of a cluster what init or join have put into it.
     Uninstall(uninstall::Arguments),
     /// Call each cluster from each by name, and say what fails: makes a namespace in each for it, and takes it away.
     Verify(verify::Arguments),
+    /// Take back what a member gave to the hub, in a pod of leave.
+    #[command(hide = true)]
+    Withdraw(leave::Withdraw),
 }
 
 /// Does what was asked for. What a program or a person reads goes to `out`, logs to standard error.
@@ -95,17 +114,24 @@ pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode>
         Command::Demo(arguments) => return demo::run(arguments),
         Command::Diagnose(arguments) => diagnose::run(&arguments, out)?,
         Command::Dns(arguments) => dns::run(&arguments, out)?,
+        Command::Drain(arguments) => drain::run(&arguments, true, out)?,
         Command::Gather(arguments) => gather::run(&arguments, out)?,
         Command::Gateway(flags) => component::run(&flags)?,
+        Command::Hub(arguments) => hub::run(&arguments, out)?,
         Command::Init(arguments) => init::run(&arguments, out)?,
         Command::Join(arguments) => join::run(&arguments, out)?,
+        Command::Leave(arguments) => leave::run(&arguments, out)?,
         Command::Manifests(arguments) => manifests::run(&arguments, out)?,
         Command::Pki(arguments) => pki::run(&arguments, out)?,
         Command::Probe(arguments) => probe::run(&arguments, out)?,
+        Command::Remove(arguments) => revoke::run(&arguments, revoke::Manner::Remove, out)?,
+        Command::Revoke(arguments) => revoke::run(&arguments, revoke::Manner::Revoke, out)?,
         Command::Status(arguments) => status::run(&arguments, out)?,
         Command::Token(arguments) => token::run(&arguments, out)?,
+        Command::Undrain(arguments) => drain::run(&arguments, false, out)?,
         Command::Uninstall(arguments) => uninstall::run(&arguments, out)?,
         Command::Verify(arguments) => verify::run(&arguments, out)?,
+        Command::Withdraw(arguments) => leave::withdraw(&arguments, out)?,
     }
     Ok(Exit::Success.into())
 }

@@ -10,6 +10,8 @@
 //! | `manifests` | the objects that make a cluster a member |
 //! | `verify`, `probe` | whether each cluster calls each other by name |
 //! | `seen` | what there is of Landbridge in a cluster, and what that means |
+//! | `backup` | what a set cannot do without, in a file |
+//! | `lives` | what becomes of members after they have joined |
 //! | `admin` | metrics, health and state over HTTP |
 //! | `kubernetes` | clients, and who a cluster is |
 //! | `telemetry` | logs |
@@ -18,6 +20,7 @@
 //! | `exit` | exit codes and the last line |
 
 mod admin;
+mod backup;
 mod command;
 mod config;
 mod corefile;
@@ -25,6 +28,7 @@ mod demo;
 mod exit;
 mod init;
 mod kubernetes;
+mod lives;
 mod manifests;
 mod probe;
 mod seen;

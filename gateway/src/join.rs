@@ -4,6 +4,7 @@
 //! hub, namespace landbridge-trust                      the new member
 //!   Secret landbridge-root         root and its key
 //!   Secret landbridge-token-<id>   hash, end, use  ◄── Token: addresses, root's fingerprint, secret
+//!   Secret landbridge-left-<cluster>  generation of one that is a member no more
 //! ```
 //!
 //! The namespace is the trust's own: nothing runs there, so that no pod can mount what it holds, and no role of ours
@@ -11,10 +12,12 @@
 //! roles, and on disk where it encrypts them.
 
 mod dial;
+mod left;
 pub mod record;
 pub mod token;
 mod tokens;
 pub mod trust;
 
 pub use dial::{DialError, dial};
+pub use left::Left;
 pub use tokens::{Listed, MAX_TOKENS, StoreError, Tokens};

@@ -25,6 +25,8 @@ pub struct Peer {
     pub network: NetworkName,
     /// Its region, where it tells one: near ones are called first.
     pub region: Option<RegionName>,
+    /// Whether it gets no new calls while another member serves.
+    pub drained: bool,
     /// The addresses of its gateways; none where it can only dial.
     pub gateways: Vec<GatewayAddress>,
 }

@@ -22,13 +22,13 @@ use crate::{
 
 /// The last numbers of addresses in a cluster's block.
 const GATEWAY: u8 = 2;
-const CLIENT: u8 = 100;
+pub(crate) const CLIENT: u8 = 100;
 /// Where pods are called from by a gateway, which leaves the choice of its address to the system.
-const BY_GATEWAY: &str = "127.0.0.1";
+pub(crate) const BY_GATEWAY: &str = "127.0.0.1";
 
 /// The clusters of a set, all of whose parts run; paris has a network to itself, berlin and oslo share one.
-struct Set {
-    clusters: [Running; 4],
+pub(crate) struct Set {
+    pub(crate) clusters: [Running; 4],
     proxies: Vec<Proxy>,
     controllers: Vec<Controlling>,
     /// Gateways and what stands beside them run until this goes.
@@ -93,7 +93,7 @@ async fn run_gateway(running: &Running, root: &pki::Root, stop: &CancellationTok
 }
 
 impl Set {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let clusters = start(["hub", "paris", "berlin", "oslo"]).await;
         let [hub, members @ ..] = &clusters;
         let root = pki::Root::generate(&"demo".parse().unwrap(), now()).unwrap();
@@ -118,12 +118,12 @@ impl Set {
         Self { clusters, proxies, controllers, _gateways: stop.drop_guard() }
     }
 
-    fn member(&self, name: &str) -> &Running {
+    pub(crate) fn member(&self, name: &str) -> &Running {
         self.clusters.iter().find(|running| running.cluster.name() == name).unwrap()
     }
 
     /// Waits until a client in `from` that calls `to` is answered so.
-    async fn answers(&self, from: &str, to: SocketAddr, expected: &str) {
+    pub(crate) async fn answers(&self, from: &str, to: SocketAddr, expected: &str) {
         let what = format!("{from} that calls {to} is answered {expected:?}");
         let client = SocketAddr::new(self.member(from).block.address(CLIENT), 0);
         eventually(&what, &self.clusters, async || match ask(client, to).await {
@@ -134,7 +134,7 @@ impl Set {
     }
 
     /// The ClusterIP of a Service of shop in `cluster`, once it is there.
-    async fn address(&self, cluster: &str, service: &str, port: u16) -> SocketAddr {
+    pub(crate) async fn address(&self, cluster: &str, service: &str, port: u16) -> SocketAddr {
         let what = format!("{cluster} has {service}");
         let ip = eventually(&what, &self.clusters, async || {
             let service = find(self.member(cluster), SERVICE, ("shop", service));
@@ -145,7 +145,7 @@ impl Set {
         SocketAddr::new(ip.await, port)
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         for controller in self.controllers {
             controller.stop().await;
         }
@@ -156,7 +156,7 @@ impl Set {
 }
 
 /// One question and its answer.
-async fn ask(from: SocketAddr, to: SocketAddr) -> io::Result<String> {
+pub(crate) async fn ask(from: SocketAddr, to: SocketAddr) -> io::Result<String> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(from)?;
     let mut stream = socket.connect(to).await?;
@@ -168,7 +168,7 @@ async fn ask(from: SocketAddr, to: SocketAddr) -> io::Result<String> {
 }
 
 /// A pod that says its name, and from which address it was called.
-async fn pod(running: &Running, last: u8, port: u16, name: &'static str) -> Value {
+pub(crate) async fn pod(running: &Running, last: u8, port: u16, name: &'static str) -> Value {
     let address = running.block.address(last);
     let listener = TcpListener::bind((address, port)).await.unwrap();
     tokio::spawn(async move {
@@ -186,14 +186,14 @@ async fn pod(running: &Running, last: u8, port: u16, name: &'static str) -> Valu
         "targetRef": {"kind": "Pod", "uid": format!("uid-of-{name}")}})
 }
 
-fn slice(service: &str, port: &Value, endpoints: &[Value]) -> Value {
+pub(crate) fn slice(service: &str, port: &Value, endpoints: &[Value]) -> Value {
     json!({"apiVersion": SLICE.0, "kind": SLICE.1, "addressType": "IPv4",
         "metadata": {"namespace": "shop", "name": format!("{service}-x7k2p"),
             "labels": {"kubernetes.io/service-name": service}},
         "ports": [port], "endpoints": endpoints})
 }
 
-fn export(running: &Running, service: Value, slice: Value) {
+pub(crate) fn export(running: &Running, service: Value, slice: Value) {
     let metadata = service["metadata"].clone();
     create(running, service);
     create(running, slice);
@@ -201,7 +201,7 @@ fn export(running: &Running, service: Value, slice: Value) {
 }
 
 /// A web server in `cluster` that is exported.
-async fn export_web(running: &Running, name: &'static str) {
+pub(crate) async fn export_web(running: &Running, name: &'static str) {
     let pod = pod(running, 10, 8080, name).await;
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "web"},
         "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}});

@@ -6,6 +6,7 @@
 //! | [`calls`] | calls over the whole path: headless endpoints of another network, pods of the same one |
 //! | [`controller`] | controllers and gateways that answer them; objects that no API would have taken |
 //! | [`leaving`] | a member that is removed and comes back, byte for byte |
+//! | [`revoked`] | a member that is revoked: how soon it calls and is called no more, and with what it does not come back |
 //! | [`life`] | gateways that die: what is withdrawn, how few writes that costs; an address range that is full |
 //! | [`membership`] | rotation, revocation and a hub that is away, under load: not one call fails |
 //! | [`soak`] | a gateway's day, squeezed: churn of everything under load, nothing stuck, misled or left over |
@@ -21,6 +22,7 @@ mod controller;
 mod leaving;
 mod life;
 mod membership;
+mod revoked;
 mod soak;
 mod support;
 mod watch;

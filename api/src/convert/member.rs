@@ -15,7 +15,8 @@ pub fn member_peer(member: &Member) -> Result<Peer, ConvertError> {
     let gateways = status.map_or(&[][..], |status| &status.gateways);
     let peer =
         read(&reading, member.spec.generation, &member.spec.network, "status.gateways", gateways)?;
-    Ok(Peer { region: region(status.and_then(|status| status.region.as_deref())), ..peer })
+    let region = region(status.and_then(|status| status.region.as_deref()));
+    Ok(Peer { region, drained: member.spec.drained, ..peer })
 }
 
 /// Reads a Peer.
@@ -26,7 +27,7 @@ pub fn peer(peer: &landbridge::Peer) -> Result<Peer, ConvertError> {
     let reading = Reading { kind: "Peer", metadata: &peer.metadata };
     let spec = &peer.spec;
     let read = read(&reading, spec.generation, &spec.network, "spec.gateways", &spec.gateways)?;
-    Ok(Peer { region: region(spec.region.as_deref()), ..read })
+    Ok(Peer { region: region(spec.region.as_deref()), drained: spec.drained, ..read })
 }
 
 /// A region that cannot be read is none: a member is not to be lost for where it says that it is.
@@ -61,6 +62,7 @@ fn read(
         })?,
         network: reading.name("spec.network", NetworkName::parse(network))?,
         region: None,
+        drained: false,
         gateways: gateways.iter().map(address).collect::<Result<_, _>>()?,
     })
 }
@@ -80,6 +82,7 @@ mod tests {
             generation: 1,
             network: "a".into(),
             region: Some("eu-west".into()),
+            drained: true,
             gateways: vec![GatewayEndpoint { address: address.into() }],
         };
         peer(&landbridge::Peer::new(name, spec)).map_err(|error| error.to_string())
@@ -90,6 +93,7 @@ mod tests {
         let peer = check("tokyo", "[2001:db8::11]:4433").unwrap();
         assert_eq!(gateway_endpoints(&peer.gateways)[0].address, "[2001:db8::11]:4433");
         assert_eq!(peer.region.unwrap().as_str(), "eu-west");
+        assert!(peer.drained);
     }
 
     #[test]

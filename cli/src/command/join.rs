@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use kube::Client;
 use landbridge_gateway::{
     join::{
-        StoreError, Tokens,
+        Left, StoreError, Tokens,
         token::{Token, TokenError},
         trust,
     },
@@ -191,5 +191,8 @@ async fn settings(
 async fn generation(hub: &Client, cluster: &ClusterId, uid: &str) -> Result<u64> {
     let before = facts::member(hub, cluster).await.context("the hub")?;
     let generation = joined::generation(before.as_ref(), cluster, uid).map_err(Usage)?;
-    Ok(u64::try_from(generation).unwrap_or(1))
+    let generation = u64::try_from(generation).unwrap_or(1);
+    // Whoever has left comes back as another: what it had before is not believed.
+    let left = Left::new(hub.clone()).generation(cluster).await.context("the hub")?;
+    Ok(generation.max(left.saturating_add(1)))
 }

@@ -20,7 +20,7 @@ pub(crate) fn generation(
     let said = member.status.as_ref().and_then(|status| status.cluster_uid.as_deref());
     match said {
         Some(other) if other != uid => Err(format!(
-            "{cluster} is the id of another cluster of the set, whose namespace kube-system has uid {other}: give this one another --cluster; if the other one is gone for good, delete Member {cluster} on the hub first"
+            "{cluster} is the id of another cluster of the set, whose namespace kube-system has uid {other}: give this one another --cluster; if the other one is gone for good, `landbridge remove {cluster}` on the hub first"
         )),
         _ => Ok(member.spec.generation),
     }

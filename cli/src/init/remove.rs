@@ -27,16 +27,23 @@ pub(crate) async fn all(client: &Client, keys: &[Key]) -> Result<()> {
     for key in early {
         one(client, key).await?;
     }
-    for (version, kind, label) in WRITTEN {
-        written(client, version, kind, label).await?;
-    }
+    all_written(client).await?;
     for key in late {
         one(client, key).await?;
     }
     Ok(())
 }
 
-async fn one(client: &Client, key: &Key) -> Result<()> {
+/// Removes what the controller has written.
+pub(crate) async fn all_written(client: &Client) -> Result<()> {
+    for (version, kind, label) in WRITTEN {
+        written(client, version, kind, label).await?;
+    }
+    Ok(())
+}
+
+/// Removes one object.
+pub(crate) async fn one(client: &Client, key: &Key) -> Result<()> {
     match key.api(client.clone()).delete(&key.name, &DeleteParams::background()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         deleted => deleted.map(drop).with_context(|| format!("{} {}", key.kind, key.place())),

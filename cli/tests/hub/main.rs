@@ -3,6 +3,9 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod backup;
+mod leaving;
+mod revoked;
 mod seeing;
 
 use std::{

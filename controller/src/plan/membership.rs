@@ -104,6 +104,7 @@ fn peer_spec(member: &MemberView) -> PeerSpec {
         generation: i64::try_from(member.peer.generation).unwrap_or(i64::MAX),
         network: member.peer.network.to_string(),
         region: member.peer.region.as_ref().map(ToString::to_string),
+        drained: member.peer.drained,
         gateways: convert::gateway_endpoints(&member.peer.gateways),
     }
 }
@@ -158,7 +159,10 @@ pub(super) fn member(observed: &Observed, now: Timestamp) -> Plan {
             .or_else(|| view.status.cluster_uid.clone()),
         conditions: condition::apply(
             &view.status.conditions,
-            &[healthy, compatible(observed)],
+            &[Some(healthy), Some(compatible(observed)), drained(view)]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<Wanted>>(),
             view.generation,
             now,
         ),
@@ -183,6 +187,16 @@ fn is_due(view: &MemberView, every: Duration, now: Timestamp) -> bool {
     let said = view.status.heartbeat.as_ref();
     let said = said.map(|time| Timestamp::from_millis(time.0.as_millisecond()));
     said.is_none_or(|said| said > now || now.since(said) * 10 >= every * 9)
+}
+
+/// Whether others leave it alone; nothing is said of one that they never have.
+fn drained(view: &MemberView) -> Option<Wanted> {
+    if view.peer.drained {
+        let message = "Other members send it no new calls while another one serves.";
+        return Some(Wanted::new("Drained", true, "Drained", message));
+    }
+    let was = view.status.conditions.iter().any(|had| had.type_ == "Drained");
+    was.then(|| Wanted::new("Drained", false, "Serving", ""))
 }
 
 /// Whether this member can merge by rules that every other one knows. Each says it of itself: nobody writes the

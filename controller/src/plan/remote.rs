@@ -88,11 +88,44 @@ pub(super) fn remote(
         }
     }
     let groups = groups.into_iter().map(|((cluster, family, ports), pods)| {
-        let endpoints = pods.into_values().collect();
+        let mut endpoints: Vec<Endpoint> = pods.into_values().collect();
+        let keys = ports.iter().map(|(key, _)| *key);
+        if merged.kind == ServiceKind::ClusterSetIp
+            && rests(observed, merged, exports, &cluster, keys)
+        {
+            endpoints.iter_mut().for_each(rest);
+        }
         (cluster, Group { family, ports, endpoints })
     });
     remote.groups = groups.collect();
     remote
+}
+
+/// Whether a member is drained, and others serve each of these ports: then its pods get no new calls. Endpoints of headless
+/// services are not among them: nobody else serves under their names.
+fn rests(
+    observed: &Observed,
+    merged: &Merged,
+    exports: &BTreeMap<&ClusterId, &Export>,
+    cluster: &ClusterId,
+    ports: impl Iterator<Item = PortKey>,
+) -> bool {
+    let is_drained = |id: &ClusterId| observed.member(id).is_some_and(|member| member.peer.drained);
+    let serves = |id: &ClusterId| {
+        let is_ready = exports.get(id).is_some_and(|export| export.is_ready());
+        let is_own = *id == observed.config.cluster;
+        let is_silent = observed.silent_members.contains(id.as_str());
+        id != cluster && is_ready && (is_own || !is_drained(id) && !is_silent)
+    };
+    let mut ports = ports.filter_map(|key| merged.port(key));
+    is_drained(cluster) && ports.all(|port| port.served_by.iter().any(serves))
+}
+
+/// What is open goes on, and nothing new comes.
+fn rest(endpoint: &mut Endpoint) {
+    if let Some(conditions) = &mut endpoint.conditions {
+        conditions.ready = Some(false);
+    }
 }
 
 /// A pod of another cluster as our slices have it: of no node of ours, no object of ours, and without hints, since

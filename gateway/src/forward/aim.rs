@@ -12,11 +12,12 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     caller::{Caller, Source},
     core::Core,
+    links::Link,
     metrics::Direction,
     open::About,
     pool::{Standing, Taken},
     route::{
-        Asked, Candidate, Choice, Draws, Place, Scope, Tried, affinity::Key, choose,
+        Asked, Candidate, Choice, Draws, LinkView, Place, Scope, Tried, affinity::Key, choose,
         rules::Capacity,
     },
     snapshot::{Route, Snapshot},
@@ -144,7 +145,13 @@ impl Aim {
             Place::Here => self.own_capacity(snapshot),
             _ => route.capacity.get(cluster).copied(),
         };
-        let links = able.map(|link| link.view()).collect();
+        // Whoever is drained is called as one that is about to go: where nobody else is left.
+        let is_drained = snapshot.peers.get(cluster).is_some_and(|peer| peer.drained);
+        let view = |link: &Arc<Link>| {
+            let view = link.view();
+            LinkView { draining: view.draining || is_drained, ..view }
+        };
+        let links = able.map(view).collect();
         Candidate { cluster, place, links, capacity, calls: load, out_until, warmth }
     }
 

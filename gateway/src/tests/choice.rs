@@ -96,6 +96,50 @@ async fn a_cluster_of_the_own_region_is_called_first() {
     assert_eq!(answer.unwrap(), "paris");
 }
 
+/// A cluster that is drained gets no new call while another one serves; what is open goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_cluster_keeps_what_is_open_and_gets_nothing_new_while_another_serves() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let echo = pod(|mut client| async move {
+        let (mut read, mut write) = client.split();
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+    })
+    .await;
+    let world = World::new();
+    let berlin = world.site("berlin");
+    let (paris, tokyo) = (world.site("paris"), world.site("tokyo"));
+    for (site, name, pod) in
+        [(&paris, "paris", echo), (&tokyo, "tokyo", named("tokyo", &heard).await)]
+    {
+        site.knows("berlin", &[berlin.link_address()]);
+        site.exports(&[pod], false);
+        berlin.knows(name, &[site.link_address()]);
+    }
+    berlin.knows_drained("tokyo", true);
+    berlin.imports(&["paris", "tokyo"]).await;
+    berlin.linked("paris").await;
+    berlin.linked("tokyo").await;
+    let mut open = berlin.call().await;
+    let mut answer = [0; 1];
+    open.write_all(b"a").await.unwrap();
+    open.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, *b"a");
+
+    berlin.knows_drained("tokyo", false);
+    berlin.knows_drained("paris", true);
+    for _ in 0..8 {
+        assert_eq!(berlin.ask("?").await.unwrap(), "tokyo");
+    }
+    open.write_all(b"b").await.unwrap();
+    open.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, *b"b");
+    // Better than nobody.
+    tokyo.forgets("berlin");
+    until("the links to tokyo are gone", || berlin.link_states("tokyo").is_empty()).await;
+    let asked = tokio::time::timeout(Duration::from_secs(20), berlin.ask("?")).await.unwrap();
+    assert_eq!(asked.unwrap(), "?");
+}
+
 /// TrafficPolicy: "timeouts (connect, idle)".
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_is_silent_for_too_long_is_cut_and_one_that_is_not_goes_on() {

@@ -255,6 +255,7 @@ impl Site {
             generation,
             network: NetworkName::parse(cluster).unwrap(),
             region: None,
+            drained: false,
             gateways: at.iter().copied().map(GatewayAddress).collect(),
         };
         self.change(|known| {
@@ -269,6 +270,15 @@ impl Site {
         self.change(|known| {
             let mut peers = BTreeMap::clone(&known.peers);
             peers.get_mut(&id(cluster)).unwrap().region = Some(region.clone());
+            known.peers = Arc::new(peers);
+        });
+    }
+
+    /// A peer that is listed is drained, or is not any more.
+    pub(super) fn knows_drained(&self, cluster: &str, drained: bool) {
+        self.change(|known| {
+            let mut peers = BTreeMap::clone(&known.peers);
+            peers.get_mut(&id(cluster)).unwrap().drained = drained;
             known.peers = Arc::new(peers);
         });
     }

@@ -84,6 +84,27 @@ fn a_heartbeat_is_said_when_it_is_due() {
     assert_eq!(status["conditions"][0]["reason"], "Suspended");
 }
 
+/// That a member is drained is told where people look for it, and that it is not any more.
+#[test]
+fn a_member_says_of_itself_that_it_is_drained() {
+    let mut world = World::example();
+    for (drained, told) in [(false, None), (true, Some("Drained")), (false, Some("Serving"))] {
+        let mut member = world.object("hub", "Member", "paris");
+        member["spec"]["drained"] = json!(drained);
+        world.put("hub", member);
+        let plan = planned(&world, "paris", &Work::Member, 0);
+        let Write::Status { status, .. } = &plan.steps[0][0] else { panic!() };
+        let conditions = status["conditions"].as_array().unwrap();
+        let found = conditions.iter().find(|one| one["type"] == "Drained");
+        assert_eq!(found.map(|one| one["reason"].as_str().unwrap()), told);
+        let mut said = world.object("hub", "Member", "paris");
+        said["status"] = status.clone();
+        // So that it is time to say it again.
+        said["status"]["heartbeat"] = json!("2026-01-01T09:00:00.000000Z");
+        world.put("hub", said);
+    }
+}
+
 /// Design, "Joining, liveness, leaving": a member writes "its own `Member` status", and no other one's.
 #[test]
 fn nobody_writes_the_status_of_a_member_that_is_silent() {

@@ -56,6 +56,40 @@ fn pods_of_the_same_network_are_called_directly() {
     assert_eq!(world.conditions("berlin", "ServiceImport", "shop/web"), ["Ready=True/Ready"]);
 }
 
+fn drain(world: &mut World, cluster: &str, drained: bool) {
+    let mut member = world.object("hub", "Member", cluster);
+    member["spec"]["drained"] = json!(drained);
+    world.put("hub", member);
+    world.settle();
+}
+
+/// A member that is drained gets no new calls while another one serves: its peers are told, and its pods are not used in its own
+/// network.
+#[test]
+fn pods_of_a_drained_member_are_used_where_nobody_else_serves() {
+    const REMOTE: &str = "derived-isrlchlhrq-remote-v4";
+    let mut world = example();
+    let direct = world.slice("lyon", REMOTE);
+    assert_eq!(direct, "[tcp-80 -> 8080] [10.244.0.5 ready]");
+    drain(&mut world, "paris", true);
+    assert_eq!(world.slice("lyon", REMOTE), direct, "nobody else serves");
+    assert_eq!(world.object("berlin", "Peer", "paris")["spec"]["drained"], json!(true));
+
+    world.export("tokyo", "shop/web", 1);
+    world.settle();
+    let rested = world.slice("lyon", REMOTE);
+    assert!(rested.contains("10.244.0.5") && !rested.contains("10.244.0.5 ready"), "{rested}");
+    // Its own pods call as ever.
+    assert!(world.slice("paris", "derived-isrlchlhrq-pods-v4").contains("10.244.0.5 ready"));
+    // Where everybody is drained, somebody serves.
+    drain(&mut world, "tokyo", true);
+    assert_eq!(world.slice("lyon", REMOTE), direct);
+    for cluster in ["tokyo", "paris"] {
+        drain(&mut world, cluster, false);
+    }
+    assert_eq!(world.slice("lyon", REMOTE), direct);
+}
+
 /// Design, "Import": "A member whose service has an AccessPolicy counts as another network for it."
 #[test]
 fn what_has_an_access_policy_is_called_through_gateways_within_its_network_too() {

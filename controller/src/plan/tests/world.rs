@@ -596,6 +596,7 @@ impl World {
             match (&endpoint["conditions"]["ready"], &endpoint["conditions"]["serving"]) {
                 (Value::Bool(true), _) => format!("{ip} ready"),
                 (Value::Bool(false), Value::Bool(false)) => format!("{ip} not ready"),
+                (Value::Bool(false), Value::Bool(true)) => format!("{ip} serving"),
                 other => panic!("{other:?}"),
             }
         });
