@@ -30,6 +30,10 @@ pub const EXPORT: &str = "landbridge.dev/export";
 pub const ENDPOINTS: &str = "landbridge.dev/endpoints";
 /// On Secrets of the hub's trust: the join token that they are the record of, by its id.
 pub const JOIN_TOKEN: &str = "landbridge.dev/join-token";
+/// On a Member: the roots that the cluster trusts, by their SHA-256, as it has said when it renewed what it has.
+pub const TRUSTED_ROOTS: &str = "landbridge.dev/trusted-roots";
+/// On a Member: the root that has signed for the cluster, the same.
+pub const SIGNED_BY: &str = "landbridge.dev/signed-by";
 /// `true` on derived slices whose endpoints are this cluster's gateways: those slices are the allotment.
 pub const GATEWAYS: &str = "landbridge.dev/gateways";
 /// On a ServiceExport: `v2` asks the exporting cluster's gateways to open each connection to a pod with a PROXY

@@ -37,6 +37,8 @@ impl fmt::Display for GatewayId {
 /// What a SPIFFE id of ours names.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum SpiffeId {
+    /// The set's authority, which lets clusters in. Its certificate is signed by the root itself.
+    Authority(ClusterSetId),
     /// One replica of a cluster's gateway.
     Gateway(GatewayId),
     /// A member's certificate authority.
@@ -63,7 +65,7 @@ pub enum IdentityError {
     },
     /// It has another form.
     #[error(
-        "{uri:?} is not of the form spiffe://<set>, spiffe://<set>/cluster/<id> or \
+        "{uri:?} is not of the form spiffe://<set>, spiffe://<set>/authority, spiffe://<set>/cluster/<id> or \
          spiffe://<set>/cluster/<id>/<generation>/gateway/<name>"
     )]
     Shape {
@@ -88,6 +90,7 @@ impl SpiffeId {
         let set = ClusterSetId::parse(parts[0]).map_err(name)?;
         match parts[1..] {
             [] => Ok(Self::Set(set)),
+            ["authority"] => Ok(Self::Authority(set)),
             ["cluster", cluster] => {
                 Ok(Self::Member { set, cluster: ClusterId::parse(cluster).map_err(name)? })
             }
@@ -114,6 +117,7 @@ impl fmt::Display for SpiffeId {
         match self {
             Self::Gateway(id) => id.fmt(f),
             Self::Member { set, cluster } => write!(f, "spiffe://{set}/cluster/{cluster}"),
+            Self::Authority(set) => write!(f, "spiffe://{set}/authority"),
             Self::Set(set) => write!(f, "spiffe://{set}"),
         }
     }
@@ -128,6 +132,7 @@ mod tests {
     fn ids_read_as_they_are_written() {
         for uri in [
             "spiffe://demo",
+            "spiffe://demo/authority",
             "spiffe://demo/cluster/paris",
             "spiffe://demo/cluster/paris/3/gateway/gateway-0",
         ] {

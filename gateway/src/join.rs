@@ -7,13 +7,16 @@
 //!   Secret landbridge-left-<cluster>  generation of one that is a member no more
 //! ```
 //!
-//! The namespace is the trust's own: nothing runs there, so that no pod can mount what it holds, and no role of ours
-//! but those of this module's callers reads it. Its Secrets are as safe as the hub's API server keeps Secrets: by its
-//! roles, and on disk where it encrypts them.
+//! The namespace is the trust's own: nothing runs there, so that no pod can mount what it holds. The authority of the set,
+//! `landbridge authority` in the hub's cluster, reads it, and no other role of ours. Its Secrets are as safe as the hub's
+//! API server keeps Secrets: by its roles, and on disk where it encrypts them.
 
+pub mod authority;
 mod dial;
 mod left;
+pub mod message;
 pub mod record;
+pub mod rotation;
 pub mod token;
 mod tokens;
 pub mod trust;

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! root            spiffe://<set>                                   10 years, on the hub only
+//! ├─ authority    spiffe://<set>/authority                         24 hours, of the hub's authority alone
 //! └─ member       spiffe://<set>/cluster/<id>                      90 days, may sign nothing but leaves
 //!    └─ gateway   spiffe://<set>/cluster/<id>/<generation>/gateway/<name>   24 hours
 //! ```
@@ -12,6 +13,7 @@
 //! the verifier demands it of every leaf below.
 
 mod authority;
+mod request;
 mod source;
 
 use std::{fmt, sync::Arc};
@@ -27,6 +29,7 @@ use x509_parser::{
 };
 
 pub use authority::{Leaf, Member, Root};
+pub use request::{MemberKey, Request};
 pub use source::{Source, Texts};
 
 use crate::identity::{GatewayId, IdentityError, SpiffeId};
@@ -240,7 +243,7 @@ impl fmt::Debug for Identity {
 }
 
 /// The gateway that a chain speaks for: the leaf must name a gateway and its issuer the same cluster.
-fn gateway_id(chain: &[CertificateDer<'static>]) -> Result<GatewayId, PkiError> {
+pub(crate) fn gateway_id(chain: &[CertificateDer<'_>]) -> Result<GatewayId, PkiError> {
     let [leaf, issuer, ..] = chain else {
         return Err(PkiError::Kind {
             what: "the certificate chain",

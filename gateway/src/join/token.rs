@@ -46,6 +46,11 @@ impl TokenSecret {
         Self(bytes)
     }
 
+    /// What is shown, to the set's authority alone.
+    pub(super) fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// What the hub keeps. One round of SHA-256 is enough: slow hashes are for passwords, of which somebody can try all
     /// that are likely; of 256 bits by chance nobody can try a noticeable part.
     #[must_use]

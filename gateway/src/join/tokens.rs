@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::{
     record::{Claim, Record, RecordError, Refusal, id_of, secret_name},
     token::TokenSecret,
-    trust::{self, TrustError},
+    trust::{self, Trust, TrustError},
 };
 use crate::pki::Root;
 
@@ -87,9 +87,17 @@ impl Tokens {
     /// # Errors
     /// [`StoreError`]: where the cluster is no hub, above all.
     pub async fn root(&self) -> Result<Root, StoreError> {
+        Ok(self.trust().await?.root)
+    }
+
+    /// The root, and all that is trusted beside it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: where the cluster is no hub, above all.
+    pub async fn trust(&self) -> Result<Trust, StoreError> {
         let kept = self.secrets.get_opt(ROOT_SECRET).await;
         let kept = kept.map_err(api("be asked for the set's root"))?;
-        Ok(trust::read(&kept.ok_or(StoreError::NoRoot)?)?)
+        Ok(trust::read_all(&kept.ok_or(StoreError::NoRoot)?)?)
     }
 
     /// Keeps a new token, and forgets those that have let nobody in for a day.

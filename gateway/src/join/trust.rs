@@ -15,8 +15,14 @@ use super::token::Fingerprint;
 use crate::pki::{PkiError, Root, certificates};
 
 /// The names that `landbridge pki root` gives its files, so that a folder of it can be taken as it is.
-const CERTIFICATE: &str = "root.pem";
-const KEY: &str = "root-key.pem";
+pub(super) const CERTIFICATE: &str = "root.pem";
+pub(super) const KEY: &str = "root-key.pem";
+/// Roots that are trusted beside the one that signs: the one that is to sign next, and the one that has signed before.
+pub(super) const NEXT: &str = "next.pem";
+pub(super) const NEXT_KEY: &str = "next-key.pem";
+pub(super) const OLD: &str = "old.pem";
+/// How often the hub's state was restored: who has seen a higher one does not follow a lower one.
+const EPOCH: &str = "epoch";
 /// As `kubectl create secret generic` has it.
 const TYPE: &str = "Opaque";
 
@@ -68,6 +74,38 @@ pub fn to_secret(root: &Root) -> Secret {
     }
 }
 
+/// What the hub signs with, and all that its members trust.
+#[derive(Debug)]
+pub struct Trust {
+    /// The root that signs.
+    pub root: Root,
+    /// That root's certificate, and those beside it while roots are changed.
+    pub roots: String,
+    /// How often the hub's state was restored.
+    pub epoch: u64,
+}
+
+/// Reads all of it.
+///
+/// # Errors
+/// [`TrustError`] says what is missing or wrong.
+pub fn read_all(secret: &Secret) -> Result<Trust, TrustError> {
+    let root = read(secret)?;
+    let text = |name: &str| {
+        let value = secret.data.as_ref().and_then(|data| data.get(name));
+        value.and_then(|value| std::str::from_utf8(&value.0).ok()).unwrap_or_default()
+    };
+    let mut roots = root.cert_pem();
+    for name in [NEXT, OLD] {
+        if !text(name).is_empty() {
+            certificates("a root certificate", text(name))?;
+            roots.push_str(text(name));
+        }
+    }
+    let epoch = text(EPOCH).trim().parse().unwrap_or_default();
+    Ok(Trust { root, roots, epoch })
+}
+
 /// Reads what [`to_secret`] writes.
 ///
 /// # Errors
@@ -89,6 +127,15 @@ pub fn fingerprint(root_pem: &str) -> Result<Fingerprint, PkiError> {
     Ok(Fingerprint::of(&certificates("the root certificate", root_pem)?[0]))
 }
 
+/// The same of each of several.
+///
+/// # Errors
+/// [`PkiError`] where the text holds no certificate.
+pub fn fingerprints(roots_pem: &str) -> Result<Vec<Fingerprint>, PkiError> {
+    let all = certificates("the root certificates", roots_pem)?;
+    Ok(all.iter().map(|root| Fingerprint::of(root)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use landbridge_model::{ClusterSetId, Timestamp};
@@ -107,6 +154,19 @@ mod tests {
         assert_eq!((kept.cert_pem(), kept.key_pem()), (root.cert_pem(), root.key_pem()));
         assert_eq!(kept.set().as_str(), "prod");
         assert_eq!(fingerprint(&kept.cert_pem()).unwrap().to_string().len(), 64);
+    }
+
+    #[test]
+    fn several_roots_are_trusted_while_one_takes_the_place_of_another() {
+        let (root, next) = (root(), root());
+        let mut kept = to_secret(&root);
+        assert_eq!(read_all(&kept).unwrap().roots, root.cert_pem());
+        let data = kept.data.get_or_insert_default();
+        data.insert(NEXT.into(), ByteString(next.cert_pem().into_bytes()));
+        data.insert(EPOCH.into(), ByteString(b"3\n".to_vec()));
+        let all = read_all(&kept).unwrap();
+        assert_eq!((all.root.cert_pem(), all.epoch), (root.cert_pem(), 3));
+        assert_eq!(certificates("roots", &all.roots).unwrap().len(), 2);
     }
 
     #[test]

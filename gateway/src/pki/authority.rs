@@ -5,13 +5,14 @@ use std::{fmt, time::Duration};
 use landbridge_model::{ClusterId, ClusterSetId, Hostname, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
 };
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{PkiError, Validity, certificates, kind, pem, spiffe_id};
+use super::{PkiError, Request, Validity, certificates, kind, pem, spiffe_id};
 use crate::identity::{GatewayId, SpiffeId};
 
+const MEMBER: &str = "the member's certificate";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a root lasts. Changing one means touching every member, so it outlives most clusters.
 const ROOT_LIFETIME: Duration = DAY.saturating_mul(3650);
@@ -71,20 +72,58 @@ impl Root {
     /// # Errors
     /// [`PkiError::Issue`] where the cryptographic library refuses.
     pub fn issue_member(&self, cluster: &ClusterId, now: Timestamp) -> Result<Member, PkiError> {
-        const WHAT: &str = "the member's certificate";
+        let key = generate(MEMBER)?;
+        let issued = self.member(cluster, &key, now)?;
+        Ok(Member {
+            authority: Authority::new(MEMBER, issued.der(), issued.pem(), key)?,
+            set: self.set.clone(),
+            cluster: cluster.clone(),
+        })
+    }
+
+    /// The same for a key that stays with the member. Of what it asks for its key alone counts.
+    ///
+    /// # Errors
+    /// [`PkiError::Issue`] where the cryptographic library refuses.
+    pub fn sign_member(
+        &self,
+        cluster: &ClusterId,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<String, PkiError> {
+        Ok(self.member(cluster, request.key(), now)?.pem())
+    }
+
+    fn member(
+        &self,
+        cluster: &ClusterId,
+        key: &impl PublicKeyData,
+        now: Timestamp,
+    ) -> Result<rcgen::Certificate, PkiError> {
         let id = SpiffeId::Member { set: self.set.clone(), cluster: cluster.clone() };
-        let mut params = params(WHAT, &id, now, MEMBER_LIFETIME)?;
+        let mut params = params(MEMBER, &id, now, MEMBER_LIFETIME)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.signed_by(key, &self.authority.issuer).map_err(|problem| issue(MEMBER, problem))
+    }
+
+    /// The certificate of the set's authority, followed by the root's, and its key. It is signed by the root itself, which
+    /// tells it from whatever a member may sign.
+    pub(crate) fn issue_authority(
+        &self,
+        now: Timestamp,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), PkiError> {
+        const WHAT: &str = "the authority's certificate";
+        let id = SpiffeId::Authority(self.set.clone());
+        let mut params = params(WHAT, &id, now, LEAF_LIFETIME)?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = generate(WHAT)?;
         let issued = params
             .signed_by(&key, &self.authority.issuer)
             .map_err(|problem| issue(WHAT, problem))?;
-        Ok(Member {
-            authority: Authority::new(WHAT, issued.der(), issued.pem(), key)?,
-            set: self.set.clone(),
-            cluster: cluster.clone(),
-        })
+        let root = certificates(WHAT, &self.authority.cert_pem)?.swap_remove(0);
+        Ok((vec![issued.der().clone(), root], PrivateKeyDer::Pkcs8(key.serialize_der().into())))
     }
 
     /// The certificate as PEM.
@@ -120,11 +159,10 @@ impl Member {
     /// # Errors
     /// [`PkiError`] says which is wrong, and how.
     pub fn from_pem(cert: &str, key: &str) -> Result<Self, PkiError> {
-        const WHAT: &str = "the member's certificate";
-        let (authority, id) = Authority::from_pem(WHAT, cert, key)?;
+        let (authority, id) = Authority::from_pem(MEMBER, cert, key)?;
         match id {
             SpiffeId::Member { set, cluster } => Ok(Self { authority, set, cluster }),
-            other => Err(kind(WHAT, &other, "a member's".into())),
+            other => Err(kind(MEMBER, &other, "a member's".into())),
         }
     }
 
@@ -145,9 +183,8 @@ impl Member {
     /// # Errors
     /// [`PkiError::Pem`] where its certificate cannot be read again.
     pub fn valid(&self) -> Result<Validity, PkiError> {
-        const WHAT: &str = "the member's certificate";
-        let chain = certificates(WHAT, &self.authority.cert_pem)?;
-        Validity::of(&chain).map_err(|problem| pem(WHAT, &problem))
+        let chain = certificates(MEMBER, &self.authority.cert_pem)?;
+        Validity::of(&chain).map_err(|problem| pem(MEMBER, &problem))
     }
 
     /// Signs a certificate for the gateway replica `name` of this member, valid for 24 hours from `now`, for
@@ -285,12 +322,12 @@ impl Authority {
     }
 }
 
-fn issue(what: &'static str, problem: rcgen::Error) -> PkiError {
+pub(super) fn issue(what: &'static str, problem: rcgen::Error) -> PkiError {
     PkiError::Issue { what, problem }
 }
 
 /// A new key on the curve that every TLS library has and that is cheap to sign with.
-fn generate(what: &'static str) -> Result<KeyPair, PkiError> {
+pub(super) fn generate(what: &'static str) -> Result<KeyPair, PkiError> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|problem| issue(what, problem))
 }
 
