@@ -72,6 +72,9 @@ pub(super) fn peers(observed: &Observed) -> Plan {
                 writes.push(Write::Create(Object::Peer(Box::new(peer))));
             }
             Some(row) if row.kept.0 == spec => {}
+            // While the hub cannot be read, somebody may have said where it has gone (`join --rehome`): what was read before is
+            // no reason to take that back.
+            Some(row) if observed.members.trouble().is_some() && is_ours(&row.kept.1.metadata) => {}
             Some(row) if !is_ours(&row.kept.1.metadata) => plan.problem(
                 format!("Peer {}", key.name),
                 "is not ours and says other things than the hub: delete it",

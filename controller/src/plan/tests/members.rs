@@ -10,7 +10,7 @@ use super::{
     super::{Object, Plan, Work, Write, plan},
     world::{World, merge},
 };
-use crate::observed::Event;
+use crate::observed::{Event, Observed};
 
 fn member(name: &str, gateways: &[&str]) -> serde_json::Value {
     let gateways: Vec<_> = gateways.iter().map(|address| json!({"address": address})).collect();
@@ -35,6 +35,23 @@ fn every_other_member_is_a_peer() {
     world.delete("hub", "Member", "tokyo");
     world.settle();
     assert_eq!(world.names("paris", "Peer"), ["berlin"]);
+}
+
+/// Somebody may have said where the hub has gone: what was read before it went is no reason to take that back.
+#[test]
+fn while_the_hub_is_away_a_peer_stays_as_somebody_has_put_it() {
+    let mut world = World::example();
+    world.put("hub", member("tokyo", &["192.0.2.20:4433"]));
+    let mut observed = world.observer("paris");
+    let written = |observed: &Observed| {
+        let steps = plan(observed, &Work::Peers, Timestamp::from_millis(0)).steps.concat();
+        steps.iter().filter(|write| matches!(write, Write::Update(Object::Peer(_)))).count()
+    };
+    assert_eq!(written(&observed), 1);
+    observed.take(Event::Member(Change::Interrupted("refused".to_owned())));
+    assert_eq!(written(&observed), 0);
+    observed.take(Event::Member(Change::Resumed));
+    assert_eq!(written(&observed), 1);
 }
 
 #[test]
