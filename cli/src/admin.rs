@@ -103,6 +103,14 @@ impl Admin {
         )
     }
 
+    /// That of the set's authority, which knows nothing of its own.
+    pub(crate) fn authority(
+        registry: Registry,
+        ready: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(registry, "the set's root", ready, || future::ready(json!({})).boxed())
+    }
+
     /// That of a DNS server.
     pub(crate) fn dns(handle: landbridge_dns::Handle, registry: Registry) -> Self {
         let shown = handle.clone();

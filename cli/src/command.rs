@@ -1,6 +1,7 @@
 //! What `landbridge` can be asked to do.
 
 mod api;
+mod authority;
 mod check;
 mod component;
 mod controller;
@@ -9,6 +10,7 @@ mod demo;
 mod diagnose;
 pub(crate) mod dns;
 mod drain;
+mod enroll;
 mod gateway;
 mod gather;
 mod hub;
@@ -21,6 +23,7 @@ pub(crate) mod output;
 mod pki;
 mod probe;
 mod revoke;
+mod rotate;
 mod seeing;
 mod status;
 mod token;
@@ -50,6 +53,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the authority of a set, in the hub's cluster: it lets clusters in and renews what members have.
+    Authority(Flags<config::authority::Settings>),
     /// Look whether a cluster is as it should be, or could be made a member, and say what to do where it is not.
     Check(check::Arguments),
     /// Run a cluster's controller: exports, imports, and the exchange with the hub.
@@ -64,6 +69,9 @@ enum Command {
     Dns(dns::Arguments),
     /// Send a member no new calls while another one serves; what is open goes on. Asks the hub.
     Drain(drain::Arguments),
+    /// Join from inside: what the Job of join does.
+    #[command(hide = true)]
+    Enroll(enroll::Arguments),
     /// Gather what there is to see of Landbridge in a cluster into one archive, without what is secret.
     Gather(gather::Arguments),
     /// Run an east-west gateway: the encrypted way to other clusters.
@@ -87,6 +95,8 @@ enum Command {
     Remove(revoke::Arguments),
     /// Cut a member off: it is one no more, at once, and nothing that it has lets it in again. Asks the hub.
     Revoke(revoke::Arguments),
+    /// Have another root take the place of the set's, without anybody being cut off. Asks the hub.
+    Rotate(rotate::Arguments),
     /// Show how a cluster stands in its set: members, links, versions, exports, imports, certificates, problems.
     Status(status::Arguments),
     /// Make, list and take back the tokens by which clusters join the set. Asks the hub.
@@ -109,12 +119,14 @@ enum Command {
 pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode> {
     match arguments.command {
         Command::Check(arguments) => check::run(&arguments, out)?,
+        Command::Authority(flags) => component::run(&flags)?,
         Command::Controller(flags) => component::run(&flags)?,
         Command::Crds(arguments) => crds::run(&arguments, out)?,
         Command::Demo(arguments) => return demo::run(arguments),
         Command::Diagnose(arguments) => diagnose::run(&arguments, out)?,
         Command::Dns(arguments) => dns::run(&arguments, out)?,
         Command::Drain(arguments) => drain::run(&arguments, true, out)?,
+        Command::Enroll(arguments) => enroll::run(&arguments)?,
         Command::Gather(arguments) => gather::run(&arguments, out)?,
         Command::Gateway(flags) => component::run(&flags)?,
         Command::Hub(arguments) => hub::run(&arguments, out)?,
@@ -127,6 +139,7 @@ pub(crate) fn run(arguments: Arguments, out: &mut dyn Write) -> Result<ExitCode>
         Command::Remove(arguments) => revoke::run(&arguments, revoke::Manner::Remove, out)?,
         Command::Revoke(arguments) => revoke::run(&arguments, revoke::Manner::Revoke, out)?,
         Command::Status(arguments) => status::run(&arguments, out)?,
+        Command::Rotate(arguments) => rotate::run(&arguments, out)?,
         Command::Token(arguments) => token::run(&arguments, out)?,
         Command::Undrain(arguments) => drain::run(&arguments, false, out)?,
         Command::Uninstall(arguments) => uninstall::run(&arguments, out)?,

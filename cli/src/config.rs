@@ -4,6 +4,7 @@
 //! environment variable `LANDBRIDGE_NAME` and the key `name` of the `--config` file, in this order of precedence. All that is
 //! wrong in any of them is told at once. It lives here and not in the components' crates, which take validated values only.
 
+pub(crate) mod authority;
 pub(crate) mod common;
 pub(crate) mod controller;
 pub(crate) mod dns;

@@ -20,11 +20,13 @@
 //! | `exit` | exit codes and the last line |
 
 mod admin;
+mod authority;
 mod backup;
 mod command;
 mod config;
 mod corefile;
 mod demo;
+mod enroll;
 mod exit;
 mod init;
 mod kubernetes;

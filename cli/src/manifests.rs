@@ -7,7 +7,9 @@
 //! | [`workloads`] | what runs, how many of it, and what may be taken away at a time |
 //! | [`network`] | how it is reached, and by whom |
 //! | [`hub`] | what the hub has beside that |
+//! | [`enroll`] | by what a cluster joins |
 
+pub(crate) mod enroll;
 pub(crate) mod hub;
 mod network;
 mod roles;
@@ -35,17 +37,25 @@ pub(crate) use self::{
 /// What runs in a cluster.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Part {
+    /// On the hub alone.
+    Authority,
     Controller,
     Dns,
     Gateway,
 }
 
 impl Part {
-    const ALL: [Self; 3] = [Self::Controller, Self::Dns, Self::Gateway];
+    /// What runs in a cluster: the hub's has one more.
+    fn of(settings: &Settings) -> Vec<Self> {
+        let members = [Self::Controller, Self::Dns, Self::Gateway];
+        let own = settings.own_hub.then_some(Self::Authority);
+        members.into_iter().chain(own).collect()
+    }
 
     /// Its command, and the value of the label that its pods are told by.
     pub(crate) const fn word(self) -> &'static str {
         match self {
+            Self::Authority => "authority",
             Self::Controller => "controller",
             Self::Dns => "dns",
             Self::Gateway => "gateway",
@@ -63,6 +73,7 @@ impl Part {
             Self::Controller => 9401,
             Self::Dns => 9402,
             Self::Gateway => 9403,
+            Self::Authority => 9404,
         }
     }
 
@@ -95,10 +106,11 @@ pub(crate) fn all(settings: &Settings) -> serde_json::Result<Vec<Value>> {
         all.extend(values(crds::all())?);
     }
     all.extend(roles::all());
-    all.extend(values(network::policies(settings))?);
+    let parts = Part::of(settings);
+    all.extend(values(parts.iter().map(|part| network::policy(*part, settings)))?);
     all.extend(values(network::services(settings))?);
-    all.extend(values(workloads::budgets())?);
-    all.extend(values(Part::ALL.map(|part| workloads::deployment(part, settings)))?);
+    all.extend(values(parts.iter().map(|part| workloads::budget(*part)))?);
+    all.extend(values(parts.iter().map(|part| workloads::deployment(*part, settings)))?);
     all.extend(values(properties(settings))?);
     Ok(all)
 }

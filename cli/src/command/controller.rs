@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures::future::OptionFuture;
 use kube::{Api, Client};
 use landbridge_api::{
     about::ClusterProperty,
@@ -18,6 +19,7 @@ use super::component::{Component, serve};
 use crate::{
     admin::{self, Admin},
     config::{common::Common, controller::Settings},
+    enroll::keeper::{Counts, Keeper},
     exit::Usage,
     kubernetes,
 };
@@ -63,10 +65,21 @@ impl Component for Settings {
             ..Config::new(cluster, set, network, self.membership.system_namespace)
         };
         let mut registry = Registry::with_prefix(admin::PREFIX);
+        let keeper = self.authority.map(|authority| Keeper {
+            local: local.clone(),
+            authority,
+            set: config.set.clone(),
+            generation: self.generation,
+            namespace: config.system_namespace.to_string(),
+            counts: Counts::new(&mut registry),
+        });
         let controller = Controller::bind(config, local, hub, &mut registry).await?;
         let admin = Admin::controller(controller.handle(), registry);
         let running = Box::pin(controller.run(shutdown.clone()));
-        serve(admin, self.admin, shutdown, running).await
+        let keeping =
+            Box::pin(OptionFuture::from(keeper.map(|keeper| keeper.run(shutdown.clone()))));
+        let both = async { tokio::join!(running, keeping).0 };
+        serve(admin, self.admin, shutdown, both).await
     }
 }
 

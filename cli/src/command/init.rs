@@ -56,7 +56,8 @@ async fn init(arguments: &Arguments, out: &mut dyn Write) -> Result<()> {
     let secrets = async || {
         let now = install::now();
         let root = apply::root(&client, set, now).await?;
-        apply::authority(&client, &root, cluster, now).await
+        apply::authority(&client, &root, cluster, now).await?;
+        Ok(None)
     };
     Box::pin(install::carry_out(&client, &survey, effort, secrets, out)).await?;
     print(out, &shown::done(cluster, set))

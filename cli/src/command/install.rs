@@ -15,6 +15,7 @@ use super::{dns, output::print};
 use crate::{
     config::value,
     corefile::{self, Stanza},
+    enroll::job,
     exit::Usage,
     init::{
         Key, apply,
@@ -77,7 +78,10 @@ pub(super) async fn survey(
     force: bool,
 ) -> Result<Survey> {
     let server = facts::server(client).await?;
-    let wanted = wanted::all(&settings, choice, crds::all())?;
+    let mut wanted = wanted::all(&settings, choice, crds::all())?;
+    if let Some(hub) = &settings.hub {
+        wanted.extend(job::objects(&settings, hub)?);
+    }
     let denied = facts::denied(client, &wanted).await?;
     if !denied.is_empty() {
         let found = checks::rights(&Seen { server, denied, ..Seen::default() });
@@ -138,12 +142,13 @@ pub(super) fn show(
     Ok(!effort.dry_run)
 }
 
-/// Does it. Secrets, which pods wait for, are made by `secrets` once there are namespaces and kinds.
+/// Does it. Secrets, which pods wait for, are made by `secrets` once there are namespaces and kinds; it may say that the cluster
+/// has joined more often than was thought.
 pub(super) async fn carry_out(
     client: &Client,
     survey: &Survey,
     effort: Effort,
-    secrets: impl AsyncFnOnce() -> Result<()>,
+    secrets: impl AsyncFnOnce() -> Result<Option<u64>>,
     out: &mut dyn Write,
 ) -> Result<()> {
     let is_ground = |object: &&Value| {
@@ -152,8 +157,12 @@ pub(super) async fn carry_out(
     let (ground, rest): (Vec<&Value>, Vec<&Value>) = survey.wanted.iter().partition(is_ground);
     put(client, survey, &ground, effort).await?;
     apply::established(client, &wanted::kinds(&survey.wanted)).await?;
-    Box::pin(secrets()).await?;
-    put(client, survey, &rest, effort).await?;
+    let generation = Box::pin(secrets()).await?.unwrap_or(survey.settings.generation);
+    if generation == survey.settings.generation {
+        put(client, survey, &rest, effort).await?;
+    } else {
+        again(client, survey, generation, effort).await?;
+    }
     if survey.settings.own_hub {
         apply::counted(client, &survey.settings.cluster).await?;
     }
@@ -161,7 +170,8 @@ pub(super) async fn carry_out(
     if effort.timeout > Duration::ZERO {
         let mut progress = Progress::default();
         if survey.settings.waits_for_an_address() {
-            let told = Box::pin(address(client, survey, effort, &mut progress)).await?;
+            let told = address(client, survey, generation, effort, &mut progress);
+            let told = Box::pin(told).await?;
             print(out, &told)?;
         }
         wait::ready(client, effort.timeout, |waited| progress.tell(waited)).await?;
@@ -179,6 +189,7 @@ pub(super) async fn carry_out(
 async fn address(
     client: &Client,
     survey: &Survey,
+    generation: u64,
     effort: Effort,
     progress: &mut Progress,
 ) -> Result<String> {
@@ -186,14 +197,23 @@ async fn address(
     let found = wait::address(client, effort.timeout.min(BALANCER), tell).await?;
     progress.end();
     let Some(choice) = found.chosen(&survey.choice) else { return Ok(found.told()) };
-    let Settings { generation, own_hub, .. } = survey.settings;
-    let settings = choice.settings(generation, own_hub)?;
+    let Settings { own_hub, ref hub, .. } = survey.settings;
+    let settings = Settings { hub: hub.clone(), ..choice.settings(generation, own_hub)? };
     for object in wanted::all(&settings, &choice, Vec::new())? {
         if !survey.wanted.contains(&object) {
             apply::object(client, &object, effort.force_conflicts).await?;
         }
     }
     Ok(found.told())
+}
+
+/// Writes everything as it is for a cluster that has joined so often.
+async fn again(client: &Client, survey: &Survey, generation: u64, effort: Effort) -> Result<()> {
+    let settings = Settings { generation, ..survey.settings.clone() };
+    for object in wanted::all(&settings, &survey.choice, Vec::new())? {
+        apply::object(client, &object, effort.force_conflicts).await?;
+    }
+    Ok(())
 }
 
 /// Writes what is not as it should be.
@@ -210,12 +230,12 @@ async fn put(client: &Client, survey: &Survey, objects: &[&Value], effort: Effor
 
 /// What is waited for, on a terminal alone: one line that is written over.
 #[derive(Default)]
-struct Progress {
+pub(super) struct Progress {
     last: String,
 }
 
 impl Progress {
-    fn tell(&mut self, waited: &str) {
+    pub(super) fn tell(&mut self, waited: &str) {
         let mut terminal = io::stderr();
         if terminal.is_terminal() && self.last != waited {
             waited.clone_into(&mut self.last);
@@ -224,7 +244,7 @@ impl Progress {
         }
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         if !self.last.is_empty() {
             let _ = write!(io::stderr(), "\r\x1b[K");
         }

@@ -1,8 +1,10 @@
-//! `landbridge join`: a cluster becomes a member of the set that a token is of, by way of the hub's API.
+//! `landbridge join`: a cluster becomes a member of the set that a token is of: by way of a gateway of the hub, which a Job in the
+//! cluster dials, or of the hub's API, where whoever joins can reach it.
 
 use std::{
     io::{self, Read as _, Write},
     path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -20,11 +22,12 @@ use landbridge_model::ClusterId;
 use super::{
     api::ApiArguments,
     component::runtime,
-    install::{self, Effort},
+    install::{self, Effort, Progress},
     output::print,
 };
 use crate::{
     config::common::Reach,
+    enroll::{job, rehome},
     exit::Usage,
     init::{
         admit::{self, Admission},
@@ -38,6 +41,8 @@ use crate::{
     manifests::settings::Settings,
 };
 
+/// How long the Job that joins may take where nobody waits for what follows: an image is pulled, and a hub asked.
+const ENROLLED: Duration = Duration::from_secs(120);
 /// The longest token has some 420 characters; a file that is more is something else.
 const MAX_INPUT: u64 = 4096;
 /// What is to be done where the API that is asked is not the token's hub.
@@ -49,24 +54,27 @@ pub(crate) struct Arguments {
     /// What `landbridge token issue` has printed; - reads it from standard input, where no list of processes shows it.
     #[arg(value_name = "TOKEN")]
     token: String,
+    /// Change nothing but where the hub's gateways are dialled, for a member whose hub has moved. The token is not used up.
+    #[arg(long, conflicts_with_all = ["hub_kubeconfig", "hub_context", "dry_run"])]
+    rehome: bool,
     #[command(flatten)]
     api: ApiArguments,
     #[command(flatten)]
-    hub: HubArguments,
+    hub: Option<HubArguments>,
     #[command(flatten)]
     choice: Choice,
     #[command(flatten)]
     effort: Effort,
 }
 
-/// How the hub's API is reached, by this command and by the member's controller.
+/// How the hub's API is reached, by this command and by the member's controller, where it is not through a link.
 #[derive(clap::Args, Debug)]
-#[group(required = true, multiple = true)]
+#[group(required = false, multiple = true)]
 struct HubArguments {
-    /// How to reach the hub's Kubernetes API [default: the file that kubectl reads].
+    /// Reach the hub's Kubernetes API by this file and not through a link to its gateways [default: through a link].
     #[arg(long, value_name = "FILE")]
     hub_kubeconfig: Option<PathBuf>,
-    /// Context of the hub in that file [default: its current one].
+    /// The same by a context of that file, or of the one that kubectl reads [default: its current one].
     #[arg(long, value_name = "NAME")]
     hub_context: Option<String>,
 }
@@ -100,8 +108,55 @@ fn token(argument: &str) -> Result<Token> {
 }
 
 async fn join(arguments: &Arguments, token: Token, out: &mut dyn Write) -> Result<()> {
+    if arguments.rehome {
+        let client = arguments.api.client().await?;
+        answered(Box::pin(rehome::rehome(&client, &token))).await?;
+        return print(out, &shown::rehomed(&token));
+    }
+    match &arguments.hub {
+        Some(hub) => Box::pin(by_its_api(arguments, hub, token, out)).await,
+        None => Box::pin(by_its_gateways(arguments, &token, out)).await,
+    }
+}
+
+/// A Job in the cluster dials the hub, and the member's controller reaches the hub's API through the link.
+async fn by_its_gateways(arguments: &Arguments, token: &Token, out: &mut dyn Write) -> Result<()> {
     let (client, effort) = (arguments.api.client().await?, arguments.effort);
-    let hub = answered(Box::pin(hub(&arguments.hub, token))).await.context("the hub")?;
+    let asked = async {
+        let choice = install::chosen(&client, &arguments.choice).await?;
+        let choice = within(choice, token)?;
+        let generation = job::generation(&client).await?.unwrap_or(1);
+        let settings = choice.settings(generation, false)?;
+        Ok((choice, Settings { hub: Some(token.hub.clone()), ..settings }))
+    };
+    let (choice, settings) = answered(Box::pin(asked)).await?;
+    let role = Role::Member(token.hub.clone());
+    let survey = install::survey(&client, &choice, settings, &role, effort.force_conflicts);
+    let survey = Box::pin(survey).await?;
+    if !install::show(&survey, effort, &role, out)? {
+        return Ok(());
+    }
+    let secrets = async || {
+        let mut progress = Progress::default();
+        let timeout = effort.timeout.max(ENROLLED);
+        let tell = |waited: &str| progress.tell(waited);
+        let joined = Box::pin(job::run(&client, &survey.settings, token, timeout, tell)).await;
+        progress.end();
+        joined.map(Some)
+    };
+    Box::pin(install::carry_out(&client, &survey, effort, secrets, out)).await?;
+    let Settings { cluster, set, .. } = &survey.settings;
+    print(out, &shown::joined(cluster, set, None))
+}
+
+async fn by_its_api(
+    arguments: &Arguments,
+    hub: &HubArguments,
+    token: Token,
+    out: &mut dyn Write,
+) -> Result<()> {
+    let (client, effort) = (arguments.api.client().await?, arguments.effort);
+    let hub = answered(Box::pin(self::hub(hub, token))).await.context("the hub")?;
     let (choice, settings, uid) =
         answered(Box::pin(settings(&client, &hub, &arguments.choice))).await?;
     let role = Role::Member(hub.token.hub.clone());
@@ -122,7 +177,7 @@ async fn join(arguments: &Arguments, token: Token, out: &mut dyn Write) -> Resul
     let mut until = None;
     let secrets = async || {
         until = Some(admission.carry_out(install::now()).await?);
-        Ok(())
+        Ok(None)
     };
     Box::pin(install::carry_out(&client, &survey, effort, secrets, out)).await?;
     let Settings { cluster, set, .. } = &survey.settings;
@@ -159,13 +214,7 @@ fn not_a_hub(error: StoreError) -> anyhow::Error {
 }
 
 /// What the cluster is to be: as it was chosen, within what the token says.
-async fn settings(
-    client: &Client,
-    hub: &Hub,
-    flags: &Choice,
-) -> Result<(Choice, Settings, String)> {
-    let mut choice = install::chosen(client, flags).await?;
-    let token = &hub.token;
+fn within(mut choice: Choice, token: &Token) -> Result<Choice> {
     if let Some(set) = choice.cluster_set.as_ref().filter(|set| **set != token.set) {
         let problem = format!("the token lets a cluster into set {}, not {set}", token.set);
         return Err(
@@ -177,15 +226,30 @@ async fn settings(
         let problem = "the token says nothing of what the cluster is called";
         return Err(Usage(format!("{problem}: give --cluster")).into());
     };
+    if let Some(bound) = token.cluster.as_ref().filter(|bound| **bound != cluster) {
+        let problem = format!("the token is for cluster {bound}, not for {cluster}");
+        return Err(Usage(format!("{problem}: join as {bound}, or issue another one")).into());
+    }
+    choice.cluster = Some(cluster);
+    choice.cluster_set = Some(token.set.clone());
+    Ok(choice)
+}
+
+/// The same, asking the hub's API whether it is let in.
+async fn settings(
+    client: &Client,
+    hub: &Hub,
+    flags: &Choice,
+) -> Result<(Choice, Settings, String)> {
+    let choice = within(install::chosen(client, flags).await?, &hub.token)?;
+    let settings = choice.settings(1, false)?;
     let uid = facts::uid(client).await?;
     // Whoever is not let in is told before anything is changed.
     let tokens = Tokens::new(hub.client.clone());
-    tokens.look(&token.secret, &admit::claim(&cluster, &uid), install::now()).await?;
-    let generation = generation(&hub.client, &cluster, &uid).await?;
-    choice.cluster = Some(cluster);
-    choice.cluster_set = Some(token.set.clone());
-    let settings = choice.settings(generation, false)?;
-    Ok((choice, settings, uid))
+    let claim = admit::claim(&settings.cluster, &uid);
+    tokens.look(&hub.token.secret, &claim, install::now()).await?;
+    let generation = generation(&hub.client, &settings.cluster, &uid).await?;
+    Ok((choice, Settings { generation, ..settings }, uid))
 }
 
 async fn generation(hub: &Client, cluster: &ClusterId, uid: &str) -> Result<u64> {

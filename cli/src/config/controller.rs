@@ -28,6 +28,13 @@ const ADVERTISE: Setting = Setting::list(
     "IP:PORT",
     "Where other clusters' gateways reach this cluster's; none if it can only dial",
 );
+const AUTHORITY: Setting = Setting::one(
+    "authority",
+    "HOST:PORT",
+    "Where the set's authority renews what makes this cluster a member, in the Secrets landbridge-member and landbridge-hub [default: nothing is renewed]",
+);
+const GENERATION: Setting =
+    Setting::one("generation", "N", "How often the cluster has joined, for --authority").or("1");
 const HEARTBEAT: Setting = Setting::one(
     "heartbeat",
     "DURATION",
@@ -77,7 +84,10 @@ const REGION: Setting = Setting::one("region", "NAME", "The region of this clust
 pub(crate) struct Settings {
     pub(crate) admin: SocketAddr,
     pub(crate) advertise: Vec<GatewayAddress>,
+    /// Where credentials are renewed.
+    pub(crate) authority: Option<String>,
     pub(crate) common: Common,
+    pub(crate) generation: u64,
     pub(crate) heartbeat: Duration,
     /// Absent where this cluster is the hub.
     pub(crate) hub: Option<Reach>,
@@ -96,9 +106,11 @@ pub(crate) struct Settings {
 
 impl super::Settings for Settings {
     fn table() -> Vec<&'static Setting> {
-        let own: [&Setting; 11] = [
+        let own: [&Setting; 13] = [
             &HUB_KUBECONFIG,
             &HUB_CONTEXT,
+            &AUTHORITY,
+            &GENERATION,
             &NETWORK,
             &ADVERTISE,
             &REGION,
@@ -124,6 +136,8 @@ impl super::Settings for Settings {
             }
             None
         };
+        let authority = reader.optional(&AUTHORITY, host_and_port);
+        let generation = reader.required(&GENERATION, generation);
         let network = reader.optional(&NETWORK, NetworkName::parse);
         let advertise = reader.list(&ADVERTISE, value::gateway_address);
         let region = reader.optional(&REGION, value::label_value);
@@ -137,7 +151,9 @@ impl super::Settings for Settings {
         Some(Self {
             admin: admin?,
             advertise,
+            authority,
             common: common?,
+            generation: generation?,
             heartbeat: heartbeat?,
             hub,
             import_namespaces,
@@ -153,6 +169,23 @@ impl super::Settings for Settings {
 
 fn number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| "is not a number: give one such as 2000".to_owned())
+}
+
+fn generation(text: &str) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "is not a generation: they count from 1".to_owned())
+}
+
+/// A name is looked up each time that it is dialled.
+fn host_and_port(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':');
+    let is_good = parts.is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    is_good.then(|| text.to_owned()).ok_or_else(|| {
+        "is not a host and port: give both, such as landbridge-hub.landbridge-system.svc:6444"
+            .to_owned()
+    })
 }
 
 fn heartbeat(text: &str) -> Result<Duration, String> {
@@ -173,7 +206,7 @@ mod tests {
     fn nothing_is_required() {
         let settings = load_text::<Settings>("").unwrap();
         assert_eq!(settings.hub, None);
-        assert_eq!(settings.network, None);
+        assert_eq!((settings.network, settings.authority), (None, None));
         assert_eq!(settings.heartbeat, Duration::from_secs(3));
         assert_eq!(settings.membership.system_namespace.as_str(), "landbridge-system");
         assert!(settings.admin.ip().is_loopback());
@@ -188,6 +221,8 @@ mod tests {
              --context paris
              --advertise 192.0.2.1:4433
              --advertise [2001:db8::1]:4433
+             --authority landbridge-hub.landbridge-system.svc:6444
+             --generation 7
              LANDBRIDGE_CLUSTER=paris
              LANDBRIDGE_CLUSTER_SET=demo
              LANDBRIDGE_HUB_KUBECONFIG=/hub
@@ -227,6 +262,11 @@ admin-listen: 127.0.0.2:1",
             told,
             r#"Some("paris") Some("demo") lb Some("a") Some("eu-west-1") 500ms Some("controller-0") 127.0.0.2:1"#
         );
+        let authority = settings.authority.as_deref().unwrap();
+        assert_eq!(
+            (authority, settings.generation),
+            ("landbridge-hub.landbridge-system.svc:6444", 7)
+        );
         let namespaces: Vec<_> = settings.import_namespaces.iter().map(Namespace::as_str).collect();
         assert_eq!((namespaces, settings.max_derived_services), (vec!["shop", "bank"], 10));
         assert_eq!(settings.import_namespace_selector, "team in (red,blue)".parse().unwrap());
@@ -239,6 +279,8 @@ admin-listen: 127.0.0.2:1",
         let told = load_text::<Settings>(
             "--cluster Paris
              --advertise 0.0.0.0:4433
+             --authority hub
+             --generation 0
              --heartbeat 5s
              --hub-context a
              --import-namespace-selector =red,team of (a)
@@ -249,7 +291,9 @@ admin-listen: 127.0.0.2:1",
         )
         .unwrap_err();
         for culprit in [
-            "9 settings are wrong",
+            "11 settings are wrong",
+            "--authority \"hub\": is not a host and port",
+            "--generation \"0\": is not a generation",
             "--cluster \"Paris\": cluster id \"Paris\" is not valid: use lower-case",
             "--advertise \"0.0.0.0:4433\": cannot be dialled by others",
             "--heartbeat \"5s\": is out of range",

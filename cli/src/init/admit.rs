@@ -5,19 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::{
-    ByteString,
-    api::{
-        authentication::v1::{TokenRequest, TokenRequestSpec},
-        core::v1::{Secret, ServiceAccount},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    jiff,
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff,
 };
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams},
 };
-use landbridge_api::wellknown::{APP_MANAGED_BY, LANDBRIDGE, SYSTEM_NAMESPACE, hub_namespace};
+use landbridge_api::wellknown::{APP_MANAGED_BY, LANDBRIDGE, SYSTEM_NAMESPACE};
 use landbridge_gateway::{
     join::{
         Tokens,
@@ -32,13 +26,14 @@ use super::{
     MANAGER, apply,
     joined::{self, Server},
 };
-use crate::manifests::{HUB, hub, settings::Settings};
+use crate::{
+    authority::hub,
+    manifests::{HUB, settings::Settings},
+};
 
 /// How long a member's credential of the hub is asked for. Nothing renews it yet, so that it is long; an API server may give
 /// less.
 const CREDENTIAL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// The account of each member in its namespace on the hub.
-const ACCOUNT: &str = "landbridge-member";
 
 /// Who is let in where.
 pub(crate) struct Admission<'a> {
@@ -66,12 +61,7 @@ impl Admission<'_> {
         let Settings { cluster, network, generation, .. } = self.settings;
         let claim = claim(cluster, self.uid);
         Tokens::new(self.hub.clone()).take(&self.token.secret, &claim, now).await?;
-        let mut objects = hub::far(cluster);
-        objects.push(hub::record(cluster, network, *generation)?);
-        for object in &objects {
-            apply::object(self.hub, object, false).await.context("the hub")?;
-        }
-        apply::counted(self.hub, cluster).await.context("the hub")?;
+        hub::admit(self.hub, cluster, network, *generation).await?;
         apply::authority(self.member, self.root, cluster, now).await?;
         self.credential().await
     }
@@ -79,20 +69,8 @@ impl Admission<'_> {
     /// Gets a token of the member's account on the hub, and leaves it where the controller finds it.
     async fn credential(&self) -> Result<jiff::Timestamp> {
         let cluster = &self.settings.cluster;
-        let accounts: Api<ServiceAccount> =
-            Api::namespaced(self.hub.clone(), &hub_namespace(cluster));
-        let request = TokenRequest {
-            spec: TokenRequestSpec {
-                expiration_seconds: i64::try_from(CREDENTIAL.as_secs()).ok(),
-                ..TokenRequestSpec::default()
-            },
-            ..TokenRequest::default()
-        };
-        let answer = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await;
-        let status = answer.context("a credential of the hub")?.status;
-        let status =
-            status.context("the hub gave no credential: its API server answered without one")?;
-        let config = joined::kubeconfig(self.server, cluster, &status.token);
+        let given = hub::credential(self.hub, cluster, CREDENTIAL).await?;
+        let config = joined::kubeconfig(self.server, cluster, &given.token);
         let text = serde_norway::to_string(&config)?;
         let secret = Secret {
             data: Some([("kubeconfig".to_owned(), ByteString(text.into_bytes()))].into()),
@@ -109,6 +87,6 @@ impl Admission<'_> {
         let params = PatchParams::apply(MANAGER).force();
         let written = secrets.patch(HUB.secret, &params, &Patch::Apply(&secret)).await;
         written.context("the credential of the hub")?;
-        Ok(status.expiration_timestamp.0)
+        Ok(given.until)
     }
 }

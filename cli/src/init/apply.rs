@@ -106,7 +106,7 @@ pub(crate) async fn authority(
     };
     let is_good = || {
         let member = Member::from_pem(text("member.pem")?, text("member-key.pem")?).ok()?;
-        let is_ours = member.cluster() == cluster && text("root.pem")? == root.cert_pem();
+        let is_ours = member.cluster() == cluster && text("root.pem")?.contains(&root.cert_pem());
         (is_ours && member.valid().ok()?.until.since(now) > RENEWED).then_some(())
     };
     if is_good().is_some() {

@@ -56,7 +56,7 @@ pub(crate) fn kubeconfig(server: &Server, cluster: &ClusterId, token: &str) -> V
 }
 
 /// A certificate as text, in lines of 64 characters (RFC 7468).
-fn pem(der: &[u8]) -> String {
+pub(crate) fn pem(der: &[u8]) -> String {
     let text = BASE64.encode(der);
     let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
     let mut rest = text.as_str();

@@ -53,8 +53,8 @@ mod tests {
     #[test]
     fn what_runs_goes_first_and_what_all_is_in_goes_last() {
         let keys = keys(false);
-        let first: Vec<&str> = keys.iter().take(3).map(|key| key.kind.as_str()).collect();
-        assert_eq!(first, ["Deployment"; 3]);
+        let first: Vec<&str> = keys.iter().take(4).map(|key| key.kind.as_str()).collect();
+        assert_eq!(first, ["Deployment"; 4]);
         let last: Vec<&str> = keys.iter().rev().take(3).map(|key| key.kind.as_str()).collect();
         assert_eq!(last, ["Namespace"; 3]);
         let at = |kind: &str| keys.iter().position(|key| key.kind == kind).unwrap();

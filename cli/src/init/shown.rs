@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use landbridge_gateway::join::token::Token;
 use landbridge_model::{ClusterId, ClusterSetId};
 
 use super::{
@@ -67,6 +68,12 @@ pub(crate) fn done(cluster: &ClusterId, set: &ClusterSetId) -> String {
     format!(
         "{cluster} is the hub of set {set} and its first member.\nLet another cluster in with what this prints:\n  landbridge token issue\n"
     )
+}
+
+/// That a member dials its hub elsewhere.
+pub(crate) fn rehomed(token: &Token) -> String {
+    let all: Vec<String> = token.addresses.iter().map(ToString::to_string).collect();
+    format!("The gateways of {} are dialled at {} from now on.\n", token.hub, all.join(", "))
 }
 
 /// The same of a member, whose credential of the hub ends at `until`.

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Part, roles::objects};
 
-const HUB: [&str; 2] = [
+const HUB: [&str; 3] = [
+    include_str!("../../../deploy/rbac/authority.yaml"),
     include_str!("../../../deploy/rbac/hub.yaml"),
     include_str!("../../../deploy/rbac/hub-policies.yaml"),
 ];

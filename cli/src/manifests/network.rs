@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 use landbridge_api::wellknown::{
-    GATEWAY_PORT_ADMIN, GATEWAY_PORT_LINK, GATEWAY_PORT_LINK_TCP, GATEWAY_SERVICE,
+    GATEWAY_PORT_ADMIN, GATEWAY_PORT_LINK, GATEWAY_PORT_LINK_TCP, GATEWAY_SERVICE, SYSTEM_NAMESPACE,
 };
 use landbridge_model::AllottedPort;
 
@@ -30,6 +30,8 @@ pub(super) const PORT_HUB: &str = "hub";
 pub(super) const PORT_AUTHORITY: &str = "authority";
 /// Where the controller finds both.
 const HUB_SERVICE: &str = "landbridge-hub";
+/// Where the set's authority listens, in the hub's cluster.
+pub(super) const JOIN_PORT: u16 = 8443;
 /// Where peers reach gateways, by whatever way it is.
 pub(crate) const LINK_SERVICE: &str = "landbridge-link";
 const UDP: &str = "UDP";
@@ -40,7 +42,39 @@ pub(super) fn services(settings: &Settings) -> Vec<Service> {
     let mut all = vec![dns(settings), gateways()];
     all.extend(link(settings));
     all.extend(settings.hub.as_ref().map(|_| hub()));
+    all.extend(settings.own_hub.then(authority_service));
     all
+}
+
+/// Where a controller renews what makes its cluster a member: on the hub the authority itself, elsewhere by way of the
+/// cluster's own gateways; nowhere where the hub's API is reached by other means.
+pub(super) fn authority(settings: &Settings) -> Option<String> {
+    let name = Part::Authority.name();
+    if settings.own_hub {
+        return Some(format!("{name}.{SYSTEM_NAMESPACE}.svc:{JOIN_PORT}"));
+    }
+    let hub = settings.hub.as_ref();
+    hub.map(|_| format!("{HUB_SERVICE}.{SYSTEM_NAMESPACE}.svc:{AUTHORITY_PORT}"))
+}
+
+/// Where the hub's gateways bring those to that join or renew.
+fn authority_service() -> Service {
+    Service {
+        metadata: Part::Authority.metadata(Part::Authority.name()),
+        spec: Some(ServiceSpec {
+            ip_family_policy: Some("PreferDualStack".into()),
+            ports: Some(vec![ServicePort {
+                name: Some("join".into()),
+                port: JOIN_PORT.into(),
+                protocol: Some(TCP.into()),
+                target_port: Some(IntOrString::String("join".into())),
+                ..ServicePort::default()
+            }]),
+            selector: Some(Part::Authority.labels()),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
 }
 
 /// At an address of its own, since the cluster's DNS is told that address.
@@ -160,28 +194,29 @@ fn link_service(name: &str, type_: &str, ports: Vec<ServicePort>) -> Service {
 }
 
 /// Who may call what. Where they call is not limited: an API server, a peer and a pod may be anywhere.
-pub(super) fn policies(settings: &Settings) -> [NetworkPolicy; 3] {
+pub(super) fn policy(part: Part, settings: &Settings) -> NetworkPolicy {
     let allotted = |protocol| ports(protocol, AllottedPort::FIRST, AllottedPort::LAST);
     let anybody = |ports| NetworkPolicyIngressRule { from: None, ports: Some(ports) };
-    // Peers come from outside, and whoever runs on a node is no pod.
-    let of_gateways =
-        anybody(vec![port(UDP, LINK_PORT), port(TCP, LINK_PORT), allotted(TCP), allotted(UDP)]);
-    let controller = || NetworkPolicyIngressRule {
-        from: Some(vec![NetworkPolicyPeer {
-            pod_selector: Some(Part::Controller.selector()),
-            ..NetworkPolicyPeer::default()
-        }]),
-        ports: Some(vec![port(TCP, HUB_PORT), port(TCP, AUTHORITY_PORT)]),
+    let by = |from: &[Part], ports| NetworkPolicyIngressRule {
+        from: Some(from.iter().copied().map(pods_of).collect()),
+        ports: Some(ports),
     };
-    let to_the_hub = settings.hub.as_ref().map(|_| controller());
-    [
-        policy(Part::Controller, vec![]),
-        policy(Part::Dns, vec![anybody(vec![port(UDP, DNS_PORT), port(TCP, DNS_PORT)])]),
-        policy(Part::Gateway, [of_gateways].into_iter().chain(to_the_hub).collect()),
-    ]
-}
-
-fn policy(part: Part, own: Vec<NetworkPolicyIngressRule>) -> NetworkPolicy {
+    let own = match part {
+        // Whoever joins comes through a gateway, and the hub's own controller by itself.
+        Part::Authority => {
+            vec![by(&[Part::Controller, Part::Gateway], vec![port(TCP, JOIN_PORT)])]
+        }
+        Part::Controller => vec![],
+        Part::Dns => vec![anybody(vec![port(UDP, DNS_PORT), port(TCP, DNS_PORT)])],
+        // Peers come from outside, and whoever runs on a node is no pod.
+        Part::Gateway => {
+            let links =
+                vec![port(UDP, LINK_PORT), port(TCP, LINK_PORT), allotted(TCP), allotted(UDP)];
+            let hub = vec![port(TCP, HUB_PORT), port(TCP, AUTHORITY_PORT)];
+            let hub = settings.hub.as_ref().map(|_| by(&[Part::Controller], hub));
+            [anybody(links)].into_iter().chain(hub).collect()
+        }
+    };
     // Metrics, and what the controller asks a gateway, are for pods of this cluster. A kubelet may always ask its own.
     let pods = NetworkPolicyPeer {
         namespace_selector: Some(LabelSelector::default()),
@@ -200,6 +235,11 @@ fn policy(part: Part, own: Vec<NetworkPolicyIngressRule>) -> NetworkPolicy {
             ..NetworkPolicySpec::default()
         }),
     }
+}
+
+/// Those of one component, in our namespace.
+fn pods_of(part: Part) -> NetworkPolicyPeer {
+    NetworkPolicyPeer { pod_selector: Some(part.selector()), ..NetworkPolicyPeer::default() }
 }
 
 fn port(protocol: &str, number: u16) -> NetworkPolicyPort {

@@ -52,6 +52,8 @@ fn typed(object: &Value) -> Option<Value> {
 #[test]
 fn every_document_is_an_object_that_kubernetes_knows_and_nothing_of_it_is_lost() {
     let hub = [
+        include_str!("../../../deploy/rbac/authority.yaml"),
+        include_str!("../../../deploy/rbac/enroll.yaml"),
         include_str!("../../../deploy/rbac/hub.yaml"),
         include_str!("../../../deploy/rbac/hub-member.yaml"),
         include_str!("../../../deploy/rbac/hub-policies.yaml"),

@@ -21,7 +21,7 @@ use landbridge_api::wellknown::{GATEWAY_PORT_LINK, GATEWAY_PORT_LINK_TCP};
 
 use super::{
     Part,
-    network::{AUTHORITY_PORT, DNS_PORT, HUB_PORT, PORT_AUTHORITY, PORT_HUB},
+    network::{self, AUTHORITY_PORT, DNS_PORT, HUB_PORT, JOIN_PORT, PORT_AUTHORITY, PORT_HUB},
     settings::{Expose, LINK_PORT, Settings},
 };
 
@@ -55,14 +55,15 @@ pub(crate) const MEMBER: Wanted =
     Wanted { secret: "landbridge-member", part: Part::Gateway, folder: "member" };
 
 impl Wanted {
-    fn file(&self, name: &str) -> String {
+    /// Where the component finds a field of it.
+    pub(crate) fn file(&self, name: &str) -> String {
         format!("{SECRETS}/{}/{name}", self.folder)
     }
 }
 
 /// One of each component may be taken away at a time; one that does not work, always.
-pub(super) fn budgets() -> [PodDisruptionBudget; 3] {
-    Part::ALL.map(|part| PodDisruptionBudget {
+pub(super) fn budget(part: Part) -> PodDisruptionBudget {
+    PodDisruptionBudget {
         metadata: part.metadata(part.name()),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
@@ -71,7 +72,7 @@ pub(super) fn budgets() -> [PodDisruptionBudget; 3] {
             ..PodDisruptionBudgetSpec::default()
         }),
         ..PodDisruptionBudget::default()
-    })
+    }
 }
 
 pub(super) fn deployment(part: Part, settings: &Settings) -> Deployment {
@@ -122,17 +123,7 @@ fn pod(part: Part, settings: &Settings) -> PodSpec {
         // Variables of Services would be taken for settings.
         enable_service_links: Some(false),
         node_selector: Some([("kubernetes.io/os".to_owned(), "linux".to_owned())].into()),
-        security_context: Some(PodSecurityContext {
-            fs_group: Some(USER),
-            run_as_group: Some(USER),
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".into(),
-                ..SeccompProfile::default()
-            }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(nobody()),
         service_account_name: Some(part.name()),
         termination_grace_period_seconds: Some(GRACE),
         topology_spread_constraints: Some(
@@ -148,6 +139,34 @@ fn pod(part: Part, settings: &Settings) -> PodSpec {
         ),
         volumes: (!volumes.is_empty()).then_some(volumes),
         ..PodSpec::default()
+    }
+}
+
+/// A pod of the user who owns nothing.
+pub(super) fn nobody() -> PodSecurityContext {
+    PodSecurityContext {
+        fs_group: Some(USER),
+        run_as_group: Some(USER),
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".into(),
+            ..SeccompProfile::default()
+        }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// A container that may do nothing but run.
+pub(super) fn confined() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".into()]),
+            ..Capabilities::default()
+        }),
+        read_only_root_filesystem: Some(true),
+        ..SecurityContext::default()
     }
 }
 
@@ -186,15 +205,7 @@ fn container(part: Part, settings: &Settings, wanted: &[Wanted]) -> Container {
         // One answer that is late is no reason to take a replica away.
         readiness_probe: Some(probe("/readyz", 2, 2)),
         resources: Some(resources(part)),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".into()]),
-                ..Capabilities::default()
-            }),
-            read_only_root_filesystem: Some(true),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(confined()),
         volume_mounts: (!mounts.is_empty()).then_some(mounts),
         ..Container::default()
     }
@@ -206,9 +217,12 @@ fn arguments(part: Part, settings: &Settings) -> Vec<String> {
     if part != Part::Dns {
         flags.push(("cluster", settings.cluster.to_string()));
         flags.push(("cluster-set", settings.set.to_string()));
+    }
+    if matches!(part, Part::Controller | Part::Gateway) {
         flags.push(("name", "$(POD_NAME)".into()));
     }
     match part {
+        Part::Authority => flags.push(("listen", format!("any:{JOIN_PORT}"))),
         Part::Controller => {
             flags.push(("network", settings.network.to_string()));
             flags.extend(settings.region.iter().map(|region| ("region", region.clone())));
@@ -216,6 +230,10 @@ fn arguments(part: Part, settings: &Settings) -> Vec<String> {
                 flags.push(("hub-kubeconfig", HUB.file("kubeconfig")));
             }
             flags.extend(settings.advertise.iter().map(|at| ("advertise", at.to_string())));
+            if let Some(authority) = network::authority(settings) {
+                flags.push(("authority", authority));
+                flags.push(("generation", settings.generation.to_string()));
+            }
         }
         Part::Dns => flags.push(("listen", format!("any:{DNS_PORT}"))),
         Part::Gateway => {
@@ -256,6 +274,7 @@ fn ports(part: Part, settings: &Settings) -> Vec<ContainerPort> {
     };
     let mut ports = vec![port("admin", "TCP", part.admin_port())];
     match part {
+        Part::Authority => ports.push(port("join", "TCP", JOIN_PORT)),
         Part::Controller => {}
         Part::Dns => ports.extend([port("dns", "UDP", DNS_PORT), port("dns-tcp", "TCP", DNS_PORT)]),
         Part::Gateway => {
@@ -290,6 +309,7 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
 /// it would delay calls while others are idle.
 fn resources(part: Part) -> ResourceRequirements {
     let (cpu, memory, limit) = match part {
+        Part::Authority => ("10m", "32Mi", "256Mi"),
         Part::Controller => ("50m", "64Mi", "1Gi"),
         Part::Dns => ("50m", "64Mi", "512Mi"),
         // One without time is silent, and counts as dead to its peers after a third of a second.

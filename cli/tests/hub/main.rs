@@ -4,6 +4,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod backup;
+mod gateways;
 mod leaving;
 mod revoked;
 mod seeing;
@@ -200,7 +201,8 @@ async fn a_bare_cluster_becomes_a_hub_and_is_one_ever_after() {
     // An upgrade changes what runs, and nothing else.
     let upgrade = out(&bare.init(&["--image=registry.example/landbridge:2"]).await);
     let changed: Vec<&str> = changes(&upgrade).iter().map(|words| words[2]).collect();
-    let image = ["landbridge-controller", "landbridge-dns", "landbridge-gateway"];
+    let image =
+        ["landbridge-authority", "landbridge-controller", "landbridge-dns", "landbridge-gateway"];
     let mut expected: Vec<String> = image.iter().map(|name| format!("{SYSTEM}/{name}")).collect();
     expected.insert(0, format!("{SYSTEM}/landbridge"));
     let mut changed: Vec<String> = changed.iter().map(ToString::to_string).collect();
@@ -244,7 +246,7 @@ async fn is_a_hub_still(bare: &Bare, expected: bool) {
     assert_eq!(roles.get_opt("landbridge-member-reads").await.unwrap().is_some(), expected);
     let deployments: Api<Deployment> = Api::namespaced(bare.admin.clone(), SYSTEM);
     let count = deployments.list(&ListParams::default()).await.unwrap().items.len();
-    assert_eq!(count, if expected { 3 } else { 0 });
+    assert_eq!(count, if expected { 4 } else { 0 });
 }
 
 /// What `landbridge-system`, `landbridge-trust` and `cluster-paris` hold then.
