@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`basics`] | what the lab promises: clusters that are clusters, in the arrangement that was asked for |
 //! | [`beyond`] | what the suite does not ask for: UDP, pods by name, what goes on while parts are away |
+//! | [`commands`] | four commands from two bare clusters to a call, with API servers that cannot reach each other |
 //! | [`conformance`] | the 27 cases of the upstream conformance suite, with Landbridge on the lab |
 //! | [`installed`] | Landbridge comes to run on a lab, and goes again |
 //! | [`pods`] | Landbridge in pods, and rolling restarts while calls go on |
@@ -19,6 +20,7 @@
 mod basics;
 mod beyond;
 mod case;
+mod commands;
 mod conformance;
 mod gate;
 mod installed;

@@ -12,6 +12,8 @@ use super::{Asked, Certificate, Component, Unread, metrics};
 
 /// How many seconds a gateway's certificate lasts.
 const EXPIRY: &str = "landbridge_gateway_certificate_expires_in_seconds";
+/// Of several, the one that is its own; the others are its member's and the set's.
+const OWN: &str = "certificate=\"gateway\"";
 
 /// What is in a Secret, by the names of its keys.
 pub(crate) type Data = BTreeMap<String, ByteString>;
@@ -43,7 +45,7 @@ pub(crate) fn of_hub(data: &Data) -> Certificate {
 /// Those that gateways use now, as they say: they are nowhere else.
 pub(crate) fn of_gateways(components: &[Component], now: Timestamp) -> Vec<Certificate> {
     let all = components.iter().filter_map(|one| {
-        let left = metrics::value(one.metrics.as_deref()?, EXPIRY, "")?;
+        let left = metrics::value(one.metrics.as_deref()?, EXPIRY, OWN)?;
         // Whole seconds are enough, and no certificate lasts as long as numbers go.
         #[expect(clippy::cast_possible_truncation, reason = "a float becomes the nearest number")]
         let left = (left * 1000.0) as i64;
@@ -112,7 +114,10 @@ mod tests {
 
     #[test]
     fn gateways_tell_when_their_own_end() {
-        let metrics = Some(format!("{EXPIRY} 3600.5\n"));
+        // In any order.
+        let line =
+            |whose: &str, left: &str| format!("{EXPIRY}{{certificate=\"{whose}\"}} {left}\n");
+        let metrics = Some(line("member", "7776000") + &line("gateway", "3600.5"));
         let gateway = Component { pod: "gateway-0".into(), metrics, ..Component::default() };
         let all = of_gateways(&[gateway, Component::default()], NOW);
         let until = Ok(Timestamp::from_millis(1_790_003_600_500));
