@@ -172,7 +172,7 @@ fn pods_are_asked_what_they_run_and_what_they_wait_for() {
             (503, "not ready: it waits for its listeners\n".to_owned())
         }
         "/api/v1/namespaces/landbridge-system/pods/gw-0:9403/proxy/metrics" => {
-            let metrics = "landbridge_build_info{version=\"99.0.0\"} 1\nlandbridge_gateway_certificate_expires_in_seconds 3600\n";
+            let metrics = "landbridge_build_info{version=\"99.0.0\"} 1\nlandbridge_gateway_certificate_expires_in_seconds{certificate=\"gateway\"} 3600\n";
             (200, metrics.to_owned())
         }
         _ => refusal(404, "NotFound"),
