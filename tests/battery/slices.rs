@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     case::Case,
-    objects::{EXPORT, HELLO, HELLO_PODS, IMPORT, SLICE, hello, pods, told},
+    objects::{EXPORT, HELLO, HELLO_PODS, SLICE, hello, pods, told},
 };
 
 const HTTP: [&str; 1] = ["http 80->8080"];
@@ -156,6 +156,7 @@ pub(crate) async fn each_family_has_slices_of_its_own(case: &Case) {
             .await;
         assert!(told(&slice).ends_with(&format!("[{gateway} ready]")), "{}", told(&slice));
     }
-    let import = case.berlin.get(IMPORT, "hello").await;
-    assert_eq!(import["status"]["endpointSliceObjects"], "Present");
+    // The status is written after what it tells of.
+    let has_slices = |import: &Value| import["status"]["endpointSliceObjects"] == "Present";
+    case.import_becomes(&case.berlin, "hello", "has slices", has_slices).await;
 }
