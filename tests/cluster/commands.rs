@@ -112,7 +112,7 @@ fn four_commands() {
 
 #[test]
 fn four_commands_behind_nat() {
-    let other = Other::new("four-nat");
+    let other = Other::new("fournat");
     let (lab, image) = bare(&other);
     nat(lab.cluster(2).unwrap());
     four(&lab, &image, &[]);
