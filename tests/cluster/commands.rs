@@ -4,6 +4,8 @@
 //! No cluster reaches the API server of the other one: a wall in front of each lets in whoever types commands, and its own
 //! pods. In the second test nobody reaches the new member at all, and its packets come from an address that is not its own.
 
+#![expect(clippy::print_stderr, reason = "how long it took is for whoever runs it")]
+
 use std::{
     process::Output,
     time::{Duration, Instant},
