@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME")]
     network: Option<NetworkName>,
     /// The member that is the hub, where this cluster's controller reaches the hub's API through the gateways' link to it. Its
-    /// kubeconfig then names https://landbridge-hub.landbridge-system.svc:6443.
+    /// kubeconfig then names landbridge-hub.landbridge-system.svc:6443.
     #[arg(long, value_name = "ID")]
     hub: Option<ClusterId>,
     /// The region of the cluster, for locality.
